@@ -1,0 +1,1 @@
+"""HTTP/JSON on a Unix socket: how an operator speaks with the daemon."""

@@ -1,0 +1,1 @@
+"""The only wiring: supervisor, workers, HTTP endpoint, systemd notification."""

@@ -1,0 +1,1 @@
+"""The transfer agent: claim what is due, attempt it, settle the outcome."""

@@ -1,0 +1,20 @@
+"""The one base of every error that relayd raises on purpose.
+
+Its text is shown to the operator as it is: it says what is wrong and what to do next, and never holds a secret.
+"""
+
+
+class RelaydError(Exception):
+    """Broken infrastructure or a command that cannot be carried out; `str(error)` is fit for an operator."""
+
+
+class StoreUnavailable(RelaydError):
+    """Postgres cannot be reached or cannot write just now; trying again later may work."""
+
+
+class Refusal(RelaydError):
+    """A command asks for what cannot be done: unknown name, name taken, bad value. Nothing was changed."""
+
+
+class NotFound(Refusal):
+    """A command names something that does not exist."""

@@ -1,0 +1,1 @@
+"""Messages and addresses as values. No I/O."""

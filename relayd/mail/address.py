@@ -1,0 +1,59 @@
+"""RFC 5321 addresses, parsed strictly at the edge so that nothing downstream has to look again.
+
+Strict on purpose: an address that two programs could read in two ways is refused, not repaired.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+MAX_LOCAL_PART_OCTETS = 64
+MAX_DOMAIN_OCTETS = 255
+MAX_PATH_OCTETS = 254
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
+_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
+_QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"\Z')
+_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]{0,61}[A-Za-z0-9_\u0080-\U0010ffff])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z")
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\u0080-\u009f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`local_part@domain`; the domain is in lower case, the local part as it was written."""
+
+    local_part: str
+    domain: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse an addr-spec without angle brackets. Raises ValueError with a reason fit for a reply."""
+        if _FORBIDDEN.search(text):
+            raise ValueError("control characters in address")
+        local_part, at, domain = text.rpartition("@")
+        if not at:
+            raise ValueError("address has no domain")
+        if len(text.encode()) > MAX_PATH_OCTETS or len(domain.encode()) > MAX_DOMAIN_OCTETS:
+            raise ValueError("address too long")
+        if len(local_part.encode()) > MAX_LOCAL_PART_OCTETS:
+            raise ValueError("local part too long")
+        if not (_DOT_STRING.match(local_part) or _QUOTED_STRING.match(local_part)):
+            raise ValueError("malformed local part")
+        if not (_DOMAIN.match(domain) or _ADDRESS_LITERAL.match(domain)):
+            raise ValueError("malformed domain")
+        return cls(local_part, domain if domain.startswith("[") else domain.lower())
+
+    @property
+    def is_ascii(self) -> bool:
+        """False when carrying this address needs SMTPUTF8 (RFC 6531)."""
+        return self.local_part.isascii() and self.domain.isascii()
+
+    @property
+    def key(self) -> str:
+        """The form under which two spellings are the same sender: all lower case."""
+        return f"{self.local_part.lower()}@{self.domain}"
+
+    def __str__(self) -> str:
+        return f"{self.local_part}@{self.domain}"

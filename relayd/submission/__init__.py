@@ -1,0 +1,1 @@
+"""The message submission agent: listening sockets, ESMTP sessions, authentication."""

@@ -1,0 +1,1 @@
+"""Chores that run once per cluster."""
