@@ -1,0 +1,128 @@
+"""Decide what an outcome makes of a queue entry. Pure: the one place where Outcome becomes state."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Uncertain
+from relayd.rules.retry import RetryPolicy, next_attempt_at
+from relayd.rules.states import LogEvent, PendingReason, Status
+
+OnUncertain = Literal["retry", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What the decision needs to know of the entry that was attempted."""
+
+    retry_count: int
+    max_retries: int
+    first_attempt_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An entry's next state, its log row, and what becomes of the budget unit that it holds."""
+
+    status: Status
+    event: LogEvent
+    cause: Cause
+    reason: str
+    next_attempt_at: datetime | None = None
+    pending_reason: PendingReason | None = None
+    spends_attempt: bool = True
+    returns_unit: bool = True
+    notifies: bool = False  # a DSN goes to the reverse-path
+    blocks_mailbox_until: datetime | None = None
+    provider_message_id: str | None = None
+
+
+def settle(
+    outcome: Outcome,
+    entry: Attempted,
+    policy: RetryPolicy,
+    *,
+    on_uncertain: OnUncertain,
+    now: datetime,
+    dice: float,
+) -> Settlement:
+    """The settlement of one entry. `dice` (uniform in [0, 1)) is the same for all recipients of a
+    transaction, so that those that are tried again are tried together."""
+    match outcome:
+        case Sent(cause, provider_message_id):
+            return Settlement(
+                Status.SENT,
+                LogEvent.SENT,
+                cause,
+                describe(cause),
+                returns_unit=False,
+                provider_message_id=provider_message_id,
+            )
+        case Deferred(_, cause):
+            return _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
+        case Postponed(scope, cause, hold_seconds):
+            until = now + timedelta(seconds=hold_seconds)
+            return Settlement(
+                Status.QUEUED,
+                LogEvent.POSTPONED,
+                cause,
+                describe(cause),
+                next_attempt_at=until if scope is not Scope.MAILBOX else now,
+                spends_attempt=False,
+                blocks_mailbox_until=until if scope is Scope.MAILBOX else None,
+            )
+        case Failed(scope, cause):
+            bounced = scope is Scope.RECIPIENT
+            return Settlement(
+                Status.BOUNCED if bounced else Status.FAILED,
+                LogEvent.BOUNCED if bounced else LogEvent.FAILED,
+                cause,
+                describe(cause),
+                notifies=True,
+            )
+        case Uncertain(cause):
+            if on_uncertain == "hold":
+                return Settlement(
+                    Status.PENDING,
+                    LogEvent.UNCERTAIN,
+                    cause,
+                    describe(cause),
+                    pending_reason=PendingReason.UNCERTAIN,
+                    returns_unit=False,
+                )
+            # What may have been sent has been counted; its retry takes another unit.
+            return _again(LogEvent.UNCERTAIN, cause, entry, policy, now, dice, returns_unit=False)
+        case _:
+            assert_never(outcome)
+
+
+def describe(cause: Cause) -> str:
+    """One line for an operator: stage, reply, text."""
+    reply = " ".join(str(part) for part in (cause.code, cause.enhanced) if part)
+    text = cause.text if cause.enhanced is None else cause.text.removeprefix(cause.enhanced).strip()
+    return f"{cause.stage}: {reply} {text}".replace(":  ", ": ").strip()[:1000]
+
+
+def _again(
+    event: LogEvent,
+    cause: Cause,
+    entry: Attempted,
+    policy: RetryPolicy,
+    now: datetime,
+    dice: float,
+    *,
+    returns_unit: bool,
+) -> Settlement:
+    spent = entry.retry_count + 1
+    at = next_attempt_at(
+        policy,
+        attempts_spent=spent,
+        first_attempt_at=entry.first_attempt_at,
+        max_retries=entry.max_retries,
+        now=now,
+        dice=dice,
+    )
+    if at is not None:
+        return Settlement(Status.QUEUED, event, cause, describe(cause), next_attempt_at=at, returns_unit=returns_unit)
+    reason = f"given up after {spent} attempts; the last: {describe(cause)}"[:1000]
+    return Settlement(Status.FAILED, LogEvent.FAILED, cause, reason, returns_unit=returns_unit, notifies=True)

@@ -1,0 +1,135 @@
+"""Make the start of an attempt durable, load what is to be sent, give back what was never started."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from relayd.mail.address import Address
+from relayd.store import budget, lanes
+from relayd.store.claim import ClaimedEntry, roll_windows
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """What an attempt sends: the signed bytes and the envelope's sender side."""
+
+    queue_id: UUID
+    reverse_path: Address | None
+    content: bytes
+    smtputf8: bool
+    body_8bitmime: bool
+
+
+# Only while the claim is ours, unstarted, and its budget still good: the window has not turned and the limit was not
+# lowered under it. $3 lease seconds, $4 provider by entry. Index: email_queue_pkey.
+START = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+started AS (
+  UPDATE email_queue q
+     SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
+         lease_expires_at = clock.now + make_interval(secs => $3)
+    FROM unnest($1::uuid[], $2::int[], $4::text[]) AS t (id, fence, provider), clock, email_mailboxes m
+   WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.attempt_started_at IS NULL
+     AND m.id = q.mailbox_id
+     AND (q.reserved_until IS NULL
+          OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
+              AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
+  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider)
+INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, provider, upstream_id,
+                                 created_at, updated_at)
+SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock
+RETURNING entry_id
+"""
+
+# Bodies are loaded up to a few MB at a time. Indexes: messages_pkey, message_bodies_pkey.
+SIZES = "SELECT id, size_octets FROM messages WHERE id = ANY($1::uuid[])"
+LOAD = """
+SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
+  FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = ANY($1::uuid[])
+"""
+
+# Claims that were never started go back untried, with their budget. $3: the event to log. Index: email_queue_pkey.
+RETURN_UNTRIED = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+untried AS MATERIALIZED (
+  SELECT q.id, q.reserved_until FROM unnest($1::uuid[], $2::int[]) AS t (id, fence) JOIN email_queue q
+      ON q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.attempt_started_at IS NULL
+   ORDER BY q.id FOR NO KEY UPDATE OF q),
+returned AS (
+  UPDATE email_queue q
+     SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL, reserved_until = NULL, next_attempt_at = clock.now,
+         reason = $4
+    FROM untried u, clock WHERE q.id = u.id
+  RETURNING q.id, q.client_id, q.message_id, q.fence, q.mailbox_id, q.lane_id, u.reserved_until, q.next_attempt_at),
+logged AS (
+  INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, error_message, created_at, updated_at)
+  SELECT client_id, message_id, id, $3, fence, $4, now, now FROM returned, clock)
+SELECT * FROM returned
+"""
+
+
+async def start(
+    connection: Connection, claims: Sequence[tuple[ClaimedEntry, str]], *, lease_seconds: float
+) -> set[UUID]:
+    """Make the start of these attempts durable (claim and provider); returns the entries that may be sent.
+
+    Outside a transaction it has committed on return. An entry that is not returned must not be sent: its claim was
+    lost, or its budget is gone; hand it to `give_back`.
+    """
+    rows = await connection.fetch(
+        START,
+        [entry.entry_id for entry, _ in claims],
+        [entry.fence for entry, _ in claims],
+        lease_seconds,
+        [provider for _, provider in claims],
+    )
+    return {row["entry_id"] for row in rows}
+
+
+async def load(connection: Connection, queue_ids: Sequence[UUID], *, batch_octets: int) -> dict[UUID, StoredMessage]:
+    """The messages of these queue ids, read in batches of about `batch_octets`."""
+    sizes = await connection.fetch(SIZES, queue_ids)
+    messages: dict[UUID, StoredMessage] = {}
+    batch: list[UUID] = []
+    octets = 0
+    for position, row in enumerate(sizes):
+        batch.append(row["id"])
+        octets += row["size_octets"]
+        if octets >= batch_octets or position == len(sizes) - 1:
+            for found in await connection.fetch(LOAD, batch):
+                messages[found["id"]] = _message(found)
+            batch, octets = [], 0
+    return messages
+
+
+async def give_back(
+    connection: Connection, claims: Sequence[tuple[UUID, int]], *, event: str, reason: str
+) -> list[UUID]:
+    """Put claims (entry id, fence) that were never started back into the queue, untried, their budget returned.
+
+    Call inside a transaction. Returns the entries that were given back; others were not ours any more.
+    """
+    rows = await connection.fetch(
+        RETURN_UNTRIED, [entry_id for entry_id, _ in claims], [fence for _, fence in claims], event, reason
+    )
+    if rows:
+        # A window may have turned since the claim; the new one counted these as in flight until just now.
+        await roll_windows(connection, sorted({row["mailbox_id"] for row in rows}))
+        units = [(row["mailbox_id"], row["reserved_until"]) for row in rows if row["reserved_until"]]
+        await budget.return_units(connection, units)
+        await lanes.requeue(connection, [(row["lane_id"], row["next_attempt_at"]) for row in rows])
+    return [row["id"] for row in rows]
+
+
+def _message(row: asyncpg.Record) -> StoredMessage:
+    return StoredMessage(
+        queue_id=row["id"],
+        reverse_path=Address.parse(row["reverse_path"]) if row["reverse_path"] else None,
+        content=row["content"],
+        smtputf8=row["smtputf8"],
+        body_8bitmime=row["body_8bitmime"],
+    )

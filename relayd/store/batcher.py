@@ -1,0 +1,88 @@
+"""Group commit: while one batch is under way the next one gathers, and each batch is one transaction."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from relayd.errors import StoreUnavailable
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Hands gathered items to `commit`, which answers them all at once, in order.
+
+    A batch that fails for a reason of its own is tried again an item at a time, so that a bad item harms only itself.
+    When the store is unavailable every item of the batch learns that at once.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        max_items: int,
+        max_weight: int,
+        weigh: Callable[[Item], int],
+    ) -> None:
+        self._commit = commit
+        self._max_items = max_items
+        self._max_weight = max_weight
+        self._weigh = weigh
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Answer:
+        """The answer for this item, once its batch has committed. Raises what its commit raised.
+
+        Cancelling the caller does not take the item back: it may have been committed.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="batcher")
+        return await answer
+
+    async def drain(self) -> None:
+        """Wait until everything submitted so far has been answered."""
+        while self._running is not None:
+            await asyncio.shield(self._running)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit_batch(self._take())
+        finally:
+            self._running = None
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        weight = 0
+        for count, (item, _) in enumerate(self._waiting):
+            weight += self._weigh(item)
+            if count == self._max_items or (count and weight > self._max_weight):
+                batch, self._waiting = self._waiting[:count], self._waiting[count:]
+                return batch
+        batch, self._waiting = self._waiting, []
+        return batch
+
+    async def _commit_batch(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._commit([item for item, _ in batch])
+        except StoreUnavailable as error:
+            for _, future in batch:
+                _fail(future, error)
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch[0][1], error)
+                return
+            for pair in batch:
+                await self._commit_batch([pair])
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+
+def _fail(future: asyncio.Future[Answer], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,184 @@
+"""Claim what is due and reserve its budget, in one transaction. Never scans past what may not go.
+
+The claim starts from lanes that may run (locked, the locked ones skipped), reads each one's oldest due entries, and
+takes whole messages in turn from each lane. It waits for nobody, so it cannot deadlock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from relayd.mail.address import Address
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEntry:
+    """One queue entry under our lease. `fence` numbers the claims of an entry; the newest one owns it."""
+
+    entry_id: UUID
+    fence: int
+    queue_id: UUID
+    client_id: UUID
+    mailbox_id: UUID
+    upstream_id: UUID
+    recipient: Address
+    retry_count: int
+    max_retries: int
+    first_attempt_at: datetime | None
+
+
+# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 the claimant; $5 lease seconds.
+# Indexes: mailbox_lanes_runnable, email_queue_due.
+CLAIM = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+lane AS MATERIALIZED (
+  SELECT l.*, u.wanted
+    FROM clock
+    JOIN relayd_state s ON s.paused_at IS NULL
+    CROSS JOIN unnest($1::uuid[], $2::int[]) AS u (id, wanted)
+    JOIN email_configurations c ON c.id = u.id AND c.is_active AND c.paused_at IS NULL
+    CROSS JOIN LATERAL (
+      SELECT id, mailbox_id, class, upstream_id, runnable_at FROM mailbox_lanes
+       WHERE upstream_id = u.id AND NOT held AND runnable_at <= clock.now
+       ORDER BY runnable_at LIMIT u.wanted FOR UPDATE SKIP LOCKED) l),
+mailbox AS MATERIALIZED (
+  SELECT m.id, m.window_ends_at,
+         CASE WHEN m.daily_send_limit IS NULL THEN NULL
+              WHEN m.window_ends_at <= clock.now THEN 0
+              ELSE GREATEST(m.daily_send_limit - m.current_daily_sends, 0) END AS allowance,
+         m.window_ends_at <= clock.now AS turned
+    FROM lane JOIN email_mailboxes m ON m.id = lane.mailbox_id, clock
+   WHERE lane.class = 'mail'
+     FOR NO KEY UPDATE OF m SKIP LOCKED),
+oldest AS (
+  SELECT lane.id AS lane_id, lane.upstream_id, lane.wanted, e.*,
+         dense_rank() OVER (PARTITION BY lane.id ORDER BY e.next_attempt_at, e.message_id) AS turn,
+         count(*) OVER (PARTITION BY lane.id) = $3 AS cut
+    FROM lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail', clock,
+    LATERAL (
+      SELECT q.id AS entry_id, q.message_id, q.next_attempt_at FROM email_queue q
+       WHERE q.lane_id = lane.id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
+       ORDER BY q.next_attempt_at, q.id
+       LIMIT CASE WHEN lane.class <> 'mail' THEN $3
+                  WHEN mailbox.id IS NULL OR mailbox.turned THEN 0
+                  ELSE LEAST($3, mailbox.allowance) END) e),
+-- A message that the read limit may have cut waits for the next claim, unless it is all there is.
+whole AS (
+  SELECT *, max(turn) OVER (PARTITION BY lane_id) AS last_turn FROM oldest),
+ranked AS (
+  SELECT entry_id, upstream_id, wanted, dense_rank() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place
+    FROM whole WHERE NOT cut OR turn < last_turn OR last_turn = 1),
+free AS (
+  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id
+   WHERE r.place <= r.wanted AND q.status = 'queued'
+     FOR UPDATE OF q SKIP LOCKED),
+claimed AS (
+  UPDATE email_queue q
+     SET status = 'sending', reason = NULL, claimed_by = $4, fence = q.fence + 1, attempt_started_at = NULL,
+         lease_expires_at = clock.now + make_interval(secs => $5), upstream_id = lane.upstream_id,
+         reserved_until = mailbox.window_ends_at
+    FROM free, clock, lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail'
+   WHERE q.id = free.id AND lane.id = q.lane_id
+  RETURNING q.id, q.fence, q.message_id, q.client_id, q.mailbox_id, q.lane_id, q.upstream_id, q.recipient_address,
+            q.retry_count, q.max_retries, q.first_attempt_at, q.reserved_until),
+spent AS (
+  UPDATE email_mailboxes m SET current_daily_sends = m.current_daily_sends + units.count
+    FROM (SELECT mailbox_id, count(*) AS count FROM claimed WHERE reserved_until IS NOT NULL GROUP BY 1) units
+   WHERE m.id = units.mailbox_id)
+SELECT lane.id AS lane_id, mailbox.id AS turned_mailbox_id, claimed.id AS entry_id, claimed.fence, claimed.message_id,
+       claimed.client_id, claimed.mailbox_id, claimed.upstream_id, claimed.recipient_address, claimed.retry_count,
+       claimed.max_retries, claimed.first_attempt_at
+  FROM lane
+  LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail' AND mailbox.turned
+  LEFT JOIN claimed ON claimed.lane_id = lane.id
+ ORDER BY claimed.id
+"""
+
+# A new window begins. What is in flight may end in it, so it counts on both sides. Index: email_queue_in_flight.
+ROLL = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+mailbox AS MATERIALIZED (
+  SELECT m.id, (date_trunc('day', clock.now AT TIME ZONE m.time_zone) + interval '1 day') AT TIME ZONE m.time_zone AS ends
+    FROM email_mailboxes m, clock
+   WHERE m.id = ANY($1::uuid[]) AND m.window_ends_at <= clock.now
+   ORDER BY m.id FOR NO KEY UPDATE OF m),
+straddling AS (
+  UPDATE email_queue q SET reserved_until = mailbox.ends FROM mailbox
+   WHERE q.mailbox_id = mailbox.id AND q.status = 'sending' AND q.reserved_until IS NOT NULL
+  RETURNING q.mailbox_id)
+UPDATE email_mailboxes m
+   SET window_ends_at = mailbox.ends,
+       current_daily_sends = (SELECT count(*) FROM straddling s WHERE s.mailbox_id = m.id)
+  FROM mailbox WHERE m.id = mailbox.id
+"""
+
+# When the lanes just locked are next worth a look. A later statement than the claim, on purpose: its snapshot is newer
+# than the lane's lock, so nothing that was committed before it can look absent. A lane with more to give goes to the
+# back of the line. $2: seconds over which releases are spread after a window turns, each mailbox at its own moment.
+RESCHEDULE = """
+UPDATE mailbox_lanes l
+   SET due_at = COALESCE(GREATEST(seen.next, seen.now), 'infinity'),
+       blocked_until = CASE WHEN seen.limited
+         THEN seen.window_ends_at + make_interval(secs => $2 * (abs(hashtext(seen.mailbox_id::text)) % 1000) / 1000.0)
+         ELSE '-infinity' END,
+       blocked_reason = CASE WHEN seen.limited THEN 'mailbox daily limit' END
+  FROM (SELECT x.id, x.mailbox_id, m.window_ends_at, clock.now,
+               COALESCE(x.class = 'mail' AND m.current_daily_sends >= m.daily_send_limit
+                        AND m.window_ends_at > clock.now, false) AS limited,
+               (SELECT q.next_attempt_at FROM email_queue q WHERE q.lane_id = x.id AND q.status = 'queued'
+                 ORDER BY q.next_attempt_at LIMIT 1) AS next
+          FROM (SELECT relayd_now() AS now) clock, mailbox_lanes x JOIN email_mailboxes m ON m.id = x.mailbox_id
+         WHERE x.id = ANY($1::bigint[])) seen
+ WHERE l.id = seen.id
+"""
+
+
+async def claim(
+    connection: Connection,
+    wanted: Mapping[UUID, int],
+    *,
+    read_limit: int,
+    claimant: str,
+    lease_seconds: float,
+    spread_seconds: float,
+) -> list[ClaimedEntry]:
+    """Claim up to `wanted[upstream_id]` messages for each upstream; all recipients of a message come together
+    unless budget or `read_limit` splits them. Call inside a transaction; the claim holds once it has committed.
+    """
+    upstream_ids, counts = list(wanted), list(wanted.values())
+    rows = await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
+    turned = {row["turned_mailbox_id"] for row in rows} - {None}
+    if turned:
+        # Once a day a mailbox: open its window, and claim again unless there is enough to do.
+        await connection.execute(ROLL, list(turned))
+        if not any(row["entry_id"] for row in rows):
+            rows += await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
+    lanes = sorted({row["lane_id"] for row in rows})
+    if lanes:
+        await connection.execute(RESCHEDULE, lanes, spread_seconds)
+    return [_entry(row) for row in rows if row["entry_id"] is not None]
+
+
+async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
+    """Open a new window for those of the mailboxes whose window has ended."""
+    await connection.execute(ROLL, mailbox_ids)
+
+
+def _entry(row: asyncpg.Record) -> ClaimedEntry:
+    return ClaimedEntry(
+        entry_id=row["entry_id"],
+        fence=row["fence"],
+        queue_id=row["message_id"],
+        client_id=row["client_id"],
+        mailbox_id=row["mailbox_id"],
+        upstream_id=row["upstream_id"],
+        recipient=Address.parse(row["recipient_address"]),
+        retry_count=row["retry_count"],
+        max_retries=row["max_retries"],
+        first_attempt_at=row["first_attempt_at"],
+    )

@@ -1,0 +1,171 @@
+"""Who may send as whom: the look-ups that every submission makes."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from relayd.mail.address import Address
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class SendingClient:
+    """An active client as a session sees it."""
+
+    id: UUID
+    name: str
+    may_send_bounces: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A credential's verifier (SCRAM-SHA-256) and what it is bound to."""
+
+    credential_id: UUID
+    login: str
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+    senders: tuple[str, ...] | None
+    client: SendingClient
+
+
+@dataclass(frozen=True, slots=True)
+class SendingDomain:
+    """A living domain and whose it is."""
+
+    id: UUID
+    client_id: UUID
+    domain: str
+    may_send: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendingMailbox:
+    """The mailbox that sends for a header From, with its lanes."""
+
+    id: UUID
+    client_id: UUID
+    domain: SendingDomain
+    address: Address
+    mail_lane_id: int
+    dsn_lane_id: int
+    refuses: str | None  # set when this mailbox takes no mail now; fit for a log
+
+
+# Index: smtp_credentials_login.
+FIND_LOGIN = """
+SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders,
+       c.id AS client_id, c.name, c.may_send_bounces
+  FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
+ WHERE k.login = $1 AND k.deleted_at IS NULL AND k.is_active AND c.deleted_at IS NULL AND c.status = 'active'
+"""
+
+# Index: clients_name.
+FIND_CLIENT = """
+SELECT id AS client_id, name, may_send_bounces FROM clients WHERE name = $1 AND deleted_at IS NULL AND status = 'active'
+"""
+
+# Index: email_domains_domain.
+FIND_DOMAIN = """
+SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
+  FROM email_domains d WHERE d.domain = $1 AND d.deleted_at IS NULL
+"""
+
+# The mailbox of that address, else the domain's default one. Indexes: email_mailboxes_address, email_domains_domain.
+FIND_MAILBOX = """
+SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain, d.client_id AS domain_client_id,
+       d.status IN ('pending', 'active') AS domain_may_send, mail.id AS mail_lane_id, dsn.id AS dsn_lane_id
+  FROM email_domains d
+  JOIN email_mailboxes m ON m.deleted_at IS NULL
+   AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
+                       d.default_mailbox_id)
+  JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail'
+  JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
+ WHERE d.domain = $2 AND d.deleted_at IS NULL
+"""
+
+# Active keys that sign for a domain. Index: dkim_keys_domain_id_selector_key.
+FIND_KEYS = """
+SELECT id, selector, algorithm, private_key_sealed FROM dkim_keys WHERE domain_id = $1 AND status = 'active'
+ ORDER BY algorithm DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A domain's DKIM key as stored; `seal_row` is what it was sealed for."""
+
+    id: UUID
+    selector: str
+    algorithm: str
+    private_key_sealed: bytes
+
+    @property
+    def seal_row(self) -> str:
+        """The row's identity, the seal's associated data."""
+        return dkim_key_row(self.id)
+
+
+def dkim_key_row(key_id: UUID) -> str:
+    """The identity under which a DKIM key is sealed."""
+    return f"dkim_keys/{key_id}/private_key"
+
+
+async def find_login(connection: Connection, login: str) -> Login | None:
+    """The active credential of that login, of an active client."""
+    row = await connection.fetchrow(FIND_LOGIN, login)
+    if row is None:
+        return None
+    return Login(
+        credential_id=row["id"],
+        login=row["login"],
+        salt=row["salt"],
+        iterations=row["iterations"],
+        stored_key=row["stored_key"],
+        server_key=row["server_key"],
+        senders=tuple(row["senders"]) if row["senders"] is not None else None,
+        client=_client(row),
+    )
+
+
+async def find_client(connection: Connection, name: str) -> SendingClient | None:
+    """The active client of that name."""
+    row = await connection.fetchrow(FIND_CLIENT, name)
+    return _client(row) if row else None
+
+
+async def find_domain(connection: Connection, domain: str) -> SendingDomain | None:
+    """The living domain of that name, whoever's it is."""
+    row = await connection.fetchrow(FIND_DOMAIN, domain)
+    return SendingDomain(row["id"], row["client_id"], row["domain"], row["may_send"]) if row else None
+
+
+async def find_mailbox(connection: Connection, header_from: Address) -> SendingMailbox | None:
+    """The mailbox that sends for `header_from`: of that address, else its domain's default one."""
+    row = await connection.fetchrow(FIND_MAILBOX, header_from.key, header_from.domain)
+    if row is None:
+        return None
+    refuses = None if row["status"] in ("warming", "active", "paused") else f"mailbox is {row['status']}"
+    return SendingMailbox(
+        id=row["id"],
+        client_id=row["client_id"],
+        domain=SendingDomain(row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"]),
+        address=Address.parse(row["email_address"]),
+        mail_lane_id=row["mail_lane_id"],
+        dsn_lane_id=row["dsn_lane_id"],
+        refuses=refuses if row["domain_may_send"] else "domain is suspended",
+    )
+
+
+async def find_keys(connection: Connection, domain_id: UUID) -> list[SealedKey]:
+    """The active DKIM keys of a domain, RSA first."""
+    rows = await connection.fetch(FIND_KEYS, domain_id)
+    return [SealedKey(row["id"], row["selector"], row["algorithm"], row["private_key_sealed"]) for row in rows]
+
+
+def _client(row: asyncpg.Record) -> SendingClient:
+    return SendingClient(row["client_id"], row["name"], row["may_send_bounces"])

@@ -1,0 +1,135 @@
+"""Write what attempts came to: the entries' new states, their log rows, budget and lanes. One transaction a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from relayd.rules.settlement import Settlement
+from relayd.rules.states import Status
+from relayd.store import budget, lanes
+from relayd.store.claim import roll_windows
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one attempt made of one entry."""
+
+    entry_id: UUID
+    fence: int
+    provider: str
+    settlement: Settlement
+
+
+# Applied while the claim is ours, or when it was taken back but no newer attempt has begun (a late result: it wins only
+# if it is final). Everything is logged, applied or not. A mailbox whose window has turned is reported instead of settled:
+# what ends in the new window has to be counted there first. Index: email_queue_pkey.
+SETTLE = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+given AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+                       $8::bool[], $9::bool[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[],
+                       $15::text[])
+    AS t (id, fence, status, event, reason, pending_reason, next_attempt_at, spends_attempt, returns_unit,
+          provider_message_id, stage, error_code, enhanced_code, error_message, provider)),
+target AS MATERIALIZED (
+  SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_until,
+         q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
+         (q.fence = g.fence AND q.status IN ('sending', 'queued', 'pending'))
+           OR (q.fence = g.fence + 1 AND q.status = 'sending' AND q.attempt_started_at IS NULL) AS open
+    FROM given g JOIN email_queue q ON q.id = g.id
+   ORDER BY q.id FOR NO KEY UPDATE OF q),
+stale AS MATERIALIZED (
+  SELECT m.id FROM email_mailboxes m, clock
+   WHERE m.id IN (SELECT mailbox_id FROM target WHERE reserved_until IS NOT NULL) AND m.window_ends_at <= clock.now),
+settled AS (
+  UPDATE email_queue q
+     SET status = t.status, reason = t.reason, pending_reason = t.pending_reason,
+         retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
+         next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
+         claimed_by = NULL, lease_expires_at = NULL,
+         reserved_until = CASE WHEN t.status <> 'sent' AND NOT t.returns_unit THEN q.reserved_until END,
+         provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
+         sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
+         failed_at = CASE WHEN t.status = 'failed' THEN clock.now END,
+         bounced_at = CASE WHEN t.status = 'bounced' THEN clock.now END,
+         bounce_type = CASE WHEN t.status = 'bounced' THEN 'hard' END,
+         bounce_reason = CASE WHEN t.status = 'bounced' THEN t.reason END
+    FROM target t, clock
+   WHERE q.id = t.id AND t.open AND (NOT t.late OR t.status IN ('sent', 'failed', 'bounced'))
+     AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id)
+  RETURNING q.id),
+logged AS (
+  INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, late, stage, error_code,
+                                   enhanced_code, error_message, provider, upstream_id, created_at, updated_at)
+  SELECT t.client_id, t.message_id, t.id, t.event, t.fence, t.late OR NOT t.open, t.stage, t.error_code, t.enhanced_code,
+         t.error_message, t.provider, t.upstream_id, now, now
+    FROM target t, clock WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id))
+SELECT t.id, t.mailbox_id, t.lane_id, t.reserved_until, t.overtakes, stale.id IS NOT NULL AS stale,
+       settled.id IS NOT NULL AS applied
+  FROM target t LEFT JOIN stale ON stale.id = t.mailbox_id LEFT JOIN settled ON settled.id = t.id
+"""
+
+
+async def settle(connection: Connection, results: Sequence[Result]) -> set[UUID]:
+    """Apply a batch; returns the entries whose state it changed. Call inside a transaction.
+
+    The others were late (their row says so in the log) or are gone.
+    """
+    by_id = {result.entry_id: result for result in results}
+    rows = await _apply(connection, results)
+    stale = sorted({row["mailbox_id"] for row in rows if row["stale"]})
+    if stale:
+        await roll_windows(connection, stale)
+        again = [by_id[row["id"]] for row in rows if row["stale"]]
+        rows = [row for row in rows if not row["stale"]] + await _apply(connection, again)
+    applied = [row for row in rows if row["applied"]]
+    await _budget_and_lanes(connection, by_id, applied)
+    return {row["id"] for row in applied}
+
+
+async def _budget_and_lanes(
+    connection: Connection, by_id: dict[UUID, Result], applied: Sequence[asyncpg.Record]
+) -> None:
+    units, due = [], []
+    parked = {}
+    for row in applied:
+        settlement = by_id[row["id"]].settlement
+        if row["reserved_until"] and (settlement.returns_unit or row["overtakes"]):
+            units.append((row["mailbox_id"], row["reserved_until"]))
+        if settlement.status is Status.QUEUED and settlement.next_attempt_at:
+            due.append((row["lane_id"], settlement.next_attempt_at))
+        if settlement.blocks_mailbox_until:
+            parked[row["mailbox_id"]] = settlement
+    await budget.return_units(connection, units)
+    if due:
+        await lanes.requeue(connection, due)
+    for mailbox_id, settlement in sorted(parked.items()):
+        assert settlement.blocks_mailbox_until
+        await lanes.park(connection, mailbox_id, settlement.blocks_mailbox_until, settlement.reason)
+
+
+async def _apply(connection: Connection, results: Sequence[Result]) -> list[asyncpg.Record]:
+    settlements = [result.settlement for result in results]
+    rows: list[asyncpg.Record] = await connection.fetch(
+        SETTLE,
+        [result.entry_id for result in results],
+        [result.fence for result in results],
+        [s.status for s in settlements],
+        [s.event for s in settlements],
+        [s.reason for s in settlements],
+        [s.pending_reason for s in settlements],
+        [s.next_attempt_at for s in settlements],
+        [s.spends_attempt for s in settlements],
+        [s.returns_unit for s in settlements],
+        [s.provider_message_id for s in settlements],
+        [s.cause.stage for s in settlements],
+        [s.cause.code for s in settlements],
+        [s.cause.enhanced for s in settlements],
+        [s.cause.text[:1000] for s in settlements],
+        [result.provider for result in results],
+    )
+    return rows
