@@ -5,6 +5,7 @@ RELAYD_TEST_POSTGRES=15 (or 18) chooses the major version; by default it is what
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -40,7 +41,7 @@ class FreshDatabase:
         return self.dsn.replace("://relayd@", f"://relayd:{self.password}@")
 
     def named(self, name: str) -> "FreshDatabase":
-        return replace(self, dsn=self.dsn.replace("/relayd?", f"/{name}?"))
+        return replace(self, dsn=re.sub(r"(?<=@/)\w+", name, self.dsn))
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection outside any pool, with relayd's codecs. The caller closes it."""

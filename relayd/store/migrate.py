@@ -206,7 +206,7 @@ def _refuse_changed(entries: list[MigrationStatus]) -> None:
     for entry in entries:
         if entry.state is State.CHANGED:
             raise RelaydError(
-                f"{entry.name}.up.sql was changed after it was applied: restore it, and add a new one for the change"
+                f"{entry.name}.up.sql was changed after it was applied: restore it, and add a new file for more"
             )
 
 
