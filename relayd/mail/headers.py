@@ -1,0 +1,128 @@
+"""Scan a message's top-level header block once, in linear time, and prepare a message with what the scan found.
+
+Only the top level is read: MIME parts are never opened. What two programs could read in two ways is refused.
+"""
+
+import re
+from dataclasses import dataclass
+
+from relayd.mail import encoded_words
+
+MAX_FIELDS = 1000
+MAX_HEADER_OCTETS = 512 * 1024
+MAX_MESSAGE_ID_CHARACTERS = 998
+
+# RFC 5322 3.6.8: a field name is printable ASCII without the colon. Possessive, so that no input backtracks.
+_FIELD = re.compile(rb"([!-9;-~]++):[^\r\n\0]*+\r\n(?:[ \t][^\r\n\0]*+\r\n)*+")
+_SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
+# As Postfix does on entry: a Bcc must not reach its readers, and Return-Path is the last hop's to write.
+_REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field: `name` as it was written, `raw` the whole of it with folding and the final CRLF."""
+
+    name: bytes
+    raw: bytes
+
+    @property
+    def value(self) -> bytes:
+        """What follows the colon, unfolded (RFC 5322 2.2.3) and stripped."""
+        return self.raw[len(self.name) + 1 :].replace(b"\r\n", b"").strip(b" \t")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderScan:
+    """The fields from top to bottom, and where the body starts: after the empty line, or at the end without one."""
+
+    fields: tuple[Field, ...]
+    body_offset: int
+
+    @property
+    def needs_empty_line(self) -> bool:
+        """True when the message is all body: fields put in front of it must be followed by an empty line."""
+        return self.body_offset == 0
+
+    def all(self, name: bytes) -> tuple[Field, ...]:
+        """Every field of that name, in any case, from top to bottom."""
+        wanted = name.lower()
+        return tuple(field for field in self.fields if field.name.lower() == wanted)
+
+    def first(self, name: bytes) -> Field | None:
+        """The topmost field of that name, in any case."""
+        wanted = name.lower()
+        return next((field for field in self.fields if field.name.lower() == wanted), None)
+
+
+def scan(content: bytes) -> HeaderScan:
+    """Find the header fields of `content` (lines end in CRLF). Raises ValueError with a reason fit for a reply.
+
+    A message whose first line holds no colon has no header: no fields, and the body starts at 0.
+    """
+    if content.startswith(b"\r\n"):
+        return HeaderScan((), 2)
+    first_line_end = content.find(b"\r\n", 0, MAX_HEADER_OCTETS)
+    if content.find(b":", 0, first_line_end if first_line_end >= 0 else MAX_HEADER_OCTETS) < 0:
+        return HeaderScan((), 0)
+    empty_line = content.find(b"\r\n\r\n", 0, MAX_HEADER_OCTETS + 2)
+    if empty_line < 0 and len(content) > MAX_HEADER_OCTETS:
+        raise ValueError(f"header is over {MAX_HEADER_OCTETS} octets")
+    fields_end, body_offset = (empty_line + 2, empty_line + 4) if empty_line >= 0 else (len(content), len(content))
+    return HeaderScan(_fields(content, fields_end), body_offset)
+
+
+def decoded_subject(scan: HeaderScan, limit: int = 255) -> str:
+    """The Subject fit for a TEXT column: decoded, no control characters, at most `limit` characters."""
+    field = scan.first(b"Subject")
+    return encoded_words.decode(field.value, limit) if field else ""
+
+
+def message_id(scan: HeaderScan) -> str | None:
+    """The Message-ID as written, with its brackets, fit for a TEXT column; None when absent or empty."""
+    field = scan.first(b"Message-ID")
+    return (encoded_words.printable(field.value, MAX_MESSAGE_ID_CHARACTERS) or None) if field else None
+
+
+def received_count(scan: HeaderScan) -> int:
+    """How many hops the message has behind it (RFC 5321 6.3: a loop shows here)."""
+    return len(scan.all(b"Received"))
+
+
+def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: str, date: str) -> bytes:
+    """The message as relayd queues it; every byte not named here is unchanged.
+
+    `scan` is that of `content`. `received` (a whole field with its CRLF) goes in front; Message-ID (with its
+    brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc and Return-Path go.
+    """
+    added = [received]
+    if scan.first(b"Message-ID") is None:
+        added.append(f"Message-ID: {message_id}\r\n".encode())
+    if scan.first(b"Date") is None:
+        added.append(f"Date: {date}\r\n".encode())
+    kept = [field.raw for field in scan.fields if field.name.lower() not in _REMOVED]
+    separator = b"\r\n" if scan.needs_empty_line else b""
+    fields_end = sum(len(field.raw) for field in scan.fields)
+    return b"".join([*added, *kept, separator, memoryview(content)[fields_end:]])
+
+
+def _fields(content: bytes, end: int) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    position = 0
+    while position < end:
+        match = _FIELD.match(content, position, end)
+        if match is None:
+            raise ValueError(_reason(content, position, end))
+        if len(fields) == MAX_FIELDS:
+            raise ValueError(f"header has over {MAX_FIELDS} fields")
+        fields.append(Field(match.group(1), match.group()))
+        position = match.end()
+    return tuple(fields)
+
+
+def _reason(content: bytes, position: int, end: int) -> str:
+    line = content.count(b"\r\n", 0, position) + 1
+    if _SPACE_BEFORE_COLON.match(content, position, end):
+        # Obsolete syntax (RFC 5322 4.5): some programs see the field, some do not.
+        return f"header line {line} has whitespace before its colon"
+    return f"header line {line} is not a header field"
