@@ -1,0 +1,130 @@
+"""Open one connection to Postgres: the DSN's hosts one at a time, the one that may write, codecs set.
+
+asyncpg could try several hosts itself, but stops at a first one that answers 53300 (too many connections).
+"""
+
+import json
+from collections.abc import Mapping
+from ssl import SSLContext
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+from asyncpg.exceptions import TargetServerAttributeNotMatched
+from asyncpg.pool import PoolConnectionProxy
+
+from relayd.errors import RelaydError, StoreUnavailable
+from relayd.store.dsn import Dsn, Host
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+# Classes 08, 53 and 57 (a statement that takes too long among them), a disk's error, and a server turned standby.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    TargetServerAttributeNotMatched,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether trying again later may work: the server is away, full, shutting down, or takes no writes."""
+    return isinstance(error, _UNAVAILABLE)
+
+
+def reason(error: BaseException) -> str:
+    """A few words for the operator; nothing of a statement's values."""
+    match error:
+        case asyncpg.PostgresError(message=str(message)):
+            return f"{message} ({error.sqlstate})"
+        case TargetServerAttributeNotMatched():
+            return "it takes no writes (a standby?)"
+        case TimeoutError():
+            return "no answer in time"
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return str(error) or type(error).__name__
+
+
+class Connector:
+    """Opens connections for one DSN. Starts at the host that last worked: a dead first one is felt only once."""
+
+    def __init__(
+        self,
+        dsn: Dsn,
+        *,
+        connect_timeout_seconds: float = 3.0,
+        command_timeout_seconds: float | None = None,
+        ssl: SSLContext | str | None = None,
+        server_settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._dsn = dsn
+        self._hosts: tuple[Host | None, ...] = dsn.hosts or (None,)
+        self._first = 0
+        self._arguments: dict[str, Any] = {
+            "user": dsn.user,
+            "password": dsn.password,
+            "database": dsn.database,
+            "ssl": ssl,
+            "timeout": connect_timeout_seconds,
+            "command_timeout": command_timeout_seconds,
+            "server_settings": dict(server_settings or {}),
+            "target_session_attrs": SessionAttribute.read_write,
+        }
+
+    async def connect(self, **pool_arguments: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection that may write. StoreUnavailable if no host gives one; asyncpg's other errors pass."""
+        failures: list[str] = []
+        for _ in self._hosts:
+            index = self._first
+            host = self._hosts[index]
+            try:
+                return await self._connect_to(host, pool_arguments)
+            except BaseException as error:
+                # Even if we are cancelled, the next try must not start at the same silent host.
+                self._first = (index + 1) % len(self._hosts)
+                if not is_unavailable(error):
+                    raise
+                failures.append(f"{host or 'the default host'}: {reason(error)}")
+                last_error = error
+        raise StoreUnavailable(f"cannot connect to Postgres: {'; '.join(failures)}") from last_error
+
+    async def _connect_to(
+        self, host: Host | None, pool_arguments: dict[str, Any]
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        place: dict[str, Any] = {} if host is None else {"host": host.name, "port": host.port}
+        try:
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+                self._dsn.options_only, **place, **self._arguments, **pool_arguments
+            )
+        except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
+            raise RelaydError(f"the database's settings cannot be used: {error}") from None
+        await _set_codecs(connection)
+        return connection
+
+
+async def _set_codecs(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # Binary, or COPY could not write the column. A jsonb's first byte is its format's version. No query is sent.
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=_encode_jsonb,
+        decoder=lambda data: json.loads(data[1:]),
+    )
+    await connection.set_type_codec(
+        "json",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: _encode_jsonb(value)[1:],
+        decoder=json.loads,
+    )
+
+
+def _encode_jsonb(value: object) -> bytes:
+    return b"\x01" + json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
