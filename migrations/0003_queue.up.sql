@@ -92,7 +92,7 @@ CREATE TABLE email_delivery_logs (
   entry_id      uuid NOT NULL,
   event         text NOT NULL CHECK (event IN (
                   'queued', 'sending', 'sent', 'failed', 'bounced', 'opened', 'clicked', 'complained',
-                  'deferred', 'postponed', 'uncertain', 'reclaimed', 'held', 'released', 'retried', 'cancelled')),
+                  'deferred', 'postponed', 'uncertain', 'held', 'released', 'retried', 'cancelled')),
   attempt       integer,                 -- the fence of the claim this speaks of
   late          boolean NOT NULL DEFAULT false,  -- a result that came after its lease had been given away
   stage         text,

@@ -71,9 +71,7 @@ def choose_account(run_as: str | None, data_directory: Path) -> Account:
             return _lent(pwd.getpwnam(name))
         except KeyError:
             continue
-    raise RelaydError(
-        "Postgres refuses to run as root, and there is no user relayd, postgres or nobody to run it as"
-    )
+    raise RelaydError("Postgres refuses to run as root, and there is no user relayd, postgres or nobody to run it as")
 
 
 def _own_account(run_as: str | None, owner: int | None, data_directory: Path) -> Account:
@@ -97,9 +95,7 @@ def _numbered(uid: int, data_directory: Path) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(uid)
     except KeyError:
-        raise RelaydError(
-            f"{data_directory} belongs to uid {uid}, which is no user here; chown it to one"
-        ) from None
+        raise RelaydError(f"{data_directory} belongs to uid {uid}, which is no user here; chown it to one") from None
 
 
 def _lent(entry: pwd.struct_passwd) -> Account:

@@ -54,9 +54,7 @@ def read_password(home: Path) -> str:
     try:
         return (home / "password").read_text()
     except OSError as error:
-        raise RelaydError(
-            f"cannot read the password of the database, {home / 'password'}: {error.strerror}"
-        ) from error
+        raise RelaydError(f"cannot read the password of the database, {home / 'password'}: {error.strerror}") from error
 
 
 def environment() -> dict[str, str]:

@@ -27,7 +27,7 @@ _SEED_OCTETS = 32
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that signs for `domain` (ASCII, A-labels), published under `selector`."""
+    """A key that signs for `domain` (ASCII: A-labels), published under `selector`. Raises ValueError if unfit."""
 
     domain: str
     selector: str
@@ -35,6 +35,8 @@ class SigningKey:
     private_key: PrivateKey = field(repr=False)
 
     def __post_init__(self) -> None:
+        if not (self.domain.isascii() and self.selector.isascii()):
+            raise ValueError(f"a key signs for a domain in ASCII; write {self.domain} in its xn-- form")
         if (self.algorithm is Algorithm.RSA_SHA256) != isinstance(self.private_key, RSAPrivateKey):
             raise ValueError(f"the key of {self.selector}._domainkey.{self.domain} is not for {self.algorithm}")
 

@@ -29,7 +29,6 @@ class LogEvent(StrEnum):
     FAILED = "failed"
     BOUNCED = "bounced"
     UNCERTAIN = "uncertain"
-    RECLAIMED = "reclaimed"
     HELD = "held"
     RELEASED = "released"
     RETRIED = "retried"

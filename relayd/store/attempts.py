@@ -1,4 +1,4 @@
-"""Make the start of an attempt durable, load what is to be sent, give back what was never started."""
+"""Load what is to be sent and make the start of its attempt durable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
-from relayd.store import budget, lanes
-from relayd.store.claim import ClaimedEntry, roll_windows
+from relayd.store.claim import ClaimedEntry
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -34,13 +33,14 @@ started AS (
          lease_expires_at = clock.now + make_interval(secs => $3)
     FROM unnest($1::uuid[], $2::int[], $4::text[]) AS t (id, fence, provider), clock, email_mailboxes m
    WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.attempt_started_at IS NULL
+     AND q.lease_expires_at > clock.now
      AND m.id = q.mailbox_id
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
               AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
   RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider)
-INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, provider, upstream_id,
-                                 created_at, updated_at)
+INSERT INTO email_delivery_logs
+       (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
 SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock
 RETURNING entry_id
 """
@@ -52,25 +52,6 @@ SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
   FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = ANY($1::uuid[])
 """
 
-# Claims that were never started go back untried, with their budget. $3: the event to log. Index: email_queue_pkey.
-RETURN_UNTRIED = """
-WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
-untried AS MATERIALIZED (
-  SELECT q.id, q.reserved_until FROM unnest($1::uuid[], $2::int[]) AS t (id, fence) JOIN email_queue q
-      ON q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.attempt_started_at IS NULL
-   ORDER BY q.id FOR NO KEY UPDATE OF q),
-returned AS (
-  UPDATE email_queue q
-     SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL, reserved_until = NULL, next_attempt_at = clock.now,
-         reason = $4
-    FROM untried u, clock WHERE q.id = u.id
-  RETURNING q.id, q.client_id, q.message_id, q.fence, q.mailbox_id, q.lane_id, u.reserved_until, q.next_attempt_at),
-logged AS (
-  INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, error_message, created_at, updated_at)
-  SELECT client_id, message_id, id, $3, fence, $4, now, now FROM returned, clock)
-SELECT * FROM returned
-"""
-
 
 async def start(
     connection: Connection, claims: Sequence[tuple[ClaimedEntry, str]], *, lease_seconds: float
@@ -78,7 +59,7 @@ async def start(
     """Make the start of these attempts durable (claim and provider); returns the entries that may be sent.
 
     Outside a transaction it has committed on return. An entry that is not returned must not be sent: its claim was
-    lost, or its budget is gone; hand it to `give_back`.
+    lost, or its budget is gone; settle it as postponed.
     """
     rows = await connection.fetch(
         START,
@@ -104,25 +85,6 @@ async def load(connection: Connection, queue_ids: Sequence[UUID], *, batch_octet
                 messages[found["id"]] = _message(found)
             batch, octets = [], 0
     return messages
-
-
-async def give_back(
-    connection: Connection, claims: Sequence[tuple[UUID, int]], *, event: str, reason: str
-) -> list[UUID]:
-    """Put claims (entry id, fence) that were never started back into the queue, untried, their budget returned.
-
-    Call inside a transaction. Returns the entries that were given back; others were not ours any more.
-    """
-    rows = await connection.fetch(
-        RETURN_UNTRIED, [entry_id for entry_id, _ in claims], [fence for _, fence in claims], event, reason
-    )
-    if rows:
-        # A window may have turned since the claim; the new one counted these as in flight until just now.
-        await roll_windows(connection, sorted({row["mailbox_id"] for row in rows}))
-        units = [(row["mailbox_id"], row["reserved_until"]) for row in rows if row["reserved_until"]]
-        await budget.return_units(connection, units)
-        await lanes.requeue(connection, [(row["lane_id"], row["next_attempt_at"]) for row in rows])
-    return [row["id"] for row in rows]
 
 
 def _message(row: asyncpg.Record) -> StoredMessage:

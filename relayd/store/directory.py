@@ -88,6 +88,16 @@ SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain
  WHERE d.domain = $2 AND d.deleted_at IS NULL
 """
 
+# What a refused sender may be told: a client's mailboxes, and its domains that take any address.
+# Indexes: email_mailboxes_client, email_domains_client.
+FIND_SENDERS = """
+SELECT email_address AS sender FROM email_mailboxes WHERE client_id = $1 AND deleted_at IS NULL
+UNION ALL
+SELECT '*@' || domain FROM email_domains
+ WHERE client_id = $1 AND deleted_at IS NULL AND default_mailbox_id IS NOT NULL
+ ORDER BY 1 LIMIT $2
+"""
+
 # Active keys that sign for a domain. Index: dkim_keys_domain_id_selector_key.
 FIND_KEYS = """
 SELECT id, selector, algorithm, private_key_sealed FROM dkim_keys WHERE domain_id = $1 AND status = 'active'
@@ -159,6 +169,11 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         dsn_lane_id=row["dsn_lane_id"],
         refuses=refuses if row["domain_may_send"] else "domain is suspended",
     )
+
+
+async def senders_of(connection: Connection, client_id: UUID, limit: int) -> list[str]:
+    """Some of the addresses that a client may send as, `*@domain` for a domain with a default mailbox."""
+    return [row["sender"] for row in await connection.fetch(FIND_SENDERS, client_id, limit)]
 
 
 async def find_keys(connection: Connection, domain_id: UUID) -> list[SealedKey]:

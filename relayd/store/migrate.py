@@ -100,9 +100,7 @@ async def up(
         _refuse_changed(before)
         wanted = [entry.version for entry in before if entry.state is State.PENDING]
         if wanted and any(entry.state is State.UNKNOWN for entry in before):
-            raise RelaydError(
-                "the database is newer than this relayd and yet lacks migrations: use the newer relayd"
-            )
+            raise RelaydError("the database is newer than this relayd and yet lacks migrations: use the newer relayd")
         for migration in migrations:
             if migration.version in wanted and (target is None or migration.version <= target):
                 await _apply(connection, migration)

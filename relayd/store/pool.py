@@ -184,9 +184,7 @@ async def _examine(connection: Connection, migrations: Path | None) -> list[str]
         raise RelaydError(
             f"the database lacks {len(missing)} migration(s), first {missing[0].name}: run `relayd migrate up`"
         )
-    settings = {
-        name: await connection.fetchval("SELECT current_setting($1)", name) for name in _DURABILITY_SETTINGS
-    }
+    settings = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _DURABILITY_SETTINGS}
     return [
         f"Postgres runs with {name} = off: accepted messages can be lost in a crash"
         for name, value in settings.items()

@@ -25,8 +25,8 @@ class Result:
 
 
 # Applied while the claim is ours, or when it was taken back but no newer attempt has begun (a late result: it wins only
-# if it is final). Everything is logged, applied or not. A mailbox whose window has turned is reported instead of settled:
-# what ends in the new window has to be counted there first. Index: email_queue_pkey.
+# if it is final). Everything is logged, applied or not. A mailbox whose window has turned is reported instead of
+# settled: what ends in the new window has to be counted there first. Index: email_queue_pkey.
 SETTLE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
@@ -65,8 +65,8 @@ settled AS (
 logged AS (
   INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, late, stage, error_code,
                                    enhanced_code, error_message, provider, upstream_id, created_at, updated_at)
-  SELECT t.client_id, t.message_id, t.id, t.event, t.fence, t.late OR NOT t.open, t.stage, t.error_code, t.enhanced_code,
-         t.error_message, t.provider, t.upstream_id, now, now
+  SELECT t.client_id, t.message_id, t.id, t.event, t.fence, t.late OR NOT t.open, t.stage, t.error_code,
+         t.enhanced_code, t.error_message, t.provider, t.upstream_id, now, now
     FROM target t, clock WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id))
 SELECT t.id, t.mailbox_id, t.lane_id, t.reserved_until, t.overtakes, stale.id IS NOT NULL AS stale,
        settled.id IS NOT NULL AS applied

@@ -64,4 +64,6 @@ def test_a_signing_key_matches_its_algorithm_and_hides_itself() -> None:
     private_key = load_private(Algorithm.ED25519_SHA256, b"s" * 32)
     with pytest.raises(ValueError, match="is not for rsa-sha256"):
         SigningKey("b.example", "s1", Algorithm.RSA_SHA256, private_key)
+    with pytest.raises(ValueError, match="xn--"):
+        SigningKey("müller.example", "s1", Algorithm.ED25519_SHA256, private_key)
     assert "private_key" not in repr(SigningKey("b.example", "s1", Algorithm.ED25519_SHA256, private_key))

@@ -1,0 +1,112 @@
+"""One attempt: a message and some of its recipients, handed to an upstream within the time that the lease allows."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from relayd import failpoints
+from relayd.delivery.settler import Ended, Settler
+from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.mail.envelope import Transmission
+from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.store.attempts import StoredMessage
+from relayd.store.claim import ClaimedEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Claimed entries of one message that go in one transaction."""
+
+    terms: UpstreamTerms
+    entries: tuple[ClaimedEntry, ...]
+
+
+def plan(entries: Sequence[ClaimedEntry], fleet: Fleet) -> tuple[list[Attempt], list[ClaimedEntry]]:
+    """Group claimed entries into transactions of at most the upstream's recipients.
+
+    Second: entries whose upstream this worker does not know (removed a moment ago); give them back.
+    """
+    attempts: list[Attempt] = []
+    unknown: list[ClaimedEntry] = []
+    by_message = sorted(entries, key=lambda entry: (entry.queue_id, entry.upstream_id, entry.entry_id))
+    for (_, upstream_id), group in groupby(by_message, key=lambda entry: (entry.queue_id, entry.upstream_id)):
+        together = tuple(group)
+        terms = fleet.terms(upstream_id)
+        if terms is None:
+            unknown += together
+            continue
+        for begin in range(0, len(together), terms.max_recipients):
+            attempts.append(Attempt(terms, together[begin : begin + terms.max_recipients]))
+    return attempts, unknown
+
+
+async def run(
+    attempt: Attempt, message: StoredMessage, fleet: Fleet, settler: Settler, *, longest_seconds: float
+) -> None:
+    """Deliver and settle. Its start is durable already; on return its end is too."""
+    began = asyncio.get_running_loop().time()
+    transmission = Transmission(
+        queue_id=message.queue_id,
+        reverse_path=message.reverse_path,
+        recipients=tuple(entry.recipient for entry in attempt.entries),
+        content=message.content,
+        smtputf8=message.smtputf8,
+        body_8bitmime=message.body_8bitmime,
+    )
+    failpoints.reach("attempt-started")
+    outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
+    failpoints.reach("attempt-ended")
+    seconds = asyncio.get_running_loop().time() - began
+    await settler.settle(
+        [_ended(attempt, entry, outcome, seconds) for entry, outcome in zip(attempt.entries, outcomes, strict=True)]
+    )
+
+
+def untried(entry: ClaimedEntry, reason: str) -> Ended:
+    """The end of a claim that was never attempted: no attempt spent, its budget returned, due again at once."""
+    return Ended(
+        entry_id=entry.entry_id,
+        fence=entry.fence,
+        queue_id=entry.queue_id,
+        mailbox_id=entry.mailbox_id,
+        recipient=entry.recipient,
+        retry_count=entry.retry_count,
+        max_retries=entry.max_retries,
+        first_attempt_at=entry.first_attempt_at,
+        upstream="",
+        provider="",
+        on_uncertain="retry",
+        outcome=Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"not tried: {reason}"), 0),
+        seconds=0,
+    )
+
+
+async def _deliver(
+    attempt: Attempt, transmission: Transmission, fleet: Fleet, longest_seconds: float
+) -> tuple[Outcome, ...]:
+    try:
+        async with asyncio.timeout(longest_seconds):
+            return await fleet.deliver(attempt.terms.id, transmission)
+    except TimeoutError:
+        # The upstream's own timers end sooner; past this point the lease would lapse under the attempt.
+        doubt = Uncertain(Cause(Stage.DOT, f"no end within {longest_seconds:.0f} s"))
+        return (doubt,) * len(attempt.entries)
+
+
+def _ended(attempt: Attempt, entry: ClaimedEntry, outcome: Outcome, seconds: float) -> Ended:
+    return Ended(
+        entry_id=entry.entry_id,
+        fence=entry.fence,
+        queue_id=entry.queue_id,
+        mailbox_id=entry.mailbox_id,
+        recipient=entry.recipient,
+        retry_count=entry.retry_count,
+        max_retries=entry.max_retries,
+        first_attempt_at=entry.first_attempt_at,
+        upstream=attempt.terms.name,
+        provider=attempt.terms.provider,
+        on_uncertain=attempt.terms.on_uncertain,
+        outcome=outcome,
+        seconds=seconds,
+    )

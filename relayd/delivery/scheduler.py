@@ -1,0 +1,198 @@
+"""The delivery loop of a worker: claim what is due, make its start durable, attempt it.
+
+Nothing is claimed that cannot be started at once, so a crash leaves little in doubt.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from relayd import failpoints
+from relayd.delivery import attempt
+from relayd.delivery.attempt import Attempt
+from relayd.delivery.settler import Settler
+from relayd.delivery.upstreams import Fleet
+from relayd.errors import StoreUnavailable
+from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
+from relayd.store import attempts
+from relayd.store.attempts import StoredMessage
+from relayd.store.claim import ClaimedEntry, claim
+from relayd.store.pool import Database
+
+log = logging.getLogger(__name__)
+
+LOAD_OCTETS = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the loop runs. The lease of a started attempt outlives `attempt_seconds` by `lease_margin_seconds`."""
+
+    poll_seconds: float = 1.0
+    read_limit: int = 200
+    claim_lease_seconds: float = 60.0
+    attempt_seconds: float = 900.0
+    lease_margin_seconds: float = 60.0
+    release_spread_seconds: float = 300.0
+
+
+class Scheduler:
+    """Runs until `drain`. Wakes on `wake` and polls for what other workers, nodes and clocks make due."""
+
+    def __init__(
+        self,
+        database: Database,
+        fleet: Fleet,
+        settler: Settler,
+        *,
+        claimant: str,
+        pace: Pace,
+        emit: Callable[[RelayEvent], None],
+    ) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._settler = settler
+        self._claimant = claimant
+        self._pace = pace
+        self._emit = emit
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Something may be due now."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and attempt until drained. Survives a lost Postgres."""
+        refreshed = -self._pace.poll_seconds
+        clock = asyncio.get_running_loop().time
+        while not self._stopping:
+            self._woken.clear()
+            found = False
+            try:
+                if clock() - refreshed >= self._pace.poll_seconds:
+                    await self._fleet.refresh()
+                    refreshed = clock()
+                found = await self._round()
+            except StoreUnavailable as error:
+                self._emit(StoreLost("claim", str(error)))
+                await asyncio.sleep(self._pace.poll_seconds / 4)
+            except Exception:
+                # A bug must not end delivery for good; what was claimed comes back when its lease lapses.
+                log.exception("delivery round failed")
+                await asyncio.sleep(self._pace.poll_seconds)
+            if not found and not self._stopping:
+                await self._rest()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Claim no more and let the attempts under way end; False if some had to be cut off."""
+        self._stopping = True
+        self.wake()
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout_seconds)
+        cut_off = list(self._running)
+        for task in cut_off:
+            task.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
+        return not cut_off
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._pace.poll_seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _round(self) -> bool:
+        """One claim with all that follows from it; False when there was nothing to do or no room."""
+        wanted = self._fleet.free()
+        if not wanted:
+            return False
+        entries = await self._claim(wanted)
+        if not entries:
+            return False
+        failpoints.reach("claimed")
+        planned, unknown = attempt.plan(entries, self._fleet)
+        self._untried(unknown, "its upstream was removed")
+        try:
+            messages = await self._load(planned)
+            startable = await self._start(planned)
+        except StoreUnavailable:
+            # Whatever Postgres still learned of these starts: nothing has been sent.
+            self._untried([entry for each in planned for entry in each.entries], "Postgres was lost before it began")
+            raise
+        for each in startable:
+            self._launch(each, messages[each.entries[0].queue_id])
+        return True
+
+    async def _claim(self, wanted: dict[UUID, int]) -> list[ClaimedEntry]:
+        began = asyncio.get_running_loop().time()
+        async with self._database.transaction() as connection:
+            entries = await claim(
+                connection,
+                wanted,
+                read_limit=self._pace.read_limit,
+                claimant=self._claimant,
+                lease_seconds=self._pace.claim_lease_seconds,
+                spread_seconds=self._pace.release_spread_seconds,
+            )
+        if entries:
+            self._emit(BatchCommitted("claim", len(entries), asyncio.get_running_loop().time() - began))
+        return entries
+
+    async def _load(self, planned: list[Attempt]) -> dict[UUID, StoredMessage]:
+        queue_ids = sorted({each.entries[0].queue_id for each in planned})
+        async with self._database.connection() as connection:
+            return await attempts.load(connection, queue_ids, batch_octets=LOAD_OCTETS)
+
+    async def _start(self, planned: list[Attempt]) -> list[Attempt]:
+        began = asyncio.get_running_loop().time()
+        claims = [(entry, each.terms.provider) for each in planned for entry in each.entries]
+        lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
+        async with self._database.connection() as connection:
+            started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
+        self._emit(BatchCommitted("start", len(started), asyncio.get_running_loop().time() - began))
+        self._untried(
+            [entry for entry, _ in claims if entry.entry_id not in started],
+            "the daily window or limit changed before it began",
+        )
+        kept = []
+        for each in planned:
+            entries = tuple(entry for entry in each.entries if entry.entry_id in started)
+            if entries:
+                kept.append(Attempt(each.terms, entries))
+        return kept
+
+    def _untried(self, entries: list[ClaimedEntry], reason: str) -> None:
+        """Give claims back that were not tried, budget and all, however long Postgres stays away."""
+        if entries:
+            self._emit(ClaimsReturned(len(entries), reason))
+            self._track(
+                asyncio.create_task(self._settler.settle([attempt.untried(entry, reason) for entry in entries]))
+            )
+
+    def _launch(self, each: Attempt, message: StoredMessage) -> None:
+        self._fleet.take(each.terms.id)
+        task = asyncio.create_task(
+            attempt.run(each, message, self._fleet, self._settler, longest_seconds=self._pace.attempt_seconds),
+            name=f"attempt {message.queue_id}",
+        )
+        task.add_done_callback(lambda _: self._fleet.release(each.terms.id))
+        self._track(task)
+        for entry in each.entries:
+            self._emit(
+                AttemptStarted(entry.queue_id, entry.entry_id, str(entry.recipient), each.terms.name, entry.fence)
+            )
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.wake()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("attempt failed", exc_info=task.exception())

@@ -1,0 +1,214 @@
+"""The door: check the sender, complete and sign the message, commit it with others, and only then say 250.
+
+What changes a message's bytes happens here, before signing, once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from relayd import failpoints
+from relayd.errors import StoreUnavailable
+from relayd.intake.senders import Senders
+from relayd.intake.signer import Signer
+from relayd.intake.submission import Identity, Submission
+from relayd.mail import author, headers, trace
+from relayd.mail.address import Address
+from relayd.mail.headers import HeaderScan
+from relayd.mail.reply import Reply
+from relayd.rules.relay_events import Accepted, BatchCommitted, Rejected, RelayEvent, StoreLost
+from relayd.seal import SealError
+from relayd.store import lanes, queue
+from relayd.store.batcher import Batcher
+from relayd.store.directory import SendingMailbox
+from relayd.store.ids import new_id, new_ids
+from relayd.store.pool import Database
+
+log = logging.getLogger(__name__)
+
+MAX_HOPS = 50
+BATCH_MESSAGES = 500
+BATCH_OCTETS = 16 * 1024 * 1024
+
+UNAVAILABLE = Reply(451, "4.3.0", "Temporary server problem, try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorTerms:
+    """What the door writes and allows: the host's name for Received, attempts an entry may have."""
+
+    host: str
+    max_retries: int
+
+
+class Door:
+    """Takes submissions. One a worker: its batches are the worker's group commit."""
+
+    def __init__(
+        self,
+        database: Database,
+        senders: Senders,
+        signer: Signer,
+        terms: DoorTerms,
+        *,
+        emit: Callable[[RelayEvent], None],
+        wake: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._senders = senders
+        self._signer = signer
+        self._terms = terms
+        self._emit = emit
+        self._wake = wake
+        self._now = now
+        self._wakes: set[asyncio.Task[None]] = set()
+        self._batcher: Batcher[queue.NewMessage, None] = Batcher(
+            self._commit, max_items=BATCH_MESSAGES, max_weight=BATCH_OCTETS, weigh=lambda message: len(message.content)
+        )
+
+    async def check_reverse_path(self, identity: Identity, reverse_path: Address | None) -> Reply | None:
+        """None if this identity may send from there, else the refusal. Raises StoreUnavailable."""
+        return await self._senders.check_reverse_path(identity, reverse_path)
+
+    async def accept(self, submission: Submission) -> Reply:
+        """The final reply: 250 with the queue id once the message is committed, or why it is refused."""
+        try:
+            scan = headers.scan(submission.content)
+            sole_author = author.sole_author(scan)
+        except ValueError as error:
+            return self._refuse(submission, "malformed", Reply(550, "5.6.0", f"Message refused: {error}"))
+        if headers.received_count(scan) > MAX_HOPS:
+            return self._refuse(submission, "loop", Reply(554, "5.4.6", "Too many Received fields: a mail loop"))
+        try:
+            mailbox = await self._senders.mailbox_for(submission.identity, sole_author)
+            if isinstance(mailbox, Reply):
+                return self._refuse(submission, "from_not_allowed", mailbox)
+            message = await self._prepare(submission, scan, sole_author, mailbox)
+            await self._batcher.submit(message)
+        except StoreUnavailable as error:
+            self._emit(StoreLost("enqueue", str(error)))
+            return self._refuse(submission, "unavailable", UNAVAILABLE)
+        except SealError as error:
+            log.error("cannot sign: %s", error)
+            return self._refuse(submission, "unavailable", UNAVAILABLE)
+        self._report(submission, message, mailbox)
+        failpoints.reach("enqueue-reply")
+        return Reply(250, "2.0.0", f"queued as {message.queue_id}")
+
+    async def drain(self) -> None:
+        """Wait until everything accepted has been answered and its lanes woken."""
+        await self._batcher.drain()
+        await asyncio.gather(*self._wakes, return_exceptions=True)
+
+    async def _prepare(
+        self, submission: Submission, scan: HeaderScan, sole_author: Address, mailbox: SendingMailbox
+    ) -> queue.NewMessage:
+        now, queue_id = self._now(), new_id()
+        envelope = submission.envelope
+        message_id = headers.message_id(scan) or f"<{queue_id}@{mailbox.domain.domain}>"
+        content = headers.prepare(
+            submission.content,
+            scan,
+            received=trace.received_field(
+                helo=submission.helo,
+                peer=submission.peer,
+                host=self._terms.host,
+                protocol=submission.protocol,
+                queue_id=str(queue_id),
+                when=now,
+                tls=submission.tls,
+                recipient=envelope.forward_paths[0] if len(envelope.forward_paths) == 1 else None,
+            ),
+            message_id=message_id,
+            date=trace.date_text(now),
+        )
+        content = await self._signer.sign(mailbox.domain, content, now)
+        return queue.NewMessage(
+            queue_id=queue_id,
+            client_id=submission.identity.client.id,
+            mailbox_id=mailbox.id,
+            lane_id=mailbox.mail_lane_id,
+            credential_id=submission.identity.credential_id,
+            origin="submission",
+            reverse_path=envelope.reverse_path,
+            header_from=sole_author,
+            message_id_header=message_id,
+            subject=headers.decoded_subject(scan),
+            content=content,
+            # What the message needs, which may be less than what its client announced.
+            smtputf8=envelope.smtputf8 and not _is_ascii(submission, scan),
+            body_8bitmime=not content.isascii(),
+            parent_id=None,
+            helo=submission.helo[:255],
+            peer=submission.peer,
+            max_retries=self._terms.max_retries,
+            entries=_entries(envelope.forward_paths),
+        )
+
+    async def _commit(self, messages: Sequence[queue.NewMessage]) -> list[None]:
+        began = asyncio.get_running_loop().time()
+        failpoints.reach("enqueue-before")
+        async with self._database.connection() as connection:
+            await queue.enqueue(connection, messages)
+        failpoints.reach("enqueue-committed")
+        self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
+        # Not part of the answer's way: the lanes are woken while the 250s go out.
+        task = asyncio.create_task(self._wake_lanes(sorted({message.lane_id for message in messages})))
+        self._wakes.add(task)
+        task.add_done_callback(self._wakes.discard)
+        return [None] * len(messages)
+
+    async def _wake_lanes(self, lane_ids: list[int]) -> None:
+        try:
+            async with self._database.connection() as connection:
+                await lanes.wake(connection, lane_ids)
+        except StoreUnavailable as error:
+            self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
+        self._wake()
+
+    def _refuse(self, submission: Submission, reason: str, reply: Reply) -> Reply:
+        identity = submission.identity
+        self._emit(
+            Rejected(
+                identity.client.name,
+                submission.peer,
+                identity.login,
+                reason,
+                f"{reply.code} {reply.enhanced}",
+                reply.text,
+            )
+        )
+        return reply
+
+    def _report(self, submission: Submission, message: queue.NewMessage, mailbox: SendingMailbox) -> None:
+        self._emit(
+            Accepted(
+                queue_id=message.queue_id,
+                client=submission.identity.client.name,
+                mailbox=str(mailbox.address),
+                reverse_path=str(message.reverse_path or "<>"),
+                recipients=len(message.entries),
+                size_octets=len(message.content),
+                message_id=message.message_id_header,
+                peer=submission.peer,
+                login=submission.identity.login,
+                protocol=submission.protocol,
+            )
+        )
+
+
+def _entries(forward_paths: Sequence[Address]) -> tuple[queue.NewEntry, ...]:
+    """An entry a recipient; one named twice is one."""
+    recipients = list(dict.fromkeys(forward_paths))
+    return tuple(
+        queue.NewEntry(id, recipient) for id, recipient in zip(new_ids(len(recipients)), recipients, strict=True)
+    )
+
+
+def _is_ascii(submission: Submission, scan: HeaderScan) -> bool:
+    envelope = submission.envelope
+    paths = [*envelope.forward_paths, *([envelope.reverse_path] if envelope.reverse_path else [])]
+    return all(path.is_ascii for path in paths) and submission.content[: scan.body_offset].isascii()

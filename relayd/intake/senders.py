@@ -1,0 +1,80 @@
+"""Whether a client may send as somebody: header From picks the mailbox, the envelope must be the client's own."""
+
+from collections.abc import Awaitable, Callable
+
+from relayd.intake.submission import Identity
+from relayd.mail.address import Address
+from relayd.mail.reply import Reply
+from relayd.store import directory
+from relayd.store.directory import SendingDomain, SendingMailbox
+from relayd.store.pool import Database
+from relayd.store.timed_cache import TimedCache
+
+Provision = Callable[[Identity, Address], Awaitable[None]]
+
+SHOWN_SENDERS = 5
+
+
+class Senders:
+    """Answers from the database, each at most a second old.
+
+    `provision` (development mode) makes what is missing; it is None where unknown senders are refused.
+    """
+
+    def __init__(self, database: Database, provision: Provision | None = None) -> None:
+        self._database = database
+        self._provision = provision
+        self._domains: TimedCache[str, SendingDomain | None] = TimedCache(self._load_domain)
+        self._mailboxes: TimedCache[Address, SendingMailbox | None] = TimedCache(self._load_mailbox)
+
+    async def check_reverse_path(self, identity: Identity, reverse_path: Address | None) -> Reply | None:
+        """None if the identity may use this envelope sender, else the refusal. Raises StoreUnavailable."""
+        if reverse_path is None:
+            if identity.client.may_send_bounces:
+                return None
+            return Reply(550, "5.7.1", "This client may not use the null reverse-path <>")
+        domain = await self._domains.get(reverse_path.domain)
+        if domain is None and self._provision:
+            await self._provision(identity, reverse_path)
+            self._domains.forget(reverse_path.domain)
+            domain = await self._domains.get(reverse_path.domain)
+        if domain is None or domain.client_id != identity.client.id or not identity.may_use(reverse_path):
+            return await self._refusal(identity, reverse_path, "reverse-path")
+        if not domain.may_send:
+            return Reply(550, "5.7.1", f"Domain {_ascii(domain.domain)} is suspended")
+        return None
+
+    async def mailbox_for(self, identity: Identity, author: Address) -> SendingMailbox | Reply:
+        """The mailbox that sends for this header From, or the refusal. Raises StoreUnavailable."""
+        mailbox = await self._mailboxes.get(author)
+        if mailbox is None and self._provision:
+            await self._provision(identity, author)
+            self._mailboxes.forget(author)
+            mailbox = await self._mailboxes.get(author)
+        if mailbox is None or mailbox.client_id != identity.client.id or not identity.may_use(author):
+            return await self._refusal(identity, author, "From")
+        if mailbox.refuses:
+            return Reply(550, "5.7.1", f"{_ascii(str(author))}: {mailbox.refuses}")
+        return mailbox
+
+    async def _refusal(self, identity: Identity, address: Address, what: str) -> Reply:
+        if identity.senders is not None:
+            allowed = list(identity.senders)
+        else:
+            async with self._database.connection() as connection:
+                allowed = await directory.senders_of(connection, identity.client.id, SHOWN_SENDERS + 1)
+        shown = ", ".join(allowed[:SHOWN_SENDERS]) + (", ..." if len(allowed) > SHOWN_SENDERS else "")
+        text = f"{what} <{address}> is not allowed; allowed: {shown or 'nothing yet'}"
+        return Reply(550, "5.7.1", _ascii(text)[:480])
+
+    async def _load_domain(self, name: str) -> SendingDomain | None:
+        async with self._database.connection() as connection:
+            return await directory.find_domain(connection, name)
+
+    async def _load_mailbox(self, author: Address) -> SendingMailbox | None:
+        async with self._database.connection() as connection:
+            return await directory.find_mailbox(connection, author)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()

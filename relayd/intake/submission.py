@@ -1,0 +1,38 @@
+"""A message as it stands at the door: who brings it, its envelope, its bytes."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from relayd.mail.address import Address
+from relayd.mail.envelope import Envelope
+from relayd.store.directory import SendingClient
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`)."""
+
+    client: SendingClient
+    credential_id: UUID | None = None
+    login: str | None = None
+    senders: tuple[str, ...] | None = None
+
+    def may_use(self, address: Address) -> bool:
+        """Whether the credential's own list of senders allows the address."""
+        return self.senders is None or address.key in self.senders or address.domain in self.senders
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message as it came in. `content` ends lines in CRLF, is unstuffed, holds no bare CR, LF or NUL.
+
+    `protocol` is the word for the Received header (RFC 3848, RFC 6531); `tls` is version and cipher, or None.
+    """
+
+    identity: Identity
+    envelope: Envelope
+    content: bytes
+    helo: str
+    peer: str
+    protocol: str
+    tls: str | None

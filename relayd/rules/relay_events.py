@@ -1,0 +1,122 @@
+"""What happens to messages from acceptance on. Metrics count these and the mail log writes them; nothing else does.
+
+Labels that metrics count by are bounded: states, stages, upstream names. Texts are for the log alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from relayd.rules.outcome import Stage
+from relayd.rules.states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message was committed to the queue; its 250 may be said."""
+
+    queue_id: UUID
+    client: str
+    mailbox: str
+    reverse_path: str
+    recipients: int
+    size_octets: int
+    message_id: str
+    peer: str
+    login: str | None
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message was read and refused. `reason` is one of a fixed set of words."""
+
+    client: str
+    peer: str
+    login: str | None
+    reason: str
+    reply: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """A delivery status notification was queued for a message that failed."""
+
+    queue_id: UUID
+    about: UUID
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """One transaction of a batched step (enqueue, claim, start, settle)."""
+
+    step: str
+    items: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """The start of an attempt is durable; the transaction with the upstream begins."""
+
+    queue_id: UUID
+    entry_id: UUID
+    recipient: str
+    upstream: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt's outcome is settled."""
+
+    queue_id: UUID
+    entry_id: UUID
+    recipient: str
+    upstream: str
+    provider: str
+    outcome: str
+    status: Status
+    stage: Stage
+    reason: str
+    attempt: int
+    next_attempt_at: datetime | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsReturned:
+    """Claims went back into the queue without having been tried. `reason` is one of a fixed set of words."""
+
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsInDoubt:
+    """Attempts whose worker died in the middle: sent or not, nobody knows."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLost:
+    """Postgres could not be used by a step."""
+
+    step: str
+    detail: str
+
+
+RelayEvent = (
+    Accepted
+    | Rejected
+    | Bounced
+    | BatchCommitted
+    | AttemptStarted
+    | AttemptEnded
+    | ClaimsReturned
+    | ClaimsInDoubt
+    | StoreLost
+)
