@@ -56,7 +56,7 @@ async def test_each_change_is_audited_once_under_the_peers_name(control: Control
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 async def test_names_that_nothing_has_are_refused(control: Control, verb: str) -> None:
-    for target, text in (("mailboxes/x@example.com", "no mailbox is named"), ("upstreams/x", "no upstream is named")):
+    for target, text in (("mailboxes/x@example.com", "there is no mailbox"), ("upstreams/x", "there is no upstream")):
         answer = await control.request("POST", f"{target}/{verb}")
         assert (answer.status, text in answer.message) == (404, True)
 
