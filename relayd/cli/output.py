@@ -118,6 +118,5 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         needed += smallest + 2
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console()
     # rich would rather cut an id than be wider than the terminal.
-    console.print(table, width=max(console.width, needed), crop=False, no_wrap=False)
+    Console(width=max(Console().width, needed)).print(table)
