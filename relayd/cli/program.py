@@ -20,6 +20,11 @@ _INTERRUPTED = 130
 # Each is `app` of relayd/cli/NOUN.py, imported when it is asked for: `relayd client list` loads nothing of the others.
 NOUNS = {
     "client": "Tenants: all domains, mailboxes and credentials belong to one.",
+    "domain": "Sending domains, their DKIM keys and the DNS records to publish.",
+    "mailbox": "Sending accounts, each with a daily limit and an upstream.",
+    "upstream": "Where mail goes next.",
+    "credential": "SMTP logins of apps.",
+    "audit": "Who changed what.",
 }
 
 

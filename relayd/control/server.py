@@ -56,7 +56,7 @@ class ControlServer:
 def _application(house: House, routes: Sequence[Route]) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY_OCTETS, middlewares=[answering_errors])
     for route in routes:
-        application.router.add_route(route.method, route.path, _aiohttp_handler(house, route))
+        application.router.add_route(route.method, _any_name(route.path), _aiohttp_handler(house, route))
     document = openapi.document(routes, version=house.version)
 
     async def describe(request: web.Request) -> web.Response:
@@ -64,6 +64,11 @@ def _application(house: House, routes: Sequence[Route]) -> web.Application:
 
     application.router.add_get(openapi.PATH, describe)
     return application
+
+
+def _any_name(path: str) -> str:
+    # aiohttp's own pattern leaves out braces, which a local part may hold.
+    return path.replace("}", ":[^/]+}")
 
 
 def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
