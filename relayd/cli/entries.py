@@ -69,16 +69,16 @@ def log(rows: Sequence[Row], *, indent: str = "    ") -> None:
 def entry(row: Row, log_rows: Sequence[Row], now: datetime) -> None:
     """One entry, whole."""
     output.heading(f"{row['recipient']}: {state(row)}")
-    is_waiting = row["status"] in ("queued", "pending")
+    begun = row["attempt_started_at"] if row["status"] == "sending" else None
     ended = row["sent_at"] or row["failed_at"] or row["bounced_at"]
     fields(
         (
             ("entry", row["entry_id"]),
             ("reason", row["reason"]),
             ("attempts", f"{row['retry_count']} of at most {row['max_retries'] + 1}"),
-            ("next", when(row["next_attempt_at"], now) if is_waiting and not row["pending_reason"] else None),
+            ("due", when(row["next_attempt_at"], now) if row["status"] == "queued" else None),
             ("claimed by", row["claimed_by"]),
-            ("begun", when(row["attempt_started_at"], now) if row["status"] == "sending" else None),
+            ("begun", when(begun, now) if begun else None),
             ("upstream", row["upstream"]),
             ("id there", row["provider_message_id"]),
             ("ended", when(ended, now) if ended else None),

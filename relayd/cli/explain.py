@@ -32,10 +32,10 @@ def explain(some_id: str, /, *, limit: int = 20, as_json: AsJson = False, contro
     )
     for row in data["entries"]:
         output.write("")
-        output.heading(f"{row['recipient']}: {row['where']}")
+        waits = row["goes_at"] and row["where"] not in ("due", "sending")
+        goes = f", goes about {entries.when(row['goes_at'], now)}" if waits else ""
+        output.heading(f"{row['recipient']}: {row['where']}{goes}")
         entries.paragraph(row["sentence"])
-        if row["goes_at"] and row["where"] not in ("due", "sending"):
-            entries.paragraph(f"goes: about {entries.when(row['goes_at'], now)}")
         if row["next_step"]:
             entries.paragraph(f"next: {row['next_step']}")
         entries.log(row["log"])

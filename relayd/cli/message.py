@@ -23,7 +23,7 @@ def _states(row: Row) -> str:
 
 _COLUMNS = (
     column("queue_id", whole=True),
-    column("created_at", "accepted"),
+    column("created_at", "accepted", whole=True),
     column("header_from", "from"),
     Column("recipients", _states),
     column("subject"),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -12,6 +13,8 @@ from relayd.cli.output import Column, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.control.client import ControlClient, Reply, path_of
 from relayd.errors import Refusal
+from relayd.rules.duration import from_now
+from relayd.rules.states import LIVE
 
 app = App(name="queue")
 
@@ -34,6 +37,8 @@ def list_(
 
     Parameters
     ----------
+    ids
+        Queue ids, or entries'.
     cursor
         Go on where a list before ended.
     """
@@ -44,8 +49,8 @@ def list_(
         Column("age", lambda row: entries.age(row["created_at"], now)),
         Column("state", entries.state),
         column("mailbox"),
-        column("recipient"),
-        Column("next", lambda row: _next(row, now)),
+        column("recipient", whole=True),
+        Column("due", lambda row: _due(row, now)),
         column("reason"),
     )
     output.items(reply, columns, as_json=as_json, none="no such entries")
@@ -86,6 +91,8 @@ def show(some_id: str, /, *, limit: int = 100, as_json: AsJson = False, control:
         output.write("")
         entries.entry(row, entries.of_entry(data["log"], row["entry_id"]), now)
     entries.more_entries(len(data["entries"]), data["total"])
+    if any(row["status"] in LIVE for row in data["entries"]):
+        output.hint(f"why it waits, and when it goes: relayd explain {some_id}")
 
 
 @app.command
@@ -98,7 +105,13 @@ def hold(
     as_json: AsJson = False,
     control: Control,
 ) -> int:
-    """Keep queued entries until they are released."""
+    """Keep queued entries until they are released.
+
+    Parameters
+    ----------
+    ids
+        Queue ids, or entries'. Without any, the options below choose.
+    """
     body = {**selecting(ids, filters), **given({"reason": reason})}
     return _operate(control, "hold", body, yes=yes, count=count, as_json=as_json)
 
@@ -113,7 +126,13 @@ def release(
     as_json: AsJson = False,
     control: Control,
 ) -> int:
-    """Let held entries go, and those in doubt go again: they are due at once."""
+    """Let held entries go, and those in doubt go again: they are due at once.
+
+    Parameters
+    ----------
+    ids
+        Queue ids, or entries'. Without any, the options below choose.
+    """
     body = {**selecting(ids, filters), **given({"reason": reason})}
     return _operate(control, "release", body, yes=yes, count=count, as_json=as_json)
 
@@ -133,6 +152,8 @@ def retry(
 
     Parameters
     ----------
+    ids
+        Queue ids, or entries'. Without any, the options below choose.
     failed
         Failed and bounced ones too, with a fresh budget of attempts.
     """
@@ -150,7 +171,13 @@ def cancel(
     as_json: AsJson = False,
     control: Control,
 ) -> int:
-    """Give up what waits. No bounce is sent."""
+    """Give up what waits. No bounce is sent.
+
+    Parameters
+    ----------
+    ids
+        Queue ids, or entries'. Without any, the options below choose.
+    """
     body = {**selecting(ids, filters), **given({"reason": reason})}
     return _operate(control, "cancel", body, yes=yes, count=count, as_json=as_json)
 
@@ -216,5 +243,5 @@ def _entries(many: int) -> str:
     return "1 entry" if many == 1 else f"{many:,} entries"
 
 
-def _next(row: output.Row, now: Any) -> str:
-    return entries.when(row["next_attempt_at"], now) if row["status"] == "queued" else "-"
+def _due(row: output.Row, now: datetime) -> str:
+    return from_now(entries.instant(row["next_attempt_at"]), now) if row["status"] == "queued" else "-"

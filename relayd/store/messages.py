@@ -56,11 +56,15 @@ class Message:
 CLOCK = "SELECT relayd_now() AS now, clock_offset FROM relayd_state"
 
 # Newest first. $1-$2 recipient or its domain; $3-$4 sender; $5 subject; $6 Message-ID; $7-$8 time; $9-$10 the ids of
-# that time; $11 state. What is not asked for folds away as the statement is planned for its parameters.
+# that time; $11 state. What is not asked for folds away as the statement is planned for its parameters. A recipient's
+# messages come as an array, since a subquery beside an OR would be a filter over all messages.
 # Indexes: email_queue_recipient, messages_message_id_header; else messages_pkey within the ids' bounds.
 FIND = """
 SELECT m.id FROM messages m
- WHERE ($1::text IS NULL OR m.id IN (SELECT q.message_id FROM email_queue q WHERE lower(q.recipient_address) = $1))
+ WHERE ($1::text IS NULL OR m.id = ANY(ARRAY(
+         SELECT q.message_id FROM email_queue q
+          WHERE lower(q.recipient_address) = $1 AND ($9::uuid IS NULL OR q.id >= $9) AND ($10::uuid IS NULL OR q.id <= $10)
+          ORDER BY q.id DESC LIMIT 100000)))
    AND ($2::text IS NULL OR EXISTS (SELECT FROM email_queue q WHERE q.message_id = m.id
                                       AND right(lower(q.recipient_address), length($2)) = $2))
    AND ($3::text IS NULL OR lower(m.header_from) = $3 OR lower(m.reverse_path) = $3)

@@ -95,8 +95,10 @@ async def test_list_and_show_read_well(control: Control, sender: Sender, message
         )
     listed = await control.cli("queue", "list", "--recipient", "@example.net")
     header, row = listed.out.splitlines()
-    assert header.split() == ["ID", "AGE", "STATE", "MAILBOX", "RECIPIENT", "NEXT", "REASON"]
-    assert str(message.entries[0].entry_id) in row and "(in 2 h)" in row and "\x1b" not in row
+    assert header.split() == ["ID", "AGE", "STATE", "MAILBOX", "RECIPIENT", "DUE", "REASON"]
+    assert str(message.entries[0].entry_id) in row and " in 2 h " in row and "\x1b" not in row
+    by_both = await control.cli("queue", "list", "--state", "queued", "--state", "pending", message.queue_id.hex)
+    assert len(by_both.out.splitlines()) == 3
     more = await control.cli("queue", "list", "--limit", "1")
     assert "1 more; go on with --cursor queued." in more.err
     cursor = more.err.split()[-1]
@@ -118,10 +120,9 @@ async def test_explain_reads_well(control: Control, sender: Sender) -> None:
     ran = await control.cli("explain", str(messages[-1].queue_id))
     lines = ran.out.splitlines()
     assert lines[0] == f"message {messages[-1].queue_id}: Hello"
-    assert lines[3] == "user59@example.net: limited" or lines[3].endswith("@example.net: limited")
+    assert "@example.net: limited, goes about 20" in lines[3]
     assert "mailbox noreply@example.com may send 50 a day and has sent 50" in lines[4]
-    assert lines[5].startswith("  goes: about ")
-    assert lines[-1].endswith("queued")
+    assert lines[5].endswith("queued")
     assert json.loads((await control.cli("explain", str(messages[-1].queue_id), "--json")).out)["total"] == 1
 
 
