@@ -163,9 +163,9 @@ def _provider_message_id(text: str) -> str | None:
 def _error_text(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
-            return f"TLS: certificate not accepted: {error.verify_message}"
+            return f"TLS: certificate not accepted: {getattr(error, 'verify_message', error)}"
         case ssl.SSLError():
-            return f"TLS failed: {error.reason or error}"
+            return f"TLS failed: {getattr(error, 'reason', None) or error}"
         case RelaydError():
             return str(error)
         case SMTPResponseException():
