@@ -78,7 +78,7 @@ def socket_candidates(environment: Mapping[str, str] = os.environ) -> tuple[Path
     """Where a relayd on this machine listens, unless told otherwise; RELAYD_SOCKET alone if it is set."""
     if named := environment.get("RELAYD_SOCKET"):
         return (Path(named),)
-    candidates = [Path("/run/relayd/control.sock")]
+    candidates = [Path("/run/relayd/control.sock"), Path("/var/lib/relayd/control.sock")]
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         candidates.append(Path(runtime, "relayd", "control.sock"))
     state = environment.get("XDG_STATE_HOME")

@@ -10,8 +10,10 @@ from typing import Any
 from relayd.config.settings import Settings
 from relayd.daemon.orders import Orders, Secrets
 from relayd.daemon.process import WorkerProcess
+from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.errors import RelaydError
+from relayd.rules.relay_events import WorkerDied
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,6 @@ class Crew:
         metrics_directory: Path,
         provision_for: str | None,
         on_death: Callable[[str, int], Awaitable[None]],
-        on_restart: Callable[[], None],
     ) -> None:
         self.incarnation = secrets.token_hex(4)
         self._settings = settings
@@ -40,7 +41,6 @@ class Crew:
         self._metrics_directory = metrics_directory
         self._provision_for = provision_for
         self._on_death = on_death
-        self._on_restart = on_restart
         self._workers: list[WorkerProcess] = []
         self._serial = 0
         self._deaths = 0
@@ -121,8 +121,7 @@ class Crew:
         await self._on_death(worker.orders.claimant, worker.pid)
         if self._stopping or worker.is_draining or worker not in self._workers:
             return
-        log.error("worker %s (pid %d) died; starting another", worker.orders.claimant, worker.pid)
-        self._on_restart()
+        emit(WorkerDied(worker.orders.claimant, worker.pid))
         await asyncio.sleep(BACKOFF_SECONDS[min(self._deaths, len(BACKOFF_SECONDS) - 1)])
         self._deaths += 1
         if self._stopping or worker not in self._workers:

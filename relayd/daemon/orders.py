@@ -64,8 +64,3 @@ class Orders:
             sockets=tuple((descriptor, mode) for descriptor, mode in values["sockets"]),
             provision_for=values["provision_for"],
         )
-
-
-def share(total: int, index: int, workers: int) -> int:
-    """A worker's part of a cap that holds for the node: the parts add up to the cap, but each has at least one."""
-    return max(1, total // workers + (index < total % workers))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon.orders import share
+from relayd.daemon.terms import share
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams

@@ -1,4 +1,4 @@
-"""A worker: listens, accepts, signs, queues and delivers. Started by the supervisor as `python -m relayd.daemon.worker`.
+"""A worker: listens, accepts, signs, queues and delivers. The supervisor runs `python -m relayd.daemon.worker`.
 
 It lives as long as its channel: when the supervisor dies, so does it, at once and by the kernel's hand.
 """
@@ -13,12 +13,14 @@ import sys
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
-from relayd import maillog, metrics
+from relayd import maillog
 from relayd.config.settings import Settings
 from relayd.daemon.channel import Channel
-from relayd.daemon.orders import Orders, share
+from relayd.daemon.orders import Orders
 from relayd.daemon.providers import Providers
+from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
+from relayd.daemon.terms import retry_policy, session_limits
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
@@ -30,13 +32,10 @@ from relayd.intake.door import Door, DoorTerms
 from relayd.intake.provision import Provisioner
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
-from relayd.rules.events import Event
-from relayd.rules.retry import RetryPolicy
 from relayd.store import upstreams
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 from relayd.submission.connection import Mode
-from relayd.submission.limits import SessionLimits
 from relayd.submission.listener import Listener, ListeningSocket
 from relayd.submission.verifier import DirectoryVerifier
 
@@ -120,37 +119,6 @@ class Worker:
         await self._fleet.close()
         await self._database.close()
         return all(ended)
-
-
-def emit(event: Event) -> None:
-    """Every event goes to both: counted and written."""
-    metrics.record(event)
-    maillog.record(event)
-
-
-def retry_policy(settings: Settings) -> RetryPolicy:
-    """When a deferred entry is tried again."""
-    return RetryPolicy(
-        first_delay_seconds=settings.delivery.first_retry_seconds,
-        longest_delay_seconds=settings.delivery.longest_retry_seconds,
-        give_up_after_seconds=settings.delivery.give_up_after_seconds,
-        max_retries=settings.delivery.max_retries,
-    )
-
-
-def session_limits(settings: Settings, index: int) -> SessionLimits:
-    """A worker's caps: what holds for the node is shared out."""
-    submission = settings.submission
-    return SessionLimits(
-        size_octets=submission.max_message_octets,
-        max_recipients=submission.max_recipients,
-        max_connections=share(submission.max_connections, index, settings.processes),
-        max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
-        max_auth_tries=submission.max_auth_tries,
-        idle_seconds=submission.idle_seconds,
-        data_seconds=submission.data_seconds,
-        session_seconds=submission.session_seconds,
-    )
 
 
 async def run(end: socket.socket) -> None:

@@ -54,9 +54,7 @@ class IncomingMessage:
         if self._has_long_line():
             return Reason.LINE_TOO_LONG
         # RFC 5321 4.5.2: a line's leading dot is deleted, whatever follows it.
-        content = (
-            bytes(memoryview(held)[2:]) if b"\r\n." not in held else bytes(held.replace(b"\r\n.", b"\r\n")[2:])
-        )
+        content = bytes(memoryview(held)[2:]) if b"\r\n." not in held else bytes(held.replace(b"\r\n.", b"\r\n")[2:])
         return Reason.TOO_LARGE if len(content) > self._size_octets else content
 
     def _has_long_line(self) -> bool:

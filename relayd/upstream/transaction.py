@@ -136,9 +136,7 @@ def _is_positive(response: SMTPResponse) -> bool:
     return 200 <= response.code <= 299
 
 
-def _in_order(
-    transmission: Transmission, outcomes: Mapping[int, Outcome], rest: Outcome | None
-) -> tuple[Outcome, ...]:
+def _in_order(transmission: Transmission, outcomes: Mapping[int, Outcome], rest: Outcome | None) -> tuple[Outcome, ...]:
     ordered = [outcomes.get(index, rest) for index in range(len(transmission.recipients))]
     assert all(outcome is not None for outcome in ordered)
     return tuple(outcome for outcome in ordered if outcome is not None)
