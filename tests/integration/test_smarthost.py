@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from relayd.mail.address import Address
-from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage
+from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.smarthost import Smarthost, SmarthostSettings
-from tests.peers.mail import CONTENT, Authority, settings, transmission
+from tests.peers.mail import CONTENT, PATIENT, Authority, settings, transmission
 from tests.peers.smtp_server import Disconnect, Hang, ScriptedServer, unstuffed
 
 PASSWORD = "pa55 wörd"
@@ -78,10 +78,20 @@ async def test_all_refused_means_reset_and_no_data() -> None:
     assert len(server.sessions) == 1
 
 
-async def test_a_hanging_quit_hides_no_reply() -> None:
-    async with ScriptedServer({Stage.DOT: Disconnect(after="554 5.7.1 spam")}) as server:
+@pytest.mark.parametrize("reply", ["554 5.7.1 spam", "250 2.0.0 queued as LAST1"])
+async def test_a_hang_up_right_after_the_reply_does_not_hide_it(reply: str) -> None:
+    async with ScriptedServer({Stage.DOT: Disconnect(after=reply)}) as server:
         outcomes = await deliver_one(settings(server.port))
+    assert isinstance(outcomes[0], Failed if reply.startswith("5") else Sent)
+
+
+@pytest.mark.parametrize("verb", [b"RSET", b"QUIT"])
+async def test_a_hanging_farewell_hides_no_reply(verb: bytes) -> None:
+    timeouts = replace(PATIENT, command=0.5, quit=0.5)
+    async with ScriptedServer({Stage.DATA: "554 5.7.1 spam"}, silent_to=(verb,)) as server:
+        outcomes = await deliver_one(settings(server.port, timeouts=timeouts))
     assert isinstance(outcomes[0], Failed)
+    assert server.count(verb) == 1
 
 
 async def test_the_null_reverse_path_and_odd_addresses_go_out_as_they_are() -> None:
@@ -387,6 +397,18 @@ async def test_a_reused_connection_found_dead_at_mail_is_replaced_without_a_dupl
         await smarthost.close()
     assert len(server.sessions) == 2
     assert len(server.messages) == 2
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA, Stage.DOT])
+async def test_a_reused_connection_that_dies_later_is_not_replaced(stage: Stage) -> None:
+    usual = "354 go" if stage is Stage.DATA else "250 ok"
+    async with ScriptedServer({stage: [usual, Disconnect(), usual]}) as server:
+        smarthost = Smarthost(settings(server.port, max_connections=1))
+        await smarthost.deliver(transmission())
+        (outcome,) = await smarthost.deliver(transmission())
+        assert isinstance(outcome, Uncertain if stage is Stage.DOT else Deferred)
+        await smarthost.close()
+    assert len(server.sessions) == 1
 
 
 async def test_the_replacement_is_tried_once_only() -> None:

@@ -81,6 +81,7 @@ class ScriptedServer:
         starttls: ssl.SSLContext | None = None,
         implicit_tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        silent_to: Sequence[bytes] = (),
     ) -> None:
         self.script: dict[Stage, list[Action]] = {}
         for stage, action in (script or {}).items():
@@ -94,6 +95,7 @@ class ScriptedServer:
         self._starttls = starttls
         self._implicit_tls = implicit_tls
         self._host = host
+        self._silent_to = frozenset(silent_to)
         self._changed = asyncio.Condition()
         self._handlers: set[asyncio.Task[None]] = set()
 
@@ -187,6 +189,8 @@ class _Conversation:
 
     async def obey(self, line: bytes) -> None:
         verb = line.split(b" ")[0].split(b":")[0].upper()
+        if verb in self.server._silent_to:
+            await self.perform(Hang())
         match verb:
             case b"EHLO":
                 extensions = list(self.server.extensions)
