@@ -57,9 +57,7 @@ async def test_a_place_that_cannot_be_written_defers(tmp_path: Path) -> None:
         assert "Not a directory" in outcome.cause.text
 
 
-async def test_a_full_disk_defers_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_defers_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -144,9 +144,7 @@ async def test_extensions_that_are_offered_are_used() -> None:
             settings(server.port), "jörg@exämple.net", content=content, body_8bitmime=True, smtputf8=True
         )
     assert isinstance(outcome, Sent)
-    assert server.commands[1] == (
-        b"MAIL FROM:<app@example.org> SIZE=%d BODY=8BITMIME SMTPUTF8" % (len(content) + 2)
-    )
+    assert server.commands[1] == (b"MAIL FROM:<app@example.org> SIZE=%d BODY=8BITMIME SMTPUTF8" % (len(content) + 2))
     assert server.commands[2] == "RCPT TO:<jörg@exämple.net>".encode()
 
 
@@ -383,9 +381,7 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
     assert len(server.messages) == 2
 
 
-@pytest.mark.parametrize(
-    "death", [Disconnect(), "421 4.4.2 timeout", Disconnect(after="421 4.4.2 timeout")], ids=str
-)
+@pytest.mark.parametrize("death", [Disconnect(), "421 4.4.2 timeout", Disconnect(after="421 4.4.2 timeout")], ids=str)
 async def test_a_reused_connection_found_dead_at_mail_is_replaced_without_a_duplicate(
     death: "str | Disconnect",
 ) -> None:

@@ -14,9 +14,7 @@ async def test_a_turn_given_to_a_cancelled_waiter_goes_to_the_next() -> None:
     async def open_connection() -> Connection | Outcome:
         return Connection(settings(25))
 
-    pool = Pool(
-        open_connection, max_connections=1, max_messages_per_connection=9, idle_seconds=9, clock=lambda: 0.0
-    )
+    pool = Pool(open_connection, max_connections=1, max_messages_per_connection=9, idle_seconds=9, clock=lambda: 0.0)
     held = await pool.acquire()
     assert isinstance(held, Connection)
     second, third = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
