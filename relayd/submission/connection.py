@@ -17,7 +17,8 @@ from aiosmtpd.smtp import SMTP
 
 from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
-from relayd.rules.events import (
+from relayd.rules.outcome import Stage
+from relayd.rules.session_events import (
     Cap,
     Ending,
     Reason,
@@ -27,7 +28,6 @@ from relayd.rules.events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.outcome import Stage
 from relayd.submission import replies
 from relayd.submission.door import Identity
 from relayd.submission.service import Service, peer_address
@@ -38,9 +38,7 @@ logger = logging.getLogger(__name__)
 
 # A browser led here by a web page: not one of its lines may be taken for a command.
 _NOT_SMTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-_COUNTED_AS_ERRORS = frozenset(
-    {Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG}
-)
+_COUNTED_AS_ERRORS = frozenset({Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG})
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _STAGES = {
     "STARTTLS": Stage.STARTTLS,
@@ -66,9 +64,7 @@ class Connection(SMTP):
 
     def __init_subclass__(cls) -> None:
         # aiosmtpd makes such a table for each connection, by inspecting every member: a fifth of a session's time.
-        cls.verbs = {
-            name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")
-        }
+        cls.verbs = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
 
     def __init__(self, service: Service, mode: Mode, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ Only `CRLF . CRLF` ends a message. `LF . LF` and its kin are content, and the me
 whoever ends it earlier, or repairs it, lets somebody else's relay be talked into a second message (SMTP smuggling).
 """
 
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 
 _END = b"\r\n.\r\n"
 
@@ -54,9 +54,7 @@ class IncomingMessage:
         if self._has_long_line():
             return Reason.LINE_TOO_LONG
         # RFC 5321 4.5.2: a line's leading dot is deleted, whatever follows it.
-        content = (
-            bytes(memoryview(held)[2:]) if b"\r\n." not in held else bytes(held.replace(b"\r\n.", b"\r\n")[2:])
-        )
+        content = bytes(memoryview(held)[2:]) if b"\r\n." not in held else bytes(held.replace(b"\r\n.", b"\r\n")[2:])
         return Reason.TOO_LARGE if len(content) > self._size_octets else content
 
     def _has_long_line(self) -> bool:
