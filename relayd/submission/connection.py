@@ -17,7 +17,8 @@ from aiosmtpd.smtp import SMTP
 
 from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
-from relayd.rules.events import (
+from relayd.rules.outcome import Stage
+from relayd.rules.session_events import (
     Cap,
     Ending,
     Reason,
@@ -27,7 +28,6 @@ from relayd.rules.events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.outcome import Stage
 from relayd.submission import replies
 from relayd.submission.door import Identity
 from relayd.submission.service import Service, peer_address

@@ -4,7 +4,7 @@ Only `CRLF . CRLF` ends a message. `LF . LF` and its kin are content, and the me
 whoever ends it earlier, or repairs it, lets somebody else's relay be talked into a second message (SMTP smuggling).
 """
 
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 
 _END = b"\r\n.\r\n"
 

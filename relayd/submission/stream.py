@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from relayd.errors import RelaydError
 from relayd.mail.reply import Reply
-from relayd.rules.events import Ending, Reason
+from relayd.rules.session_events import Ending, Reason
 
 HIGH_WATER_OCTETS = 262_144
 MAX_UNSENT_REPLIES = 100

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 from relayd.submission.data import IncomingMessage
 
 
