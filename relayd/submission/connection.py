@@ -80,6 +80,7 @@ class Connection(SMTP):
         self.commands = 0
         self._errors = 0
         self._mode = mode
+        self._is_tls_begun = False
         self._began_at = loop.time()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._handler_coroutine = None
@@ -109,7 +110,7 @@ class Connection(SMTP):
     def eof_received(self) -> bool:
         """Keep a half-closed connection: the client may be waiting for its replies. TLS has no such state."""
         self.stream.end()
-        return self.tls is None
+        return not self._is_tls_begun
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let the session find out when it next needs input."""
@@ -222,8 +223,11 @@ class Connection(SMTP):
     async def secure(self) -> None:
         """Turn the connection to TLS and forget all that was said before (RFC 3207 4.2)."""
         assert self.transport is not None and self.service.tls_context is not None
+        self._is_tls_begun = True
+        # No byte can come in between: the first step of start_tls takes the transport away from us. And what comes
+        # before start_tls returns is the client's first command within TLS.
+        self.stream.detach()
         try:
-            # Its first step takes the transport away from us, before another byte can be read.
             transport = await self.loop.start_tls(
                 self.transport,
                 self,

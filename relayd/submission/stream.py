@@ -55,10 +55,14 @@ class Stream:
         self._too_late = SessionOver(Ending.IDLE)
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Begin on a transport. What was read before and not used is forgotten (RFC 3207 4.2)."""
-        self._input.clear()
+        """Begin on a transport. Input that has come by it already is kept."""
         self._transport = transport
         self._paused = False
+
+    def detach(self) -> None:
+        """Leave the transport. What was read and not used is forgotten (RFC 3207 4.2)."""
+        self._input.clear()
+        self._transport = None
 
     def feed(self, data: bytes) -> None:
         """Take input from the protocol."""
