@@ -44,6 +44,13 @@ class ControlClient:
         present = {name: value for name, value in (query or {}).items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(present, doseq=True)}" if present else path, None)
 
+    def get_octets(self, path: str) -> bytes:
+        """What is not JSON, exactly as stored."""
+        status, content = self._exchange("GET", path, None)
+        if status != http.client.OK:
+            _read(status, content.decode(errors="replace"))
+        return content
+
     def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Add something, or do something."""
         return self._request("POST", path, body)
@@ -57,12 +64,16 @@ class ControlClient:
         return self._request("DELETE", path, None)
 
     def _request(self, method: str, target: str, body: Mapping[str, Any] | None) -> Reply:
+        status, content = self._exchange(method, target, body)
+        return _read(status, content.decode(errors="replace"))
+
+    def _exchange(self, method: str, target: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
         connection = _Connection(_connect(self._sockets))
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, target, content, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            text = response.read().decode()
+            answer = response.read()
         except TimeoutError:
             raise RelaydError(f"relayd gave no answer within {TIMEOUT_SECONDS:.0f} seconds") from None
         except (OSError, http.client.HTTPException) as error:
@@ -71,7 +82,7 @@ class ControlClient:
             ) from None
         finally:
             connection.close()
-        return _read(response.status, text)
+        return response.status, answer
 
 
 def socket_candidates(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
