@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from relayd.config.settings import Settings
@@ -19,6 +20,8 @@ from relayd.embedded import EmbeddedPostgres
 from relayd.errors import RelaydError
 from relayd.seal import SealError, new_key, parse_key
 from relayd.store import clients, migrate, upstreams
+from relayd.store.ids import new_id
+from relayd.store.upstreams import UpstreamRecord
 
 CLIENT = "dev"
 UPSTREAM = "capture"
@@ -124,11 +127,15 @@ async def _prepare(settings: Settings, keys: Secrets, maildir: Path) -> None:
             if not any(each.name == CLIENT for each in await clients.living(connection)):
                 await clients.add(connection, name=CLIENT, may_send_bounces=True)
             known = {each.name: each for each in await upstreams.living(connection)}
-            if UPSTREAM not in known:
-                await upstreams.add(connection, name=UPSTREAM, provider_type="capture", capture_directory=str(maildir))
-            elif known[UPSTREAM].capture_directory != str(maildir):
+            capture = known.get(UPSTREAM)
+            if capture is None:
+                await upstreams.add(
+                    connection,
+                    UpstreamRecord(new_id(), UPSTREAM, "capture", capture_directory=str(maildir)),
+                )
+            elif capture.capture_directory != str(maildir):
                 # The state directory was moved, and the mail with it.
-                await upstreams.change(connection, UPSTREAM, {"capture_directory": str(maildir)})
+                await upstreams.save(connection, replace(capture, capture_directory=str(maildir)))
     finally:
         await database.close()
 
