@@ -1,4 +1,4 @@
-"""`relayd dev`: on a machine with nothing but Python, a message is captured, signed twice, and every mistake is told."""
+"""`relayd dev`: on a machine with nothing but Python a message is captured, signed twice; every mistake is told."""
 
 import re
 import signal
