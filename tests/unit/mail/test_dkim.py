@@ -114,17 +114,13 @@ def test_both_signatures_verify(content: bytes) -> None:
 _part = st.sampled_from([b" ", b"\t", b"a", b"=", b":", b"\xe9", b"\xff", b";", b"b=x"])
 _odd = st.lists(_part, max_size=12).map(b"".join)
 _folded = st.lists(_odd, min_size=1, max_size=4).map(b"\r\n ".join)
-_name = st.sampled_from(
-    [b"From", b"to", b"SUBJECT", b"Received", b"Reply-To", b"Content-Type", b"List-Id", b"X-Odd"]
-)
+_name = st.sampled_from([b"From", b"to", b"SUBJECT", b"Received", b"Reply-To", b"Content-Type", b"List-Id", b"X-Odd"])
 _line = st.one_of(_odd, st.binary(max_size=20).map(lambda line: line.translate(None, b"\r\n\0")))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_name, _folded), max_size=8), st.lists(_line, max_size=8))
-def test_any_message_verifies_as_prepared_and_delivered(
-    fields: list[tuple[bytes, bytes]], lines: list[bytes]
-) -> None:
+def test_any_message_verifies_as_prepared_and_delivered(fields: list[tuple[bytes, bytes]], lines: list[bytes]) -> None:
     header = b"".join(name + b":" + value + b"\r\n" for name, value in fields)
     content = header + b"\r\n" + b"".join(line + b"\r\n" for line in lines)
     content = prepare(content, scan(content), received=b"Received: r\r\n", message_id="<m@h>", date="d")
