@@ -13,8 +13,19 @@ class StoreUnavailable(RelaydError):
 
 
 class Refusal(RelaydError):
-    """A command asks for what cannot be done: unknown name, name taken, bad value. Nothing was changed."""
+    """A command asks for what cannot be done: unknown name, name taken, bad value. Nothing was changed.
+
+    `hint` is the next step, where there is one: a command to type or what is allowed.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class NotFound(Refusal):
     """A command names something that does not exist."""
+
+
+class BadValue(Refusal):
+    """A command gives a value that can never be right, whatever else exists."""

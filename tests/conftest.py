@@ -73,7 +73,7 @@ async def database(postgres: EmbeddedPostgres, template: FreshDatabase) -> Async
     """A fresh, migrated database of this test's own; dropped afterwards, whoever is still connected."""
     main = FreshDatabase(postgres.dsn, postgres.password)
     name = f"test_{next(_numbers)}"
-    await _execute(main, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    await _execute(main, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield main.named(name)
     await _execute(main, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -110,13 +110,24 @@ def wanted_major() -> int | None:
 
 @contextmanager
 def _state_directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="relayd-"))
+    path = Path(tempfile.mkdtemp(prefix="relayd-", dir=_quick_directory()))
     # pytest's own directories are closed to the user that root lends to Postgres.
     path.chmod(0o711)
     try:
         yield path / "state"
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _quick_directory() -> str | None:
+    """Memory, where there is enough and programs may run in it: copying a database takes a tenth of the time."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    is_roomy = found.f_bavail * found.f_frsize >= 2 << 30
+    is_open = os.access("/dev/shm", os.W_OK | os.X_OK) and not found.f_flag & os.ST_NOEXEC
+    return "/dev/shm" if is_roomy and is_open else None
 
 
 async def _execute(database: FreshDatabase, statement: str) -> None:

@@ -1,0 +1,17 @@
+"""Parameters that many commands share."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from relayd.control.client import ControlClient
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print the server's answer as JSON.")]
+# Not of the command line: the program hands it to each command that asks for it.
+Control = Annotated[ControlClient, Parameter(parse=False)]
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were on the command line: those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,73 @@
+"""From argv to a command, and from its failure to one line on stderr and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from relayd import __version__
+from relayd.cli import output
+from relayd.control.client import ControlClient, ServerRefused, socket_candidates
+from relayd.errors import Refusal, RelaydError
+
+_FAILED = 1
+_USAGE = 2
+_INTERRUPTED = 130
+
+# Each is `app` of relayd/cli/NOUN.py, imported when it is asked for: `relayd client list` loads nothing of the others.
+NOUNS = {
+    "dev": "Try relayd on this machine: embedded Postgres, no login, mail is captured.",
+    "serve": "Serve mail as a configuration file says.",
+    "config": "Check a configuration file.",
+    "migrate": "Bring the database's tables to this version, or back.",
+    "key": "Make sealing keys.",
+    "client": "Tenants: all domains, mailboxes and credentials belong to one.",
+}
+
+
+def main() -> NoReturn:
+    """Run argv. Exit code 0, 1 for a failure told on stderr, 2 for a command line that makes no sense."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        result = program().meta(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return output.fail(str(error), "relayd --help lists the commands; each has --help of its own", code=_USAGE)
+    except (ServerRefused, Refusal) as error:
+        return output.fail(str(error), error.hint, code=_FAILED)
+    except RelaydError as error:
+        return output.fail(str(error), None, code=_FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def program() -> App:
+    """The whole command line."""
+    app = App(name="relayd", help="A self-hosted SMTP relay.", version=__version__)
+    for noun, summary in NOUNS.items():
+        app.command(f"relayd.cli.{noun}:app", name=noun, help=summary)
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        socket: Annotated[Path | None, Parameter(help="The control socket, also RELAYD_SOCKET.")] = None,
+    ) -> object:
+        command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        for name, kind in ignored.items():
+            if kind is ControlClient:
+                bound.arguments[name] = ControlClient((socket,) if socket else socket_candidates())
+        return command(*bound.args, **bound.kwargs)
+
+    return app

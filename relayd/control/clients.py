@@ -1,0 +1,92 @@
+"""Handlers for clients."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from relayd.control.route import Context, Named, Nothing, Removed, Request, Route, View, changes
+from relayd.control.values import Key, Name, Tier
+from relayd.store import clients
+
+
+class AddClient(Request):
+    """A new client."""
+
+    name: Name
+    tier: Tier = "Ignition"
+    may_send_bounces: bool = False
+
+
+class SetClient(Request):
+    """What to change of a client; what is left out stays."""
+
+    name: Key
+    tier: Tier = "Ignition"
+    status: Literal["active", "suspended"] = "active"
+    may_send_bounces: bool = False
+
+
+class ClientView(View):
+    """A client."""
+
+    id: UUID
+    name: str
+    tier: str
+    status: str
+    may_send_bounces: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class ClientList(View):
+    """All clients, by name."""
+
+    items: list[ClientView]
+
+
+async def add_client(context: Context, request: AddClient) -> ClientView:
+    """Refused if the name is taken."""
+    async with context.writing() as connection:
+        client = await clients.add(
+            connection, name=request.name, tier=request.tier, may_send_bounces=request.may_send_bounces
+        )
+    return ClientView.model_validate(client)
+
+
+async def list_clients(context: Context, request: Nothing) -> ClientList:
+    """By name."""
+    async with context.reading() as connection:
+        return ClientList.model_validate({"items": await clients.living(connection)})
+
+
+async def show_client(context: Context, request: Named) -> ClientView:
+    """One of them."""
+    async with context.reading() as connection:
+        return ClientView.model_validate(await clients.find(connection, request.name))
+
+
+async def set_client(context: Context, request: SetClient) -> ClientView:
+    """A client made active again may have mail to send."""
+    wanted = changes(request, but="name")
+    async with context.writing() as connection:
+        client = await clients.find_to_change(connection, request.name)
+        saved = await clients.save(connection, replace(client, **wanted))
+    context.house.wake()
+    return ClientView.model_validate(saved)
+
+
+async def remove_client(context: Context, request: Named) -> Removed:
+    """Refused while it has domains, mailboxes, credentials or upstreams of its own."""
+    async with context.writing() as connection:
+        await clients.remove(connection, await clients.find_to_change(connection, request.name))
+    return Removed(name=request.name)
+
+
+ROUTES = (
+    Route("POST", "/v1/clients", add_client, "Add a client", AddClient, ClientView),
+    Route("GET", "/v1/clients", list_clients, "List the clients", Nothing, ClientList),
+    Route("GET", "/v1/clients/{name}", show_client, "Show a client", Named, ClientView),
+    Route("PATCH", "/v1/clients/{name}", set_client, "Change a client", SetClient, ClientView),
+    Route("DELETE", "/v1/clients/{name}", remove_client, "Remove a client", Named, Removed),
+)

@@ -1,0 +1,124 @@
+"""What one request of the control socket is: its path, the models that it takes and gives, and its handler.
+
+A request's model holds the path's parameters together with the query's (GET) or the JSON body's (other methods).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from relayd.control.values import Key
+from relayd.errors import BadValue
+from relayd.seal import Seal
+from relayd.store.connection import Connection
+from relayd.store.pool import Database
+
+# Index: none; it speaks of this transaction alone. The audit triggers read it.
+SET_ACTOR = "SELECT set_config('relayd.actor', $1, true)"
+
+
+class Request(BaseModel):
+    """Base of all that a peer sends: nothing unknown is taken, so that a typing error is not a silent no."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Request):
+    """A request without parameters."""
+
+
+class View(BaseModel):
+    """Base of all that a peer is sent; read from a record of the store by attribute."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+
+
+class Octets(View):
+    """An answer that is not JSON: bytes, exactly."""
+
+    content: bytes
+
+
+class Named(Request):
+    """A request that speaks of one thing by its name and needs no more."""
+
+    name: Key
+
+
+class Removed(View):
+    """What was removed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What a domain's DNS records say beyond its keys; see `rules.dns_records.records_for`."""
+
+    spf_hosts: Sequence[str] = ()
+    mx_host: str | None = None
+    dmarc_rua: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every handler may use, the same for all requests of a server."""
+
+    database: Database
+    seal: Seal
+    wake: Callable[[], None]  # mail may be able to go: the scheduler looks at once
+    version: str
+    node: str
+    workers: Callable[[], int] | None = None  # how many are alive, where somebody knows
+    publishing: Publishing = field(default_factory=Publishing)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request's view of the house: who asks, and the database in their name."""
+
+    house: House
+    actor: str
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """One unchanging view of the database; a write fails."""
+        async with (
+            self.house.database.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """A transaction whose changes are audited under the peer's name. Wake the house after it, not in it."""
+        async with self.house.database.transaction() as connection:
+            await connection.execute(SET_ACTOR, self.actor)
+            yield connection
+
+
+# Carries out a request of its route's model. Refusals are raised; what is returned has been committed.
+Handler = Callable[[Context, Any], Awaitable[BaseModel]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the table of routes. `path` is aiohttp's: `/v1/clients/{name}`. GET reads, other methods write."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    request: type[Request]
+    response: type[BaseModel]
+
+
+def changes(request: Request, *, but: str) -> dict[str, Any]:
+    """The fields that the peer sent, except the one that names the thing. Raises BadValue if nothing is left."""
+    sent = {name: getattr(request, name) for name in request.model_fields_set if name != but}
+    if not sent:
+        raise BadValue("nothing to change was given")
+    return sent

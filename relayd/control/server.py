@@ -1,0 +1,82 @@
+"""The control server: HTTP and JSON on a Unix socket. Who may open the socket may do everything that it offers."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from relayd.control import openapi, unix_socket
+from relayd.control.errors import answering_errors
+from relayd.control.parsing import parse
+from relayd.control.peer import actor_of
+from relayd.control.route import Context, House, Octets, Route
+from relayd.control.routes import ROUTES
+
+MAX_BODY_OCTETS = 1 << 20
+_DRAIN_SECONDS = 5.0
+
+
+class ControlServer:
+    """Serves `routes` in the name of the house, from start() to close()."""
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        socket_path: Path,
+        mode: int = 0o660,
+        group: str | None = None,
+        routes: Sequence[Route] = ROUTES,
+    ) -> None:
+        self._socket_path = socket_path
+        self._mode = mode
+        self._group = group
+        self._runner = web.AppRunner(
+            _application(house, routes), handle_signals=False, access_log=None, shutdown_timeout=_DRAIN_SECONDS
+        )
+        self._ours: tuple[int, int] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises RelaydError when the socket cannot be made or another relayd answers on it."""
+        listening = unix_socket.listen(self._socket_path, mode=self._mode, group=self._group)
+        self._ours = unix_socket.identity(self._socket_path)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening).start()
+
+    async def close(self) -> None:
+        """Let requests under way end, for a few seconds, and take the socket's file away. Harmless when not started."""
+        if self._ours is not None:
+            # First, so that nobody comes to a door that is being closed.
+            unix_socket.unlink_ours(self._socket_path, self._ours)
+            self._ours = None
+        await self._runner.cleanup()
+
+
+def _application(house: House, routes: Sequence[Route]) -> web.Application:
+    application = web.Application(client_max_size=MAX_BODY_OCTETS, middlewares=[answering_errors])
+    for route in routes:
+        application.router.add_route(route.method, route.path, _aiohttp_handler(house, route))
+    document = openapi.document(routes, version=house.version)
+
+    async def describe(request: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    application.router.add_get(openapi.PATH, describe)
+    return application
+
+
+def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(http_request: web.Request) -> web.Response:
+        request = await parse(route, http_request)
+        assert http_request.transport is not None, "the connection lives while its request is handled"
+        context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
+        return _response(await route.handler(context, request))
+
+    return handle
+
+
+def _response(answer: BaseModel) -> web.Response:
+    if isinstance(answer, Octets):
+        return web.Response(body=answer.content, content_type="application/octet-stream")
+    return web.Response(text=answer.model_dump_json(), content_type="application/json")

@@ -1,0 +1,87 @@
+"""Kinds of text that a peer may send, each checked once, here. Messages never quote the value."""
+
+import re
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from relayd.mail.address import Address
+from relayd.rules.duration import parse_duration
+
+_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+_TIER = re.compile(r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be lower-case letters, digits, dots, hyphens and underscores, at most 63")
+    return text
+
+
+def _tier(text: str) -> str:
+    if not _TIER.fullmatch(text):
+        raise ValueError("must be letters, digits, spaces, hyphens and underscores, at most 63")
+    return text
+
+
+def _printable(text: str) -> str:
+    # Postgres takes no NUL, and a control character in a name would play tricks in a terminal.
+    if not text.isprintable():
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+def _address(text: str) -> str:
+    return str(Address.parse(text))
+
+
+def _domain(text: str) -> str:
+    lowered = text.lower()
+    if not lowered.isascii():
+        raise ValueError("must be in its ASCII form (xn--…)")
+    if "." not in lowered or lowered.startswith("["):
+        raise ValueError("must be a domain such as example.com")
+    try:
+        return Address.parse(f"postmaster@{lowered}").domain
+    except ValueError:
+        raise ValueError("must be a domain such as example.com") from None
+
+
+def _sender(text: str) -> str:
+    return Address.parse(text).key if "@" in text else _domain(text)
+
+
+def _any_id(value: object) -> object:
+    # Spelled as the 250 had it or as a log line has it: with or without dashes.
+    try:
+        return UUID(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be an id such as 01890a5d-ac96-774b-bcce-b302099a8057, dashes or not") from None
+
+
+def _duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _recipients(text: str) -> str:
+    return "@" + _domain(text[1:]) if text.startswith("@") else Address.parse(text).key
+
+
+# clients.name, email_configurations.name
+Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME.pattern}), AfterValidator(_name)]
+# clients.tier; Ignition, Velocity and Dominance are the ones that come with relayd.
+Tier = Annotated[str, Field(json_schema_extra={"pattern": _TIER.pattern}), AfterValidator(_tier)]
+# What names a thing that should exist: whatever it is, a look-up answers.
+Key = Annotated[str, Field(min_length=1, max_length=320), AfterValidator(_printable)]
+Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_address)]
+DomainName = Annotated[str, Field(max_length=253), AfterValidator(_domain)]
+Sender = Annotated[
+    str, Field(max_length=254, description="An address, or a domain for all of its addresses"), AfterValidator(_sender)
+]
+# A queue id (the message's), or the id of one of its entries.
+AnyId = Annotated[UUID, BeforeValidator(_any_id)]
+Duration = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_duration)]
+Recipients = Annotated[str, Field(max_length=254, description="An address, or @domain"), AfterValidator(_recipients)]

@@ -1,0 +1,6 @@
+"""Everything that happens, as one union: whoever is handed an Event matches it whole."""
+
+from relayd.rules.relay_events import RelayEvent
+from relayd.rules.session_events import SessionEvent
+
+Event = SessionEvent | RelayEvent

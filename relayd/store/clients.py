@@ -1,0 +1,135 @@
+"""Clients: the tenants. All else belongs to one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from relayd.store import names, needs
+from relayd.store.connection import Connection
+from relayd.store.violations import explained
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """A living client."""
+
+    id: UUID
+    name: str
+    tier: str
+    status: str
+    may_send_bounces: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+# Index: clients_name.
+ADD = """
+INSERT INTO clients (name, tier, may_send_bounces) VALUES ($1, $2, $3)
+RETURNING id, name, tier, status, may_send_bounces, created_at, updated_at
+"""
+
+# Index: clients_name.
+FIND = """
+SELECT id, name, tier, status, may_send_bounces, created_at, updated_at
+  FROM clients WHERE name = $1 AND deleted_at IS NULL
+"""
+
+# To add something that belongs to it: waits for one who removes it, and then does not find it. Index: clients_name.
+FIND_TO_USE = FIND + " FOR KEY SHARE"
+
+# To change or remove it: also waits for those who add to it. Index: clients_name.
+FIND_TO_CHANGE = FIND + " FOR UPDATE"
+
+# Index: clients_name.
+LIST = """
+SELECT id, name, tier, status, may_send_bounces, created_at, updated_at
+  FROM clients WHERE deleted_at IS NULL ORDER BY name
+"""
+
+# For the message about an unknown name. Index: clients_name.
+SOME_NAMES = "SELECT name FROM clients WHERE deleted_at IS NULL ORDER BY name LIMIT $1"
+
+# Index: clients_pkey.
+SAVE = """
+UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4 WHERE id = $1
+RETURNING id, name, tier, status, may_send_bounces, created_at, updated_at
+"""
+
+# What lives on in a client. Indexes: email_domains_client, email_mailboxes_client, email_configurations_client,
+# smtp_credentials_client.
+COUNT_CHILDREN = """
+SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at IS NULL) AS domains,
+       (SELECT count(*) FROM email_mailboxes WHERE client_id = $1 AND deleted_at IS NULL) AS mailboxes,
+       (SELECT count(*) FROM email_configurations WHERE client_id = $1 AND deleted_at IS NULL) AS upstreams,
+       (SELECT count(*) FROM smtp_credentials WHERE client_id = $1 AND deleted_at IS NULL) AS credentials,
+       (SELECT array_agg(id) FROM email_mailboxes WHERE client_id = $1) AS mailbox_ids
+"""
+
+# Index: clients_pkey.
+REMOVE = "UPDATE clients SET deleted_at = relayd_now() WHERE id = $1"
+
+
+async def add(
+    connection: Connection, *, name: str, tier: str = "Ignition", may_send_bounces: bool = False
+) -> ClientRecord:
+    """A new, active client. Raises Refusal if the name is taken."""
+    with explained(taken=f"there is a client {name} already"):
+        row = await connection.fetchrow(ADD, name, tier, may_send_bounces)
+    return _record(row)
+
+
+async def find(connection: Connection, name: str) -> ClientRecord:
+    """The living client of that name. Raises NotFound, which says which names there are."""
+    return await _find(connection, FIND, name)
+
+
+async def find_to_use(connection: Connection, name: str) -> ClientRecord:
+    """As find, for the owner of what this transaction adds: it is not removed in the meantime."""
+    return await _find(connection, FIND_TO_USE, name)
+
+
+async def find_to_change(connection: Connection, name: str) -> ClientRecord:
+    """As find, and nobody else changes it until this transaction ends."""
+    return await _find(connection, FIND_TO_CHANGE, name)
+
+
+async def living(connection: Connection) -> list[ClientRecord]:
+    """All clients, by name."""
+    return [_record(row) for row in await connection.fetch(LIST)]
+
+
+async def save(connection: Connection, client: ClientRecord) -> ClientRecord:
+    """Store what may change of a client found with find_to_change: tier, status, may_send_bounces."""
+    with explained(taken=f"there is a client {client.name} already"):
+        row = await connection.fetchrow(SAVE, client.id, client.tier, client.status, client.may_send_bounces)
+    return _record(row)
+
+
+async def remove(connection: Connection, client: ClientRecord) -> None:
+    """Remove a client found with find_to_change. Raises Refusal while anything lives in it."""
+    row = await connection.fetchrow(COUNT_CHILDREN, client.id)
+    assert row is not None
+    children = [
+        (row["mailboxes"], "mailbox", f"relayd mailbox list --client {client.name}"),
+        (row["credentials"], "credential", f"relayd credential list --client {client.name}"),
+        (row["domains"], "domain", f"relayd domain list --client {client.name}"),
+        (row["upstreams"], "upstream", f"relayd upstream list --client {client.name}"),
+    ]
+    mail = await needs.mail_of_mailboxes(connection, row["mailbox_ids"] or [])
+    needs.refuse_if_needed(f"client {client.name}", children, mail, list_mail="relayd queue list")
+    await connection.execute(REMOVE, client.id)
+
+
+async def _find(connection: Connection, statement: str, name: str) -> ClientRecord:
+    row = await connection.fetchrow(statement, name)
+    if row is None:
+        some = [row["name"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
+        raise names.unknown("client", name, some, add=f"relayd client add {name}")
+    return _record(row)
+
+
+def _record(row: asyncpg.Record | None) -> ClientRecord:
+    assert row is not None, "RETURNING and a checked SELECT give a row"
+    return ClientRecord(**dict(row))

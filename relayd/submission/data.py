@@ -1,0 +1,75 @@
+r"""A message on its way in, between DATA and the true end of data. Pure: chunks go in, bytes or a reason come out.
+
+Only `CRLF . CRLF` ends a message. `LF . LF` and its kin are content, and the message is refused *at its true end*:
+whoever ends it earlier, or repairs it, lets somebody else's relay be talked into a second message (SMTP smuggling).
+"""
+
+from relayd.rules.session_events import Reason
+
+_END = b"\r\n.\r\n"
+
+
+class IncomingMessage:
+    """Collects one message, holding at most a third more than `size_octets` (one stuffed dot for three octets)."""
+
+    def __init__(self, *, size_octets: int, max_line_octets: int) -> None:
+        self._size_octets = size_octets
+        self._max_line_octets = max_line_octets
+        self._held_octets_at_most = size_octets + size_octets // 3 + len(_END)
+        # The CRLF of the DATA command opens the first line, so an empty message ends at once.
+        self._held = bytearray(b"\r\n")
+        self._is_too_large = False
+        self.octets = 0
+        """All that was read, kept or not."""
+
+    def feed(self, chunk: bytes | bytearray) -> bytes | None:
+        """Take a chunk. At the end of data: what followed it, perhaps nothing. Before: None."""
+        held = self._held
+        scanned = max(0, len(held) - len(_END) + 1)
+        held += chunk
+        self.octets += len(chunk)
+        end = held.find(_END, scanned)
+        if end >= 0:
+            surplus = bytes(held[end + len(_END) :])
+            del held[end + 2 :]
+            return surplus
+        if len(held) > self._held_octets_at_most:
+            self._is_too_large = True
+        if self._is_too_large:
+            del held[: -len(_END) + 1]
+        return None
+
+    def finish(self) -> bytes | Reason:
+        """The content, dots unstuffed, or why it is refused. Only after the end of data."""
+        if self._is_too_large:
+            return Reason.TOO_LARGE
+        content = self._unstuffed()
+        if len(content) > self._size_octets:
+            return Reason.TOO_LARGE
+        lines = content.count(b"\r\n")
+        if content.count(b"\n") != lines:
+            return Reason.BARE_LF
+        if content.count(b"\r") != lines:
+            return Reason.BARE_CR
+        if b"\x00" in content:
+            return Reason.NUL
+        if _has_long_line(content, self._max_line_octets):
+            return Reason.LINE_TOO_LONG
+        return content
+
+    def _unstuffed(self) -> bytes:
+        # RFC 5321 4.5.2: a line's leading dot is deleted, whatever follows it.
+        if b"\r\n." in self._held:
+            return bytes(self._held.replace(b"\r\n.", b"\r\n")[2:])
+        return bytes(memoryview(self._held)[2:])
+
+
+def _has_long_line(content: bytes, max_line_octets: int) -> bool:
+    # Hops from line end to line end nearly the limit apart, rather than over every line.
+    start, longest = 0, max_line_octets + len(b"\r\n")
+    while len(content) - start > longest:
+        end = content.rfind(b"\n", start, start + longest)
+        if end < 0:
+            return True
+        start = end + 1
+    return False

@@ -1,0 +1,107 @@
+"""The arguments of MAIL and RCPT, parsed strictly into addresses (RFC 5321 4.1.2). Pure.
+
+What cannot be parsed comes back as a `Fault`: the reply, and the label under which it is counted.
+"""
+
+import re
+from dataclasses import dataclass
+
+from relayd.mail.address import Address
+from relayd.mail.reply import Reply
+from relayd.rules.session_events import Reason
+
+# A source route is read and ignored (RFC 5321 F.2). A quoted local part may hold a `>`.
+_PATH = re.compile(
+    r"(?:FROM|TO): *<(?:@[A-Za-z0-9.-]+(?:,@[A-Za-z0-9.-]+)*:)?"
+    r'(?P<mailbox>(?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(?P<parameters>\S.*))? *\Z',
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\x00-\x20=\x7f]+))?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an argument is refused. `detail` is for the log."""
+
+    reply: Reply
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What MAIL says. `size_octets` is what the client announces, 0 if nothing."""
+
+    reverse_path: Address | None
+    size_octets: int = 0
+    body_8bitmime: bool = False
+    smtputf8: bool = False
+
+
+def parse_mail(argument: str, *, is_extended: bool) -> Mail | Fault:
+    """Parse `FROM:<reverse-path> [parameters]`."""
+    parts = _split("FROM:", argument, is_extended)
+    if isinstance(parts, Fault):
+        return parts
+    mailbox, parameters = parts
+    size_octets, body_8bitmime, smtputf8 = 0, False, False
+    for keyword, value in parameters.items():
+        match keyword:
+            case "SIZE" if value is not None and re.fullmatch("[0-9]{1,20}", value):
+                size_octets = int(value)
+            case "BODY" if value is not None and value.upper() in {"7BIT", "8BITMIME"}:
+                body_8bitmime = value.upper() == "8BITMIME"
+            case "SMTPUTF8" if value is None:
+                smtputf8 = True
+            case "AUTH" if value is not None:
+                pass  # RFC 4954 5: who first submitted it; of no use to a relay that decides by login
+            case "SIZE" | "SMTPUTF8" | "AUTH":
+                return Fault(Reply(501, "5.5.4", f"Bad value of {keyword}"), Reason.BAD_PARAMETER, argument)
+            case _:
+                return Fault(Reply(555, "5.5.4", "Parameter not supported"), Reason.BAD_PARAMETER, argument)
+    if not mailbox:
+        return Mail(None, size_octets, body_8bitmime, smtputf8)
+    reverse_path = _address(mailbox, "5.1.7", smtputf8=smtputf8)
+    if isinstance(reverse_path, Fault):
+        return reverse_path
+    return Mail(reverse_path, size_octets, body_8bitmime, smtputf8)
+
+
+def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool) -> Address | Fault:
+    """Parse `TO:<forward-path>`; no parameter is supported yet."""
+    parts = _split("TO:", argument, is_extended)
+    if isinstance(parts, Fault):
+        return parts
+    mailbox, parameters = parts
+    if parameters:
+        return Fault(Reply(555, "5.5.4", "Parameter not supported"), Reason.BAD_PARAMETER, argument)
+    if mailbox.lower() == "postmaster":
+        reply = Reply(550, "5.1.3", "Give postmaster a domain: no mail is delivered here")
+        return Fault(reply, Reason.BAD_ADDRESS, argument)
+    return _address(mailbox, "5.1.3", smtputf8=smtputf8)
+
+
+def _split(keyword: str, argument: str, is_extended: bool) -> tuple[str, dict[str, str | None]] | Fault:
+    match = _PATH.match(argument)
+    if match is None or not argument.upper().startswith(keyword):
+        verb = "MAIL" if keyword == "FROM:" else "RCPT"
+        return Fault(Reply(501, "5.5.2", f"Syntax: {verb} {keyword}<address>"), Reason.BAD_SYNTAX, argument)
+    parameters: dict[str, str | None] = {}
+    for text in (match["parameters"] or "").split():
+        parameter = _PARAMETER.match(text)
+        if parameter is None or parameter["keyword"].upper() in parameters:
+            return Fault(Reply(501, "5.5.4", "Malformed or repeated parameter"), Reason.BAD_PARAMETER, argument)
+        parameters[parameter["keyword"].upper()] = parameter["value"]
+    if parameters and not is_extended:
+        return Fault(Reply(555, "5.5.4", "Parameters need EHLO"), Reason.BAD_PARAMETER, argument)
+    return match["mailbox"], parameters
+
+
+def _address(mailbox: str, enhanced: str, *, smtputf8: bool) -> Address | Fault:
+    try:
+        address = Address.parse(mailbox)
+    except ValueError as error:
+        return Fault(Reply(553, enhanced, f"Bad address: {error}"), Reason.BAD_ADDRESS, mailbox)
+    if not (smtputf8 or address.is_ascii):
+        return Fault(Reply(553, "5.6.7", "Non-ASCII address without SMTPUTF8"), Reason.BAD_ADDRESS, mailbox)
+    return address

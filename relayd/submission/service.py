@@ -1,0 +1,123 @@
+"""What the sessions of one listener share: whom to ask, the caps on connections, the messages being accepted."""
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from relayd.errors import StoreUnavailable
+from relayd.mail.reply import Reply
+from relayd.rules.events import Event
+from relayd.rules.session_events import Cap
+from relayd.submission.door import Door, Submission, Verifier
+from relayd.submission.limits import SessionLimits
+from relayd.submission.replies import TRY_LATER
+
+logger = logging.getLogger(__name__)
+
+
+class Guest(Protocol):
+    """A session, as far as a shutdown is concerned."""
+
+    def begin_drain(self) -> None:
+        """Say goodbye at the next moment at which no message is under way."""
+        ...
+
+    def end(self) -> None:
+        """Say goodbye even in the middle of a message, unless it is being accepted."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        ...
+
+
+class Service:
+    """Shared by all sessions. Counts connections, so a session is admitted once and released once."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        verifier: Verifier,
+        emit: Callable[[Event], None],
+        limits: SessionLimits,
+        hostname: str,
+        tls_context: ssl.SSLContext | None,
+        allow_plaintext_auth: bool,
+    ) -> None:
+        self.door = door
+        self.verifier = verifier
+        self.emit = emit
+        self.limits = limits
+        self.hostname = hostname
+        self.tls_context = tls_context
+        self.allow_plaintext_auth = allow_plaintext_auth
+        self.guests: set[Guest] = set()
+        self.accepting: set[asyncio.Task[Reply]] = set()
+        self.is_draining = False
+        self._by_peer: Counter[str] = Counter()
+        self._left = asyncio.Event()
+
+    def admit(self, guest: Guest, peer: str) -> Cap | None:
+        """None and a place, or the cap that is reached."""
+        if self.is_draining:
+            return Cap.DRAINING
+        if len(self.guests) >= self.limits.max_connections:
+            return Cap.CONNECTIONS
+        if self._by_peer[network(peer)] >= self.limits.max_connections_per_peer:
+            return Cap.CONNECTIONS_PER_PEER
+        self.guests.add(guest)
+        self._by_peer[network(peer)] += 1
+        return None
+
+    def release(self, guest: Guest, peer: str) -> None:
+        """Give an admitted session's place back."""
+        self.guests.discard(guest)
+        key = network(peer)
+        self._by_peer[key] -= 1
+        if not self._by_peer[key]:
+            del self._by_peer[key]
+        self._left.set()
+
+    async def accept(self, submission: Submission) -> Reply:
+        """Hand a message to the door. Once begun it settles, even if the session that asked is cancelled."""
+        settling = asyncio.create_task(self._settle(submission))
+        self.accepting.add(settling)
+        settling.add_done_callback(self.accepting.discard)
+        return await asyncio.shield(settling)
+
+    async def emptied(self) -> None:
+        """Wait until no session is left and every message under way has settled."""
+        while self.guests:
+            self._left.clear()
+            await self._left.wait()
+        while self.accepting:
+            await asyncio.wait(set(self.accepting))
+
+    async def _settle(self, submission: Submission) -> Reply:
+        try:
+            return await self.door.accept(submission)
+        except StoreUnavailable:
+            return TRY_LATER
+        except Exception:
+            logger.exception("accepting a message failed; the client was told to try again later")
+            return TRY_LATER
+
+
+def peer_address(peername: object) -> str:
+    """The IP address of a socket's peer name; an IPv4 address however it is mapped, no scope."""
+    if not isinstance(peername, tuple) or not peername:
+        return "unknown"
+    address = str(peername[0]).partition("%")[0]
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def network(peer: str) -> str:
+    """What counts as one peer: an IPv4 address, or an IPv6 /64, which is what one customer has."""
+    if ":" not in peer:
+        return peer
+    return str(ipaddress.IPv6Network((peer, 64), strict=False))

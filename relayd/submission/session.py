@@ -1,0 +1,280 @@
+"""The verbs of an ESMTP session: what they mean, their order, and who may speak.
+
+Every `smtp_XXX` method is a command. An argument comes without its surrounding blanks; an absent one is empty.
+"""
+
+import asyncio
+import re
+
+from relayd.errors import StoreUnavailable
+from relayd.mail.address import Address
+from relayd.mail.reply import Reply
+from relayd.rules.outcome import Stage
+from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
+from relayd.submission import replies, sasl
+from relayd.submission.connection import Connection, Mode, printable
+from relayd.submission.data import IncomingMessage
+from relayd.submission.door import Identity, Submission
+from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
+from relayd.submission.sasl import Credentials
+from relayd.submission.service import Service
+from relayd.submission.stream import SessionOver
+from relayd.submission.transaction import Transaction, transmission_type
+
+# It goes into the Received header: nothing that ends a comment or a line there.
+_HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
+
+
+class Session(Connection):
+    """A connection that speaks ESMTP."""
+
+    def __init__(self, service: Service, mode: Mode, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(service, mode, loop)
+        self._helo = ""
+        self._is_extended = False
+        self._is_authenticated = False
+        self._network_was_asked = False
+        self._auth_failures = 0
+
+    # Greetings.
+
+    async def smtp_EHLO(self, argument: str) -> None:
+        if await self._greet(argument):
+            self._is_extended = True
+            await self.stream.say("\r\n".join(self._offers()))
+
+    async def smtp_HELO(self, argument: str) -> None:
+        if await self._greet(argument):
+            self._is_extended = False
+            await self.stream.say(f"250 {self.service.hostname}")
+
+    async def _greet(self, helo: str) -> bool:
+        if not _HELO.match(helo):
+            await self.refuse(Stage.EHLO, replies.EHLO_SYNTAX, Reason.BAD_SYNTAX, helo)
+            return False
+        self._helo = helo
+        self.transaction = None
+        return True
+
+    def _offers(self) -> list[str]:
+        offers = [self.service.hostname, "PIPELINING", f"SIZE {self.limits.size_octets}", "8BITMIME", "SMTPUTF8"]
+        if self._may_start_tls():
+            offers.append("STARTTLS")
+        if self._may_authenticate():
+            offers.append("AUTH " + " ".join(sasl.MECHANISMS))
+        return [f"250-{line}" for line in offers] + ["250 ENHANCEDSTATUSCODES"]
+
+    def _may_start_tls(self) -> bool:
+        return self.tls is None and self.service.tls_context is not None
+
+    def _may_authenticate(self) -> bool:
+        return self.tls is not None or self.service.allow_plaintext_auth
+
+    async def smtp_STARTTLS(self, argument: str) -> None:
+        if argument:
+            await self.refuse(Stage.STARTTLS, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
+        elif self.tls is not None:
+            await self.refuse(Stage.STARTTLS, replies.TLS_IS_ON, Reason.BAD_SEQUENCE)
+        elif self.service.tls_context is None:
+            await self.refuse(Stage.STARTTLS, replies.TLS_NOT_OFFERED, Reason.BAD_SEQUENCE)
+        else:
+            await self.say(replies.TLS_READY)
+            await self.stream.flush()
+            await self.secure()
+            self._helo, self._is_extended = "", False
+            self._is_authenticated, self._network_was_asked = False, False
+
+    # Authentication.
+
+    async def smtp_AUTH(self, argument: str | None) -> None:
+        word, _, initial = (argument or "").partition(" ")
+        mechanism = word.upper()
+        refusal = self._auth_refusal(mechanism)
+        if refusal is not None:
+            reason = Reason.TLS_REQUIRED if refusal is replies.AUTH_NEEDS_TLS else Reason.BAD_SEQUENCE
+            await self.refuse(Stage.AUTH, refusal, reason)
+            return
+        claim = await self._read_credentials(mechanism, initial.strip())
+        if isinstance(claim, Reply):
+            await self._fail_auth(claim)
+            return
+        try:
+            identity = await self.service.verifier.authenticate(claim.login, claim.secret)
+        except StoreUnavailable:
+            await self.refuse(Stage.AUTH, replies.AUTH_UNAVAILABLE, Reason.UNAVAILABLE)
+            return
+        if identity is None:
+            self.service.emit(AuthenticationFailed(self.peer, printable(claim.login), mechanism))
+            await self._fail_auth(sasl.FAILED)
+            return
+        self.identity, self._is_authenticated = identity, True
+        self.service.emit(Authenticated(self.peer, printable(claim.login), mechanism))
+        await self.say(replies.AUTHENTICATED)
+
+    def _auth_refusal(self, mechanism: str) -> Reply | None:
+        if not self._is_extended:
+            return replies.EHLO_FIRST
+        if not self._may_authenticate():
+            return replies.AUTH_NEEDS_TLS
+        if self._is_authenticated:
+            return replies.AUTH_DONE
+        if self.transaction is not None:
+            return replies.AUTH_IN_TRANSACTION
+        if mechanism not in sasl.MECHANISMS:
+            return replies.AUTH_MECHANISM
+        return None
+
+    async def _read_credentials(self, mechanism: str, initial: str) -> Credentials | Reply:
+        if mechanism == "PLAIN":
+            return sasl.decode_plain(initial or await self._ask(sasl.PROMPT))
+        login = sasl.decode(initial or await self._ask(sasl.USERNAME_PROMPT))
+        if isinstance(login, Reply):
+            return login
+        secret = sasl.decode(await self._ask(sasl.PASSWORD_PROMPT))
+        return secret if isinstance(secret, Reply) else sasl.claim(login, secret)
+
+    async def _ask(self, prompt: str) -> str:
+        await self.stream.say(prompt)
+        return (await self.read_line()).decode("ascii", "replace")
+
+    async def _fail_auth(self, reply: Reply) -> None:
+        # Before the reply, so that a guess costs its time whether or not the client waits for the answer.
+        await asyncio.sleep(self.limits.auth_failure_delay_seconds)
+        self._auth_failures += 1
+        await self.refuse(Stage.AUTH, reply, Reason.AUTH_FAILED)
+        if self._auth_failures >= self.limits.max_auth_tries:
+            raise SessionOver(Ending.TOO_MANY_AUTH_TRIES, replies.TOO_MANY_AUTH_TRIES)
+
+    # A mail transaction.
+
+    async def smtp_MAIL(self, argument: str | None) -> None:
+        if not self._helo:
+            await self.refuse(Stage.MAIL, replies.EHLO_FIRST, Reason.BAD_SEQUENCE)
+            return
+        if self.transaction is not None:
+            await self.refuse(Stage.MAIL, replies.SENDER_GIVEN, Reason.BAD_SEQUENCE)
+            return
+        identity = await self._identify()
+        if identity is None:
+            await self._refuse_stranger(argument or "")
+            return
+        mail = parse_mail(argument or "", is_extended=self._is_extended)
+        if isinstance(mail, Mail) and mail.size_octets > self.limits.size_octets:
+            mail = Fault(replies.too_large(self.limits.size_octets), Reason.TOO_LARGE, f"SIZE={mail.size_octets}")
+        if isinstance(mail, Fault):
+            await self.refuse(Stage.MAIL, mail.reply, mail.reason, mail.detail)
+            return
+        refusal = await self.service.door.check_reverse_path(identity, mail.reverse_path)
+        if refusal is not None:
+            await self.refuse(Stage.MAIL, refusal, Reason.POLICY, f"<{mail.reverse_path or ''}> {refusal.text}")
+            return
+        self.transaction = Transaction(identity, mail)
+        await self.say(replies.SENDER_OK)
+
+    async def _identify(self) -> Identity | None:
+        if self.identity is None and not self._network_was_asked:
+            self.identity = await self.service.verifier.network_identity(self.peer)
+            self._network_was_asked = True
+        return self.identity
+
+    async def _refuse_stranger(self, argument: str) -> None:
+        if self._may_authenticate():
+            await self.refuse(Stage.MAIL, replies.AUTH_REQUIRED, Reason.AUTH_REQUIRED, argument)
+        elif self._may_start_tls():
+            await self.refuse(Stage.MAIL, replies.TLS_REQUIRED, Reason.TLS_REQUIRED, argument)
+        else:
+            await self.refuse(Stage.MAIL, replies.RELAY_DENIED, Reason.RELAY_DENIED, argument)
+
+    async def smtp_RCPT(self, argument: str | None) -> None:
+        transaction = self.transaction
+        if transaction is None:
+            await self.refuse(Stage.RCPT, replies.MAIL_FIRST, Reason.BAD_SEQUENCE)
+            return
+        if transaction.recipients >= self.limits.max_recipients:
+            await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
+            return
+        parsed = parse_rcpt(argument or "", is_extended=self._is_extended, smtputf8=transaction.mail.smtputf8)
+        if isinstance(parsed, Address):
+            transaction.add(parsed)
+            await self.say(replies.RECIPIENT_OK)
+            return
+        await self.refuse(Stage.RCPT, parsed.reply, parsed.reason, parsed.detail)
+
+    async def smtp_DATA(self, argument: str) -> None:
+        transaction = self.transaction
+        if argument:
+            await self.refuse(Stage.DATA, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
+        elif transaction is None:
+            await self.refuse(Stage.DATA, replies.MAIL_FIRST, Reason.BAD_SEQUENCE)
+        elif not transaction.recipients:
+            await self.refuse(Stage.DATA, replies.NO_RECIPIENTS, Reason.BAD_SEQUENCE)
+        else:
+            await self.stream.say("354 End data with <CR><LF>.<CR><LF>")
+            content = await self._read_message()
+            reply, reason = await self._settle(transaction, content)
+            self.transaction = None
+            self.commands = 0
+            await (self.say(reply) if reason is None else self.refuse(Stage.DOT, reply, reason))
+
+    async def _read_message(self) -> bytes | Reason:
+        limits = self.limits
+        incoming = IncomingMessage(size_octets=limits.size_octets, max_line_octets=limits.max_line_octets)
+        idle = SessionOver(Ending.IDLE, replies.IDLE)
+        slow = SessionOver(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
+        data_ends_at = self.loop.time() + limits.data_seconds
+        surplus = None
+        while surplus is None:
+            # Each chunk starts the idle time anew: a slow steady upload is not cut before its own time is up.
+            idle_ends_at = self.loop.time() + limits.idle_seconds
+            deadline, too_late = (idle_ends_at, idle) if idle_ends_at < data_ends_at else (data_ends_at, slow)
+            surplus = incoming.feed(await self.stream.chunk(deadline, too_late))
+            if surplus is None and incoming.octets > limits.size_octets * limits.discard_factor:
+                reply = replies.too_large(limits.size_octets)
+                self.report(Stage.DOT, reply, Reason.TOO_LARGE)
+                raise SessionOver(Ending.TOO_LARGE, reply)
+        self.stream.unread(surplus)
+        return incoming.finish()
+
+    async def _settle(self, transaction: Transaction, content: bytes | Reason) -> tuple[Reply, Reason | None]:
+        """The final reply, and why it refuses if it does."""
+        if isinstance(content, Reason):
+            return replies.bad_content(content, self.limits.size_octets), content
+        protocol = transmission_type(
+            is_extended=self._is_extended,
+            smtputf8=transaction.mail.smtputf8,
+            is_encrypted=self.tls is not None,
+            is_authenticated=self._is_authenticated,
+        )
+        envelope = transaction.envelope(content)
+        submission = Submission(transaction.identity, envelope, content, self._helo, self.peer, protocol, self.tls)
+        reply = await self.service.accept(submission)
+        if reply is replies.TRY_LATER:
+            return reply, Reason.UNAVAILABLE
+        return reply, Reason.POLICY if reply.code >= 400 else None
+
+    # The rest.
+
+    async def smtp_RSET(self, argument: str) -> None:
+        if argument:
+            await self.refuse(Stage.EHLO, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
+            return
+        self.transaction = None
+        await self.say(replies.OK)
+
+    async def smtp_QUIT(self, argument: str) -> None:
+        if argument:
+            await self.refuse(Stage.EHLO, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
+            return
+        raise SessionOver(Ending.QUIT, replies.BYE)
+
+    async def smtp_NOOP(self, argument: str) -> None:
+        await self.say(replies.OK)
+
+    async def smtp_VRFY(self, argument: str) -> None:
+        await self.say(replies.CANNOT_VERIFY)
+
+    async def smtp_EXPN(self, argument: str) -> None:
+        await self.refuse(Stage.EHLO, replies.NOT_IMPLEMENTED, Reason.UNKNOWN_COMMAND)
+
+    async def smtp_HELP(self, argument: str) -> None:
+        await self.say(Reply(214, "2.0.0", "Commands: " + " ".join(sorted(self.verbs))))

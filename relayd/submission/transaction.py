@@ -1,0 +1,42 @@
+"""A mail transaction: what MAIL and RCPT have said so far, until it becomes an envelope."""
+
+from relayd.mail.address import Address
+from relayd.mail.envelope import Envelope
+from relayd.submission.door import Identity
+from relayd.submission.path import Mail
+
+
+class Transaction:
+    """One reverse-path and its recipients. The identity is the one that MAIL was allowed to."""
+
+    def __init__(self, identity: Identity, mail: Mail) -> None:
+        self.identity = identity
+        self.mail = mail
+        # In order, and once each: a recipient that is named twice gets one copy.
+        self._forward_paths: dict[Address, None] = {}
+
+    @property
+    def recipients(self) -> int:
+        """How many recipients there are."""
+        return len(self._forward_paths)
+
+    def add(self, forward_path: Address) -> None:
+        """Add a recipient."""
+        self._forward_paths[forward_path] = None
+
+    def envelope(self, content: bytes) -> Envelope:
+        """The envelope of this content. 8-bit content is called so, whatever BODY said."""
+        return Envelope(
+            reverse_path=self.mail.reverse_path,
+            forward_paths=tuple(self._forward_paths),
+            smtputf8=self.mail.smtputf8,
+            body_8bitmime=self.mail.body_8bitmime or not content.isascii(),
+        )
+
+
+def transmission_type(*, is_extended: bool, smtputf8: bool, is_encrypted: bool, is_authenticated: bool) -> str:
+    """The word after `with` in the Received header (RFC 3848, RFC 6531 4.3)."""
+    if not is_extended:
+        return "SMTP"
+    kind = "UTF8SMTP" if smtputf8 else "ESMTP"
+    return kind + "S" * is_encrypted + "A" * is_authenticated
