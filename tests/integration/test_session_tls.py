@@ -62,9 +62,7 @@ async def test_starttls_then_auth_then_a_message(server_context: ssl.SSLContext,
         assert await client.ask("QUIT") == "221 2.0.0 Bye"
 
 
-async def test_what_was_said_in_the_clear_does_not_survive(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-):
+async def test_what_was_said_in_the_clear_does_not_survive(server_context: ssl.SSLContext, trusting: ssl.SSLContext):
     async with serving(tls_context=server_context) as server:
         client = await server.connect()
         await client.ask("EHLO x")
