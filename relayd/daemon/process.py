@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from relayd.daemon import notify
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 
@@ -49,8 +50,7 @@ class WorkerProcess:
                 str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *descriptors],
-                # Set before the worker's first import: prometheus_client reads it then and never again.
-                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_directory)},
+                env=_environment(self._metrics_directory),
             )
         self._channel = await Channel.open(ours)
         self._channel.send("orders", **self.orders.to_json())
@@ -98,3 +98,10 @@ class WorkerProcess:
         self._channel.close()
         self._ended.set()
         self._on_end(self)
+
+
+def _environment(metrics_directory: Path) -> dict[str, str]:
+    # With systemd only the supervisor speaks.
+    kept = {name: value for name, value in os.environ.items() if name not in notify.VARIABLES}
+    # Set before the worker's first import: prometheus_client reads it then and never again.
+    return {**kept, "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
