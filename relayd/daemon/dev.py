@@ -6,6 +6,7 @@ Maildir.
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -43,8 +44,8 @@ then look at it:
   cat {maildir}/new/*
 
 Ask relayd:
-{export}  relayd status
-  relayd queue list
+{export}  {relayd} status
+  {relayd} queue list
 Ctrl-C stops it; what is queued stays queued.
 """
 
@@ -144,7 +145,12 @@ def _welcome(settings: Settings, maildir: Path, smtp_port: int, http_port: int) 
     default = default_state() / "control.sock"
     export = "" if settings.control.socket == default else f"  export RELAYD_SOCKET={settings.control.socket}\n"
     text = WELCOME.format(
-        smtp_port=smtp_port, http_port=http_port, maildir=maildir, python=sys.executable, export=export
+        smtp_port=smtp_port,
+        http_port=http_port,
+        maildir=maildir,
+        python=sys.executable,
+        export=export,
+        relayd="relayd" if shutil.which("relayd") else f"{sys.executable} -m relayd",
     )
     sys.stdout.write(text)
     sys.stdout.flush()

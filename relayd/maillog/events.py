@@ -20,6 +20,7 @@ from relayd.rules.relay_events import (
     ClaimsReturned,
     Rejected,
     StoreLost,
+    WorkerDied,
 )
 from relayd.rules.session_events import (
     Authenticated,
@@ -54,6 +55,8 @@ def level_of(event: Event) -> int:
             return logging.WARNING
         case ClaimsInDoubt() | StoreLost():
             return logging.WARNING
+        case WorkerDied():
+            return logging.ERROR
         case _:
             assert_never(event)
 

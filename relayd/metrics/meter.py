@@ -22,6 +22,7 @@ from relayd.rules.relay_events import (
     ClaimsReturned,
     Rejected,
     StoreLost,
+    WorkerDied,
 )
 from relayd.rules.session_events import (
     Authenticated,
@@ -101,6 +102,8 @@ class Meter:
                 self._claims_in_doubt.inc(event.count)
             case StoreLost():
                 self._store_unavailable.labels(self._steps.label(event.step)).inc()
+            case WorkerDied():
+                pass  # the node's state counts these, with the workers that there should be
             case _:
                 assert_never(event)
 
