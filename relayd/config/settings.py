@@ -145,6 +145,7 @@ class Settings(_Section):
         default_factory=lambda: socket.getfqdn() or "localhost"
     )
     processes: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: cpu_count() or 1)
+    retention_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
     database: DatabaseSettings
     seal: SealSettings = SealSettings()
     submission: SubmissionSettings = SubmissionSettings()

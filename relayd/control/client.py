@@ -45,6 +45,13 @@ class ControlClient:
         present = {name: value for name, value in (query or {}).items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(present, doseq=True)}" if present else path, None)
 
+    def get_octets(self, path: str) -> bytes:
+        """What is not JSON, exactly as stored."""
+        status, content = self._exchange("GET", path, None)
+        if status != http.client.OK:
+            _read(status, content.decode(errors="replace"))
+        return content
+
     def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Add something, or do something."""
         return self._request("POST", path, body)
@@ -58,12 +65,16 @@ class ControlClient:
         return self._request("DELETE", path, None)
 
     def _request(self, method: str, target: str, body: Mapping[str, Any] | None) -> Reply:
+        status, content = self._exchange(method, target, body)
+        return _read(status, content.decode(errors="replace"))
+
+    def _exchange(self, method: str, target: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
         connection = _Connection(_connect(self._sockets))
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, target, content, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            text = response.read().decode()
+            answer = response.read()
         except TimeoutError:
             raise RelaydError(f"relayd gave no answer within {TIMEOUT_SECONDS:.0f} seconds") from None
         except (OSError, http.client.HTTPException) as error:
@@ -72,28 +83,20 @@ class ControlClient:
             ) from None
         finally:
             connection.close()
-        return _read(response.status, text)
+        return response.status, answer
 
 
 def socket_candidates(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where a relayd on this machine listens, unless told otherwise; RELAYD_SOCKET alone if it is set."""
     if named := environment.get("RELAYD_SOCKET"):
         return (Path(named),)
-    candidates = [Path("/run/relayd/control.sock")]
+    candidates = [Path("/run/relayd/control.sock"), Path("/var/lib/relayd/control.sock")]
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         candidates.append(Path(runtime, "relayd", "control.sock"))
     state = environment.get("XDG_STATE_HOME")
     directory = Path(state) if state else Path(environment.get("HOME") or "/", ".local", "state")
     candidates.append(directory / "relayd" / "control.sock")
     return tuple(candidates)
-
-
-def default_socket_path(environment: Mapping[str, str] = os.environ, *, is_root: bool | None = None) -> Path:
-    """Where a relayd that was told nothing listens: the candidate that its user may make."""
-    candidates = socket_candidates(environment)
-    if is_root if is_root is not None else os.geteuid() == 0:
-        return candidates[0]
-    return candidates[1] if len(candidates) > 1 else candidates[0]
 
 
 def path_of(*parts: str) -> str:

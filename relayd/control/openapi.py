@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from relayd.control.route import Route
+from relayd.control.route import Octets, Route
 
 PATH = "/v1/openapi.json"
 _SCHEMAS = "#/components/schemas/"
@@ -58,7 +58,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
             "summary": route.summary,
             **_parameters(route, request),
             "responses": {
-                "200": {"description": "Done", **_content(references[route.response, "serialization"])},
+                "200": {"description": "Done", **_answer(route, references[route.response, "serialization"])},
                 **{code: _failure(text) for code, text in _FAILURES.items()},
             },
         }
@@ -93,6 +93,12 @@ def _parameters(route: Route, request: dict[str, Any]) -> dict[str, Any]:
     needed = [name for name in required if name in others]
     body = {**request, "properties": others, "required": needed}
     return {"parameters": parameters, "requestBody": {"required": bool(needed), **_content(body)}}
+
+
+def _answer(route: Route, reference: Any) -> dict[str, Any]:
+    if route.response is Octets:
+        return {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    return _content(reference)
 
 
 def _content(schema: Any) -> dict[str, Any]:

@@ -36,6 +36,12 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
 
+class Octets(View):
+    """An answer that is not JSON: bytes, exactly."""
+
+    content: bytes
+
+
 class Named(Request):
     """A request that speaks of one thing by its name and needs no more."""
 
@@ -67,6 +73,7 @@ class House:
     wake: Callable[[], None]  # mail may be able to go: the scheduler looks at once
     version: str
     node: str
+    workers: Callable[[], int] | None = None  # how many are alive, where somebody knows
     publishing: Publishing = field(default_factory=Publishing)
 
 

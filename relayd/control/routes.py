@@ -1,6 +1,19 @@
 """The table of everything that the control socket offers."""
 
-from relayd.control import audit, clients, credentials, domains, mailboxes, upstreams
+from relayd.control import (
+    audit,
+    clients,
+    credentials,
+    domains,
+    explain,
+    mailboxes,
+    messages,
+    pause,
+    queue,
+    queue_operations,
+    status,
+    upstreams,
+)
 from relayd.control.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -9,5 +22,11 @@ ROUTES: tuple[Route, ...] = (
     *mailboxes.ROUTES,
     *upstreams.ROUTES,
     *credentials.ROUTES,
+    *queue.ROUTES,
+    *queue_operations.ROUTES,
+    *messages.ROUTES,
+    *explain.ROUTES,
+    *pause.ROUTES,
+    *status.ROUTES,
     *audit.ROUTES,
 )

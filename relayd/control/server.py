@@ -10,7 +10,7 @@ from relayd.control import openapi, unix_socket
 from relayd.control.errors import answering_errors
 from relayd.control.parsing import parse
 from relayd.control.peer import actor_of
-from relayd.control.route import Context, House, Route
+from relayd.control.route import Context, House, Octets, Route
 from relayd.control.routes import ROUTES
 
 MAX_BODY_OCTETS = 1 << 20
@@ -77,10 +77,12 @@ def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awai
             raise web.HTTPBadRequest  # it has hung up already, so nobody reads this
         context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
         request = await parse(route, http_request)
-        return _json(await route.handler(context, request))
+        return _response(await route.handler(context, request))
 
     return handle
 
 
-def _json(answer: BaseModel) -> web.Response:
+def _response(answer: BaseModel) -> web.Response:
+    if isinstance(answer, Octets):
+        return web.Response(body=answer.content, content_type="application/octet-stream")
     return web.Response(text=answer.model_dump_json(), content_type="application/json")

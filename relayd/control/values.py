@@ -2,10 +2,12 @@
 
 import re
 from typing import Annotated
+from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from relayd.mail.address import Address
+from relayd.rules.duration import parse_duration
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
@@ -57,6 +59,23 @@ def _sender(text: str) -> str:
     return Address.parse(text).key if "@" in text else _domain(text)
 
 
+def _any_id(value: object) -> object:
+    # Spelled as the 250 had it or as a log line has it: with or without dashes.
+    try:
+        return UUID(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be an id such as 01890a5d-ac96-774b-bcce-b302099a8057, dashes or not") from None
+
+
+def _duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _recipients(text: str) -> str:
+    return "@" + _domain(text[1:]) if text.startswith("@") else Address.parse(text).key
+
+
 # clients.name, email_configurations.name
 Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME.pattern}), AfterValidator(_name)]
 # smtp_credentials.login
@@ -71,3 +90,7 @@ DomainName = Annotated[str, Field(max_length=253), AfterValidator(_domain)]
 Sender = Annotated[
     str, Field(max_length=254, description="An address, or a domain for all of its addresses"), AfterValidator(_sender)
 ]
+# A queue id (the message's), or the id of one of its entries.
+AnyId = Annotated[UUID, BeforeValidator(_any_id)]
+Duration = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_duration)]
+Recipients = Annotated[str, Field(max_length=254, description="An address, or @domain"), AfterValidator(_recipients)]

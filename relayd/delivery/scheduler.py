@@ -19,6 +19,7 @@ from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsRetu
 from relayd.store import attempts
 from relayd.store.attempts import StoredMessage
 from relayd.store.claim import ClaimedEntry, claim
+from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Scheduler:
         database: Database,
         fleet: Fleet,
         settler: Settler,
+        clock: DatabaseClock,
         *,
         claimant: str,
         pace: Pace,
@@ -54,6 +56,7 @@ class Scheduler:
         self._database = database
         self._fleet = fleet
         self._settler = settler
+        self._clock = clock
         self._claimant = claimant
         self._pace = pace
         self._emit = emit
@@ -74,7 +77,7 @@ class Scheduler:
             found = False
             try:
                 if clock() - refreshed >= self._pace.poll_seconds:
-                    await self._fleet.refresh()
+                    await self._refresh()
                     refreshed = clock()
                 found = await self._round()
             except StoreUnavailable as error:
@@ -105,6 +108,11 @@ class Scheduler:
                 await self._woken.wait()
         except TimeoutError:
             pass
+
+    async def _refresh(self) -> None:
+        async with self._database.connection() as connection:
+            await self._clock.sync(connection)
+        await self._fleet.refresh()
 
     async def _round(self) -> bool:
         """One claim with all that follows from it; False when there was nothing to do or no room."""

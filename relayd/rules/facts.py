@@ -1,0 +1,78 @@
+"""What there is to know about a queue entry before one can say why it waits. Gathered by `store.explanation`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from relayd.rules.states import LaneClass, PendingReason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFacts:
+    """The entry itself and its place in its line."""
+
+    entry_id: str
+    status: Status
+    reason: str | None
+    pending_reason: PendingReason | None
+    retry_count: int
+    max_retries: int
+    next_attempt_at: datetime
+    claimed_by: str | None
+    attempt_started_at: datetime | None
+    lease_expires_at: datetime | None
+    ended_at: datetime | None
+    provider_message_id: str | None
+    claim_upstream: str | None
+    last_change_at: datetime  # when it came into its state, as far as its row tells
+    last_actor: str | None  # who last operated on it
+    ahead: int  # queued entries of its lane that go first
+    ahead_is_capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFacts:
+    """The line that it waits in."""
+
+    lane_class: LaneClass
+    blocked_until: datetime | None
+    blocked_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxFacts:
+    """Who sends it, and what that mailbox may send. `daily_limit` None is unlimited."""
+
+    address: str
+    status: str
+    status_reason: str | None
+    is_removed: bool
+    daily_limit: int | None
+    used: int
+    window_ends_at: datetime | None  # None: nothing sent since the window turned
+    time_zone: str
+    domain: str
+    domain_status: str
+    client: str
+    client_status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """Where it goes next, and whether anything goes at all."""
+
+    upstream: str
+    upstream_is_active: bool
+    upstream_paused_at: datetime | None
+    upstream_paused_reason: str | None
+    all_paused_at: datetime | None
+    all_paused_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the verdict rests on."""
+
+    entry: EntryFacts
+    lane: LaneFacts
+    mailbox: MailboxFacts
+    route: RouteFacts
