@@ -99,14 +99,6 @@ def socket_candidates(environment: Mapping[str, str] = os.environ) -> tuple[Path
     return tuple(candidates)
 
 
-def default_socket_path(environment: Mapping[str, str] = os.environ, *, is_root: bool | None = None) -> Path:
-    """Where a relayd that was told nothing listens: the candidate that its user may make."""
-    candidates = socket_candidates(environment)
-    if is_root if is_root is not None else os.geteuid() == 0:
-        return candidates[0]
-    return candidates[1] if len(candidates) > 1 else candidates[0]
-
-
 def path_of(*parts: str) -> str:
     """A path of the control API; parts may hold any character: `path_of("mailboxes", "a/b@example.com")`."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
