@@ -3,6 +3,7 @@
 Text from mail or from the database may hold anything; what a terminal would obey is shown as an escape.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +31,14 @@ class Column:
 
 def column(key: str, title: str | None = None, *, whole: bool = False) -> Column:
     """The column of one field, as the server sends it."""
-    return Column(title or key.replace("_", " "), lambda row: _readable(key, row[key]), whole)
+    return Column(title or key.replace("_", " "), lambda row: _by_key(key, row[key]), whole)
 
 
 def items(reply: Reply, columns: Sequence[Column], *, as_json: bool, none: str) -> None:
     """A listing, or `none` on stderr when it is empty: where to start."""
     if as_json:
         return write(reply.text)
-    rows = [[_text(each.value(row)) for each in columns] for row in reply.data["items"]]
+    rows = [[readable(each.value(row)) for each in columns] for row in reply.data["items"]]
     if not rows:
         return hint(none)
     if sys.stdout.isatty():
@@ -52,7 +53,7 @@ def details(reply: Reply, columns: Sequence[Column], *, as_json: bool) -> None:
         return write(reply.text)
     width = max(len(each.title) for each in columns)
     for each in columns:
-        write(f"{each.title:<{width}}  {_text(each.value(reply.data))}")
+        write(f"{each.title:<{width}}  {readable(each.value(reply.data))}")
 
 
 def done(reply: Reply, text: str, *, as_json: bool, next_step: str | None = None) -> None:
@@ -69,36 +70,43 @@ def write(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+def heading(line: str) -> None:
+    """A line that the eye finds first."""
+    text = readable(line).replace("\n", " ")
+    write(f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text)
+
+
 def hint(text: str) -> None:
     """A next step, on stderr so that a pipe does not get it."""
     sys.stdout.flush()
-    sys.stderr.write(_text(text) + "\n")
+    sys.stderr.write(readable(text) + "\n")
 
 
 def fail(message: str, next_step: str | None, *, code: int) -> int:
     """Say what went wrong. Returns `code`."""
-    sys.stderr.write(f"relayd: {_text(message)}\n")
+    sys.stderr.write(f"relayd: {readable(message)}\n")
     if next_step:
-        sys.stderr.write(f"  {_text(next_step)}\n")
+        sys.stderr.write(f"  {readable(next_step)}\n")
     return code
 
 
-def _readable(key: str, value: Any) -> Any:
-    if key.endswith("_at") and isinstance(value, str):
-        return f"{value[:10]} {value[11:19]}Z"
-    return value
-
-
-def _text(value: Any) -> str:
+def readable(value: Any) -> str:
+    """Fit for a terminal: nothing in it that a terminal would obey."""
     match value:
         case None:
             return "-"
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(_text(each) for each in value) or "-"
+            return ", ".join(readable(each) for each in value) or "-"
         case _:
             return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def _by_key(key: str, value: Any) -> Any:
+    if key.endswith("_at") and isinstance(value, str):
+        return f"{value[:10]} {value[11:19]}Z"
+    return value
 
 
 def _plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

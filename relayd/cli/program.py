@@ -29,6 +29,12 @@ NOUNS = {
     "mailbox": "Sending accounts, each with a daily limit and an upstream.",
     "upstream": "Where mail goes next.",
     "credential": "SMTP logins of apps.",
+    "queue": "Queue entries: list, show, hold, release, retry, cancel.",
+    "message": "Messages: find, show, export, resend.",
+    "explain": "Where a message is, why it waits, when it goes.",
+    "pause": "Stop sending: everything, a mailbox, an upstream.",
+    "resume": "Start sending again.",
+    "status": "How relayd stands.",
     "audit": "Who changed what.",
 }
 
