@@ -128,7 +128,6 @@ class Crew:
         if self._stopping or worker.is_draining or worker not in self._workers:
             return
         emit(WorkerDied(worker.orders.claimant, worker.pid))
-        self.node_state.worker_restarts += 1
         await asyncio.sleep(BACKOFF_SECONDS[min(self._deaths, len(BACKOFF_SECONDS) - 1)])
         self._deaths += 1
         if self._stopping or worker not in self._workers:

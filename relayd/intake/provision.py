@@ -34,24 +34,26 @@ class Provisioner:
                         client_id=identity.client.id,
                         domain_id=domain_id,
                         upstream_id=self._upstream_id,
-                        email_address=str(sender),
+                        email_address=f"{sender.local_part}@{sender.ascii_domain}",
                         daily_send_limit=None,
                     )
 
     async def _domain(self, identity: Identity, sender: Address) -> UUID:
         async with self._database.connection() as connection:
-            known = await find_domain(connection, sender.domain)
+            known = await find_domain(connection, sender.ascii_domain)
         if known is not None:
             return known.id
         keys = await asyncio.to_thread(make_keys, self._seal, datetime.now(UTC))
         try:
             async with self._database.transaction() as connection:
-                made = await domains.add(connection, client_id=identity.client.id, domain=sender.domain, keys=keys)
+                made = await domains.add(
+                    connection, client_id=identity.client.id, domain=sender.ascii_domain, keys=keys
+                )
                 return made.id
         except Refusal:
             # Another worker was faster.
             async with self._database.connection() as connection:
-                known = await find_domain(connection, sender.domain)
+                known = await find_domain(connection, sender.ascii_domain)
             if known is None:
                 raise
             return known.id

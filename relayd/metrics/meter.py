@@ -103,7 +103,7 @@ class Meter:
             case StoreLost():
                 self._store_unavailable.labels(self._steps.label(event.step)).inc()
             case WorkerDied():
-                pass  # the node's state counts these, with the workers that there should be
+                self._worker_restarts.inc()
             case _:
                 assert_never(event)
 
@@ -167,6 +167,9 @@ class Meter:
         )
         self._in_flight = self._gauge("relayd_attempts_in_flight", "Attempts begun and not settled, one a recipient")
         self._claims_returned = self._counter("relayd_claims_returned_total", "Claims given back untried")
+        self._worker_restarts = self._counter(
+            "relayd_worker_restarts_total", "Workers started anew because one had died"
+        )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 
 import relayd
 from relayd.store.gauges import Gauges
@@ -18,7 +18,6 @@ class NodeState:
 
     workers_wanted: int
     workers_ready: int = 0
-    worker_restarts: int = 0
     started_at: float = field(default_factory=time.time)
 
     def families(self) -> Iterator[Metric]:
@@ -29,9 +28,6 @@ class NodeState:
         yield GaugeMetricFamily("relayd_start_time_seconds", "When the supervisor started", value=self.started_at)
         yield GaugeMetricFamily("relayd_workers", "Workers that are ready", value=self.workers_ready)
         yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted)
-        yield CounterMetricFamily(
-            "relayd_worker_restarts", "Workers started anew because one had died", value=self.worker_restarts
-        )
 
 
 def database_families(is_up: bool, gauges: Gauges | None) -> Iterator[Metric]:

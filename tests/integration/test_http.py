@@ -150,10 +150,8 @@ async def test_metrics_say_their_format(node: Node) -> None:
 
 async def test_the_supervisors_state_is_shown_as_it_changes(node: Node) -> None:
     node.state.workers_ready = 2
-    node.state.worker_restarts += 1
     found = await node.values()
     assert (found["relayd_workers"], found["relayd_workers_wanted"]) == (2, 2)
-    assert found["relayd_worker_restarts_total"] == 1
     assert any(name.startswith("relayd_build_info/") for name in found)
 
 

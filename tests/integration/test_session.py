@@ -8,7 +8,8 @@ import pytest
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
-from relayd.rules.events import (
+from relayd.rules.outcome import Stage
+from relayd.rules.session_events import (
     Authenticated,
     AuthenticationFailed,
     Cap,
@@ -19,7 +20,6 @@ from relayd.rules.events import (
     SessionOpened,
     SessionRefused,
 )
-from relayd.rules.outcome import Stage
 from relayd.submission.limits import SessionLimits
 from tests.peers.raw_smtp import APP, NETWORK, RawClient, Server, serving
 

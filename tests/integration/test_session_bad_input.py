@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from relayd.rules.events import Ending, Reason, Refused, SessionClosed
+from relayd.rules.session_events import Ending, Reason, Refused, SessionClosed
 from relayd.submission.limits import SessionLimits
 from tests.peers.raw_smtp import serving
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from relayd.rules.events import Ending, SessionClosed, TlsFailed
+from relayd.rules.session_events import Ending, SessionClosed, TlsFailed
 from relayd.submission.connection import Mode
 from relayd.submission.limits import SessionLimits
 from relayd.submission.listener import Listener, ListeningSocket

@@ -68,7 +68,7 @@ class Sink:
         self._sessions.add(task)
         try:
             await self._session(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._sessions.discard(task)
