@@ -19,6 +19,11 @@ _INTERRUPTED = 130
 
 # Each is `app` of relayd/cli/NOUN.py, imported when it is asked for: `relayd client list` loads nothing of the others.
 NOUNS = {
+    "dev": "Try relayd on this machine: embedded Postgres, no login, mail is captured.",
+    "serve": "Serve mail as a configuration file says.",
+    "config": "Check a configuration file.",
+    "migrate": "Bring the database's tables to this version, or back.",
+    "key": "Make sealing keys.",
     "client": "Tenants: all domains, mailboxes and credentials belong to one.",
     "domain": "Sending domains, their DKIM keys and the DNS records to publish.",
     "mailbox": "Sending accounts, each with a daily limit and an upstream.",

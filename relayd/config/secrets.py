@@ -8,12 +8,22 @@ from relayd.config.load import ConfigError
 from relayd.config.settings import Settings
 from relayd.seal import SealError, parse_key
 
+_LONGEST = 65536
+
 
 def database_password(settings: Settings) -> str | None:
     """The password for Postgres, or None where the DSN or the server's rules need none. Raises ConfigError."""
     database = settings.database
     found = _read("database.password", database.password_file, database.password_credential)
-    return found.decode("utf-8", "strict").rstrip("\r\n") if found is not None else None
+    if found is None:
+        return None
+    try:
+        password = found.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError("database.password: the file does not hold UTF-8 text") from None
+    if not password:
+        raise ConfigError("database.password: the file is empty")
+    return password
 
 
 def sealing_keys(settings: Settings) -> tuple[bytes, tuple[bytes, ...]]:
@@ -22,29 +32,37 @@ def sealing_keys(settings: Settings) -> tuple[bytes, tuple[bytes, ...]]:
     if current is None:
         raise ConfigError(
             "seal.key_file or seal.key_credential is required: it keeps passwords and DKIM keys sealed. "
-            "Make a key with: relayd key new > /etc/relayd/seal.key && chmod 600 /etc/relayd/seal.key"
+            "Make a key with: (umask 077; relayd key new > /etc/relayd/seal.key)"
         )
-    older = [_read_file("seal.older_key_files", path) for path in settings.seal.older_key_files]
+    older = [
+        _parsed(f"seal.older_key_files: {path}", _read_file("seal.older_key_files", path))
+        for path in settings.seal.older_key_files
+    ]
+    return _parsed("seal.key", current), tuple(older)
+
+
+def _parsed(key: str, content: bytes) -> bytes:
     try:
-        return parse_key(current), tuple(parse_key(key) for key in older)
+        return parse_key(content)
     except SealError as error:
-        raise ConfigError(f"seal.key: {error}") from error
+        # Not chained: what is below quotes the key.
+        described = f"{key}: {error}"
+    raise ConfigError(described)
 
 
 def _read(key: str, path: Path | None, credential: str | None) -> bytes | None:
-    if path is not None and credential is not None:
-        raise ConfigError(f"{key}_file and {key}_credential exclude each other")
+    """The settings exclude each other; that was checked when they were read."""
     if path is not None:
         return _read_file(f"{key}_file", path)
     if credential is None:
         return None
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if directory is None or "/" in credential:
+    if directory is None or not Path(directory, credential).is_file():
         raise ConfigError(
             f"{key}_credential: systemd gave no credential {credential!r}; "
             f"the unit needs LoadCredential={credential}:/path/to/file"
         )
-    return _read_file(f"{key}_credential", Path(directory) / credential)
+    return _read_file(f"{key}_credential", Path(directory, credential))
 
 
 def _read_file(key: str, path: Path) -> bytes:
@@ -52,7 +70,10 @@ def _read_file(key: str, path: Path) -> bytes:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode) and mode & 0o007:
-                raise ConfigError(f"{key}: {path} can be read by everybody on this machine; run: chmod o= {path}")
-            return file.read(65536)
+                raise ConfigError(f"{key}: {path} is open to everybody on this machine; run: chmod o= {path}")
+            content = file.read(_LONGEST + 1)
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    if len(content) > _LONGEST:
+        raise ConfigError(f"{key}: {path} is too long for a secret")
+    return content

@@ -4,9 +4,14 @@ import socket
 from ipaddress import ip_address, ip_network
 from os import cpu_count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from relayd.errors import RelaydError
+from relayd.rules.dns_records import records_for
+from relayd.store.dsn import parse_dsn
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 
@@ -17,15 +22,30 @@ class _Section(BaseModel):
 
 def _endpoint(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError('an address and a port such as "127.0.0.1:2525" or "[::]:587"')
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        ip_address(host.removeprefix("[").removesuffix("]"))
+        version = ip_address(bare).version
     except ValueError:
         raise ValueError('an IP address and a port such as "127.0.0.1:2525" or "[::]:587"') from None
-    if ":" in host and not host.startswith("["):
-        raise ValueError("an IPv6 address in brackets: [::1]:587")
+    if (version == 6) != (bare != host):
+        raise ValueError("brackets around an IPv6 address and only there: [::1]:587, 127.0.0.1:587")
     return text
+
+
+def _dsn(text: str) -> str:
+    try:
+        parse_dsn(text)
+    except RelaydError as error:
+        raise PydanticCustomError("dsn", "{problem}", {"problem": str(error)}) from None
+    return text
+
+
+def _exclude_each_other(name: str, value: str | None, info: ValidationInfo) -> str | None:
+    if value is not None and info.data.get(name) is not None:
+        raise ValueError(f"one of {info.field_name} and {name}, not both")
+    return value
 
 
 def _network(text: str) -> str:
@@ -36,21 +56,23 @@ def _network(text: str) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
+    if not path.is_absolute() or "\0" in str(path):
         raise ValueError("an absolute path")
     return path
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+# systemd's own rule for the name of a credential: that of a file.
+Credential = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}$")]
 
 
 class DatabaseSettings(_Section):
     """Where Postgres is."""
 
-    dsn: Annotated[str, Field(min_length=1)]
+    dsn: Annotated[str, AfterValidator(_dsn)]
     password_file: AbsolutePath | None = None
-    password_credential: str | None = None
+    password_credential: Credential | None = None
     tls: Literal["default", "require", "verify-ca", "verify-full"] = "default"
     tls_ca_file: AbsolutePath | None = None
     connections: Annotated[int, Field(ge=2, le=100)] = 6
@@ -58,22 +80,39 @@ class DatabaseSettings(_Section):
     acquire_timeout_seconds: Seconds = 5.0
     statement_timeout_seconds: Seconds = 30.0
 
+    @field_validator("password_credential")
+    @classmethod
+    def _one_password(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return _exclude_each_other("password_file", value, info)
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _used(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("tls") in ("default", "require"):
+            raise ValueError('database.tls = "verify-ca" or "verify-full" beside it: nothing is verified otherwise')
+        return value
+
 
 class SealSettings(_Section):
     """The key under which secrets are kept."""
 
     key_file: AbsolutePath | None = None
-    key_credential: str | None = None
+    key_credential: Credential | None = None
     older_key_files: tuple[AbsolutePath, ...] = ()
+
+    @field_validator("key_credential")
+    @classmethod
+    def _one_key(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return _exclude_each_other("key_file", value, info)
 
 
 class SubmissionSettings(_Section):
     """Where and how apps hand in mail."""
 
-    listen: tuple[Endpoint, ...] = ("127.0.0.1:587",)
-    listen_implicit_tls: tuple[Endpoint, ...] = ()
     tls_certificate: AbsolutePath | None = None
-    tls_key: AbsolutePath | None = None
+    tls_key: Annotated[AbsolutePath | None, Field(validate_default=True)] = None
+    listen: tuple[Endpoint, ...] = ("127.0.0.1:587",)
+    listen_implicit_tls: Annotated[tuple[Endpoint, ...], Field(validate_default=True)] = ()
     allow_plaintext_auth: bool = False
     max_message_octets: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 26_214_400
     max_recipients: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -83,6 +122,22 @@ class SubmissionSettings(_Section):
     idle_seconds: Seconds = 300.0
     data_seconds: Seconds = 1800.0
     session_seconds: Seconds = 7200.0
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("tls_certificate", value) is None):
+            raise ValueError("tls_certificate and tls_key together")
+        return value
+
+    @field_validator("listen_implicit_tls")
+    @classmethod
+    def _possible(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not value and info.data.get("listen") == ():
+            raise ValueError("an address in listen or in listen_implicit_tls")
+        if value and info.data.get("tls_certificate", value) is None:
+            raise ValueError("tls_certificate and tls_key beside it")
+        return value
 
 
 class TrustedNetwork(_Section):
@@ -104,11 +159,21 @@ class DeliverySettings(_Section):
     release_spread_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     drain_seconds: Seconds = 30.0
 
+    @field_validator("longest_retry_seconds")
+    @classmethod
+    def _not_shorter(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("first_retry_seconds", value):
+            raise ValueError("a delay not shorter than first_retry_seconds")
+        return value
+
 
 class HttpSettings(_Section):
     """Metrics and health for Prometheus and load balancers."""
 
-    listen: Endpoint | None = "127.0.0.1:8025"
+    # TOML has no null.
+    listen: Annotated[Endpoint | None, BeforeValidator(lambda value: None if value == "off" else value)] = (
+        "127.0.0.1:8025"
+    )
 
 
 class ControlSettings(_Section):
@@ -126,6 +191,16 @@ class PublishSettings(_Section):
     mx_host: str | None = None
     dmarc_policy: Literal["none", "quarantine", "reject"] = "none"
     dmarc_rua: str | None = None
+
+    @field_validator("spf_hosts", "mx_host", "dmarc_rua")
+    @classmethod
+    def _publishable(cls, value: Any, info: ValidationInfo) -> Any:
+        given: dict[str, Any] = {"spf_hosts": (), "mx_host": None, str(info.field_name): value}
+        try:
+            records_for("example.com", (), **given)
+        except ValueError as error:
+            raise PydanticCustomError("publish", "{problem}", {"problem": str(error)}) from None
+        return value
 
 
 class LogSettings(_Section):
@@ -145,6 +220,7 @@ class Settings(_Section):
         default_factory=lambda: socket.getfqdn() or "localhost"
     )
     processes: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: cpu_count() or 1)
+    retention_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
     database: DatabaseSettings
     seal: SealSettings = SealSettings()
     submission: SubmissionSettings = SubmissionSettings()
@@ -154,14 +230,3 @@ class Settings(_Section):
     control: ControlSettings = ControlSettings()
     publish: PublishSettings = PublishSettings()
     log: LogSettings = LogSettings()
-
-    @model_validator(mode="after")
-    def _together(self) -> "Settings":
-        submission = self.submission
-        if (submission.tls_certificate is None) != (submission.tls_key is None):
-            raise ValueError("submission.tls_certificate and submission.tls_key come together")
-        if submission.listen_implicit_tls and submission.tls_certificate is None:
-            raise ValueError("submission.listen_implicit_tls needs submission.tls_certificate and submission.tls_key")
-        if not submission.listen and not submission.listen_implicit_tls:
-            raise ValueError("submission.listen or submission.listen_implicit_tls must name an address")
-        return self

@@ -90,21 +90,13 @@ def socket_candidates(environment: Mapping[str, str] = os.environ) -> tuple[Path
     """Where a relayd on this machine listens, unless told otherwise; RELAYD_SOCKET alone if it is set."""
     if named := environment.get("RELAYD_SOCKET"):
         return (Path(named),)
-    candidates = [Path("/run/relayd/control.sock")]
+    candidates = [Path("/run/relayd/control.sock"), Path("/var/lib/relayd/control.sock")]
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         candidates.append(Path(runtime, "relayd", "control.sock"))
     state = environment.get("XDG_STATE_HOME")
     directory = Path(state) if state else Path(environment.get("HOME") or "/", ".local", "state")
     candidates.append(directory / "relayd" / "control.sock")
     return tuple(candidates)
-
-
-def default_socket_path(environment: Mapping[str, str] = os.environ, *, is_root: bool | None = None) -> Path:
-    """Where a relayd that was told nothing listens: the candidate that its user may make."""
-    candidates = socket_candidates(environment)
-    if is_root if is_root is not None else os.geteuid() == 0:
-        return candidates[0]
-    return candidates[1] if len(candidates) > 1 else candidates[0]
 
 
 def path_of(*parts: str) -> str:

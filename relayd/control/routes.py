@@ -22,11 +22,11 @@ ROUTES: tuple[Route, ...] = (
     *mailboxes.ROUTES,
     *upstreams.ROUTES,
     *credentials.ROUTES,
-    *audit.ROUTES,
     *queue.ROUTES,
     *queue_operations.ROUTES,
     *messages.ROUTES,
     *explain.ROUTES,
     *pause.ROUTES,
     *status.ROUTES,
+    *audit.ROUTES,
 )

@@ -73,9 +73,10 @@ def _any_name(path: str) -> str:
 
 def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http_request: web.Request) -> web.Response:
-        request = await parse(route, http_request)
-        assert http_request.transport is not None, "the connection lives while its request is handled"
+        if http_request.transport is None:
+            raise web.HTTPBadRequest  # it has hung up already, so nobody reads this
         context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
+        request = await parse(route, http_request)
         return _response(await route.handler(context, request))
 
     return handle

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Self
 
 _LIMIT = 1024 * 1024
@@ -25,6 +26,11 @@ class Channel:
     def send(self, kind: str, **values: Any) -> None:
         """Send a message; a peer that is gone is noticed by `messages`."""
         self._writer.write(json.dumps({"kind": kind, **values}).encode() + b"\n")
+
+    async def flush(self) -> None:
+        """Wait until what was sent is on its way."""
+        with suppress(OSError):
+            await self._writer.drain()
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the other end sends, until it is gone."""

@@ -4,6 +4,9 @@ import os
 import socket
 import time
 
+# How systemd reaches the process that it started; not for that process's children.
+VARIABLES = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
 
 def notify(**states: str) -> None:
     """Send states such as READY="1" or STATUS="…" to systemd; nothing happens without NOTIFY_SOCKET."""

@@ -6,6 +6,7 @@ Nothing is claimed that cannot be started at once, so a crash leaves little in d
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsRetu
 from relayd.store import attempts
 from relayd.store.attempts import StoredMessage
 from relayd.store.claim import ClaimedEntry, claim
+from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Scheduler:
         database: Database,
         fleet: Fleet,
         settler: Settler,
+        clock: DatabaseClock,
         *,
         claimant: str,
         pace: Pace,
@@ -54,11 +57,13 @@ class Scheduler:
         self._database = database
         self._fleet = fleet
         self._settler = settler
+        self._clock = clock
         self._claimant = claimant
         self._pace = pace
         self._emit = emit
         self._woken = asyncio.Event()
         self._stopping = False
+        self._finished = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -67,6 +72,28 @@ class Scheduler:
 
     async def run(self) -> None:
         """Claim and attempt until drained. Survives a lost Postgres."""
+        try:
+            await self._until_stopped()
+        finally:
+            self._finished.set()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Claim no more and let the attempts under way end; False if some had to be cut off."""
+        self._stopping = True
+        self.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                # First the loop: a round under way may still launch what it has claimed.
+                await self._finished.wait()
+                while self._running:
+                    await asyncio.wait(self._running)
+        cut_off = list(self._running)
+        for task in cut_off:
+            task.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
+        return not cut_off
+
+    async def _until_stopped(self) -> None:
         refreshed = -self._pace.poll_seconds
         clock = asyncio.get_running_loop().time
         while not self._stopping:
@@ -74,7 +101,7 @@ class Scheduler:
             found = False
             try:
                 if clock() - refreshed >= self._pace.poll_seconds:
-                    await self._fleet.refresh()
+                    await self._refresh()
                     refreshed = clock()
                 found = await self._round()
             except StoreUnavailable as error:
@@ -87,24 +114,17 @@ class Scheduler:
             if not found and not self._stopping:
                 await self._rest()
 
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Claim no more and let the attempts under way end; False if some had to be cut off."""
-        self._stopping = True
-        self.wake()
-        if self._running:
-            await asyncio.wait(self._running, timeout=timeout_seconds)
-        cut_off = list(self._running)
-        for task in cut_off:
-            task.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
-        return not cut_off
-
     async def _rest(self) -> None:
         try:
             async with asyncio.timeout(self._pace.poll_seconds):
                 await self._woken.wait()
         except TimeoutError:
             pass
+
+    async def _refresh(self) -> None:
+        async with self._database.connection() as connection:
+            await self._clock.sync(connection)
+        await self._fleet.refresh()
 
     async def _round(self) -> bool:
         """One claim with all that follows from it; False when there was nothing to do or no room."""

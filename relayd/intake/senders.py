@@ -33,11 +33,11 @@ class Senders:
             if identity.client.may_send_bounces:
                 return None
             return Reply(550, "5.7.1", "This client may not use the null reverse-path <>")
-        domain = await self._domains.get(reverse_path.domain)
+        domain = await self._domains.get(reverse_path.ascii_domain)
         if domain is None and self._provision:
             await self._provision(identity, reverse_path)
-            self._domains.forget(reverse_path.domain)
-            domain = await self._domains.get(reverse_path.domain)
+            self._domains.forget(reverse_path.ascii_domain)
+            domain = await self._domains.get(reverse_path.ascii_domain)
         if domain is None or domain.client_id != identity.client.id or not identity.may_use(reverse_path):
             return await self._refusal(identity, reverse_path, "reverse-path")
         if not domain.may_send:

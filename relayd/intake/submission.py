@@ -19,7 +19,7 @@ class Identity:
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""
-        return self.senders is None or address.key in self.senders or address.domain in self.senders
+        return self.senders is None or address.key in self.senders or address.ascii_domain in self.senders
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,19 @@ class Address:
         return self.local_part.isascii() and self.domain.isascii()
 
     @property
+    def ascii_domain(self) -> str:
+        """The domain as DNS knows it: U-labels as A-labels (`xn--`), where they can be."""
+        if self.domain.isascii():
+            return self.domain
+        try:
+            return self.domain.encode("idna").decode()
+        except UnicodeError:
+            return self.domain
+
+    @property
     def key(self) -> str:
-        """The form under which two spellings are the same sender: all lower case."""
-        return f"{self.local_part.lower()}@{self.domain}"
+        """The form under which two spellings are the same sender: all lower case, the domain in ASCII."""
+        return f"{self.local_part.lower()}@{self.ascii_domain}"
 
     def __str__(self) -> str:
         return f"{self.local_part}@{self.domain}"

@@ -102,6 +102,14 @@ class ClaimsInDoubt:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker ended that nobody had told to; another takes its place."""
+
+    claimant: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLost:
     """Postgres could not be used by a step."""
 
@@ -118,5 +126,6 @@ RelayEvent = (
     | AttemptEnded
     | ClaimsReturned
     | ClaimsInDoubt
+    | WorkerDied
     | StoreLost
 )

@@ -156,7 +156,7 @@ async def find_domain(connection: Connection, domain: str) -> SendingDomain | No
 
 async def find_mailbox(connection: Connection, header_from: Address) -> SendingMailbox | None:
     """The mailbox that sends for `header_from`: of that address, else its domain's default one."""
-    row = await connection.fetchrow(FIND_MAILBOX, header_from.key, header_from.domain)
+    row = await connection.fetchrow(FIND_MAILBOX, header_from.key, header_from.ascii_domain)
     if row is None:
         return None
     refuses = None if row["status"] in ("warming", "active", "paused") else f"mailbox is {row['status']}"

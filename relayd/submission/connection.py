@@ -17,7 +17,8 @@ from aiosmtpd.smtp import SMTP
 
 from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
-from relayd.rules.events import (
+from relayd.rules.outcome import Stage
+from relayd.rules.session_events import (
     Cap,
     Ending,
     Reason,
@@ -27,7 +28,6 @@ from relayd.rules.events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.outcome import Stage
 from relayd.submission import replies
 from relayd.submission.door import Identity
 from relayd.submission.service import Service, peer_address
@@ -38,9 +38,7 @@ logger = logging.getLogger(__name__)
 
 # A browser led here by a web page: not one of its lines may be taken for a command.
 _NOT_SMTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-_COUNTED_AS_ERRORS = frozenset(
-    {Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG}
-)
+_COUNTED_AS_ERRORS = frozenset({Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG})
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _STAGES = {
     "STARTTLS": Stage.STARTTLS,
@@ -66,9 +64,7 @@ class Connection(SMTP):
 
     def __init_subclass__(cls) -> None:
         # aiosmtpd makes such a table for each connection, by inspecting every member: a fifth of a session's time.
-        cls.verbs = {
-            name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")
-        }
+        cls.verbs = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
 
     def __init__(self, service: Service, mode: Mode, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]
@@ -84,6 +80,7 @@ class Connection(SMTP):
         self.commands = 0
         self._errors = 0
         self._mode = mode
+        self._is_tls_begun = False
         self._began_at = loop.time()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._handler_coroutine = None
@@ -113,7 +110,7 @@ class Connection(SMTP):
     def eof_received(self) -> bool:
         """Keep a half-closed connection: the client may be waiting for its replies. TLS has no such state."""
         self.stream.end()
-        return self.tls is None
+        return not self._is_tls_begun
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let the session find out when it next needs input."""
@@ -226,8 +223,11 @@ class Connection(SMTP):
     async def secure(self) -> None:
         """Turn the connection to TLS and forget all that was said before (RFC 3207 4.2)."""
         assert self.transport is not None and self.service.tls_context is not None
+        self._is_tls_begun = True
+        # No byte can come in between: the first step of start_tls takes the transport away from us. And what comes
+        # before start_tls returns is the client's first command within TLS.
+        self.stream.detach()
         try:
-            # Its first step takes the transport away from us, before another byte can be read.
             transport = await self.loop.start_tls(
                 self.transport,
                 self,

@@ -4,7 +4,7 @@ Only `CRLF . CRLF` ends a message. `LF . LF` and its kin are content, and the me
 whoever ends it earlier, or repairs it, lets somebody else's relay be talked into a second message (SMTP smuggling).
 """
 
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 
 _END = b"\r\n.\r\n"
 
@@ -43,29 +43,33 @@ class IncomingMessage:
         """The content, dots unstuffed, or why it is refused. Only after the end of data."""
         if self._is_too_large:
             return Reason.TOO_LARGE
-        held = self._held
-        lines = held.count(b"\r\n")
-        if held.count(b"\n") != lines:
+        content = self._unstuffed()
+        if len(content) > self._size_octets:
+            return Reason.TOO_LARGE
+        lines = content.count(b"\r\n")
+        if content.count(b"\n") != lines:
             return Reason.BARE_LF
-        if held.count(b"\r") != lines:
+        if content.count(b"\r") != lines:
             return Reason.BARE_CR
-        if b"\x00" in held:
+        if b"\x00" in content:
             return Reason.NUL
-        if self._has_long_line():
+        if _has_long_line(content, self._max_line_octets):
             return Reason.LINE_TOO_LONG
-        # RFC 5321 4.5.2: a line's leading dot is deleted, whatever follows it.
-        content = (
-            bytes(memoryview(held)[2:]) if b"\r\n." not in held else bytes(held.replace(b"\r\n.", b"\r\n")[2:])
-        )
-        return Reason.TOO_LARGE if len(content) > self._size_octets else content
+        return content
 
-    def _has_long_line(self) -> bool:
-        # Hops from line end to line end nearly the limit apart, rather than over every line.
-        held, longest = self._held, self._max_line_octets + len(b"\r\n")
-        start = 0
-        while len(held) - start > longest:
-            end = held.rfind(b"\n", start, start + longest)
-            if end < 0:
-                return True
-            start = end + 1
-        return False
+    def _unstuffed(self) -> bytes:
+        # RFC 5321 4.5.2: a line's leading dot is deleted, whatever follows it.
+        if b"\r\n." in self._held:
+            return bytes(self._held.replace(b"\r\n.", b"\r\n")[2:])
+        return bytes(memoryview(self._held)[2:])
+
+
+def _has_long_line(content: bytes, max_line_octets: int) -> bool:
+    # Hops from line end to line end nearly the limit apart, rather than over every line.
+    start, longest = 0, max_line_octets + len(b"\r\n")
+    while len(content) - start > longest:
+        end = content.rfind(b"\n", start, start + longest)
+        if end < 0:
+            return True
+        start = end + 1
+    return False

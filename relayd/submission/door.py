@@ -1,47 +1,13 @@
 """What a session needs of the rest of relayd: who is speaking, and the one door for messages."""
 
-from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
+from relayd.intake.submission import Identity, Submission
 from relayd.mail.address import Address
-from relayd.mail.envelope import Envelope
 from relayd.mail.reply import Reply
+from relayd.store.directory import SendingClient as Client
 
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A tenant."""
-
-    id: UUID
-    name: str
-    may_send_bounces: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`)."""
-
-    client: Client
-    credential_id: UUID | None
-    login: str | None
-    senders: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One message as it came in. `content` ends lines in CRLF, is unstuffed, holds no bare CR, LF or NUL.
-
-    `protocol` is the word for the Received header (RFC 3848, RFC 6531); `tls` is version and cipher, or None.
-    """
-
-    identity: Identity
-    envelope: Envelope
-    content: bytes
-    helo: str
-    peer: str
-    protocol: str
-    tls: str | None
+__all__ = ["Client", "Door", "Identity", "Submission", "Verifier"]
 
 
 class Door(Protocol):

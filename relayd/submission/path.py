@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 
 # A source route is read and ignored (RFC 5321 F.2). A quoted local part may hold a `>`.
 _PATH = re.compile(

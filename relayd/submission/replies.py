@@ -1,7 +1,7 @@
 """What relayd says by itself. The door's replies are the door's; a peer learns no cause but its own doing."""
 
 from relayd.mail.reply import Reply
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 
 OK = Reply(250, "2.0.0", "OK")
 BYE = Reply(221, "2.0.0", "Bye")

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
-from relayd.rules.events import Cap, Event
+from relayd.rules.events import Event
+from relayd.rules.session_events import Cap
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.replies import TRY_LATER

@@ -9,8 +9,8 @@ import re
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
-from relayd.rules.events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.rules.outcome import Stage
+from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.submission import replies, sasl
 from relayd.submission.connection import Connection, Mode, printable
 from relayd.submission.data import IncomingMessage

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from relayd.errors import RelaydError
 from relayd.mail.reply import Reply
-from relayd.rules.events import Ending, Reason
+from relayd.rules.session_events import Ending, Reason
 
 HIGH_WATER_OCTETS = 262_144
 MAX_UNSENT_REPLIES = 100
@@ -55,10 +55,14 @@ class Stream:
         self._too_late = SessionOver(Ending.IDLE)
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Begin on a transport. What was read before and not used is forgotten (RFC 3207 4.2)."""
-        self._input.clear()
+        """Begin on a transport. Input that has come by it already is kept."""
         self._transport = transport
         self._paused = False
+
+    def detach(self) -> None:
+        """Leave the transport. What was read and not used is forgotten (RFC 3207 4.2)."""
+        self._input.clear()
+        self._transport = None
 
     def feed(self, data: bytes) -> None:
         """Take input from the protocol."""

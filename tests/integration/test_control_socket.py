@@ -117,6 +117,8 @@ async def test_the_kernel_says_who_the_actor_is(control: Control, directory: Pat
         (b'{"name": {"a": 1}}', "name"),
         (b'{"name": "acme", "may_send_bounces": "yes"}', "may_send_bounces"),
         (b"", "name: is required"),
+        (b'{"name": ' + b"[" * 900 + b"]" * 900 + b"}", ""),
+        (b'{"name": ' + b"9" * 5000 + b"}", "not JSON"),
     ],
 )
 async def test_bodies_that_make_no_sense_are_refused(control: Control, raw: bytes, text: str) -> None:

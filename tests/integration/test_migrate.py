@@ -115,9 +115,7 @@ async def test_concurrent_ups_run_each_migration_once(empty, directory):
         await each.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["001_short.up.sql", "0003_Capital.up.sql", "0003_lost.sql", "0003_lonely.down.sql"]
-)
+@pytest.mark.parametrize("name", ["001_short.up.sql", "0003_Capital.up.sql", "0003_lost.sql", "0003_lonely.down.sql"])
 def test_a_misnamed_file_is_refused(directory, name):
     (directory / name).write_text("SELECT 1")
     with pytest.raises(RelaydError, match=name):

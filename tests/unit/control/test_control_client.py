@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relayd.control.client import ControlClient, default_socket_path, path_of, socket_candidates
+from relayd.control.client import ControlClient, path_of, socket_candidates
 from relayd.errors import RelaydError
 
 
@@ -19,26 +19,19 @@ from relayd.errors import RelaydError
             {"XDG_RUNTIME_DIR": "/run/user/7", "HOME": "/home/a"},
             [
                 "/run/relayd/control.sock",
+                "/var/lib/relayd/control.sock",
                 "/run/user/7/relayd/control.sock",
                 "/home/a/.local/state/relayd/control.sock",
             ],
         ),
         (
             {"XDG_STATE_HOME": "/s", "HOME": "/home/a"},
-            ["/run/relayd/control.sock", "/s/relayd/control.sock"],
+            ["/run/relayd/control.sock", "/var/lib/relayd/control.sock", "/s/relayd/control.sock"],
         ),
     ],
 )
 def test_where_a_relayd_is_looked_for(environment: dict[str, str], expected: list[str]) -> None:
     assert socket_candidates(environment) == tuple(Path(path) for path in expected)
-
-
-def test_a_server_listens_where_its_users_clients_look() -> None:
-    for environment in ({"XDG_RUNTIME_DIR": "/run/user/7"}, {"HOME": "/home/a"}, {"RELAYD_SOCKET": "/x"}):
-        for is_root in (True, False):
-            assert default_socket_path(environment, is_root=is_root) in socket_candidates(environment)
-    assert default_socket_path({}, is_root=True) == Path("/run/relayd/control.sock")
-    assert default_socket_path({"XDG_RUNTIME_DIR": "/r"}, is_root=False) == Path("/r/relayd/control.sock")
 
 
 def test_nobody_there_is_said_with_the_places_and_the_next_step() -> None:

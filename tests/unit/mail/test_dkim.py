@@ -2,13 +2,9 @@
 
 import base64
 import hashlib
-import types
-from collections.abc import Iterator
 
 import dkim as dkimpy
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,35 +17,6 @@ PLAIN = (
     b"From: A <a@b.example>\r\nTo: c@d.example\r\nSubject: hello\r\n"
     b"Date: Tue, 01 Jul 2025 10:52:37 +0200\r\nMessage-ID: <1@b.example>\r\n\r\nBody\r\n"
 )
-
-
-class _BadSignatureError(Exception):
-    pass
-
-
-class _VerifyKey:
-    """PyNaCl's, on `cryptography`: dkimpy reads, canonicalises and hashes; only the curve is not PyNaCl's."""
-
-    def __init__(self, public: bytes, encoder: object) -> None:
-        self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
-
-    def verify(self, message: bytes, signature: bytes) -> None:
-        try:
-            self._key.verify(signature, message)
-        except InvalidSignature:
-            raise _BadSignatureError from None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _curve() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        nacl = types.SimpleNamespace(
-            signing=types.SimpleNamespace(VerifyKey=_VerifyKey),
-            encoding=types.SimpleNamespace(Base64Encoder=None),
-            exceptions=types.SimpleNamespace(ValueError=ValueError, BadSignatureError=_BadSignatureError),
-        )
-        patch.setattr(dkimpy, "nacl", nacl, raising=False)
-        yield
 
 
 _RECORDS: dict[bytes, bytes] = {}
@@ -114,17 +81,13 @@ def test_both_signatures_verify(content: bytes) -> None:
 _part = st.sampled_from([b" ", b"\t", b"a", b"=", b":", b"\xe9", b"\xff", b";", b"b=x"])
 _odd = st.lists(_part, max_size=12).map(b"".join)
 _folded = st.lists(_odd, min_size=1, max_size=4).map(b"\r\n ".join)
-_name = st.sampled_from(
-    [b"From", b"to", b"SUBJECT", b"Received", b"Reply-To", b"Content-Type", b"List-Id", b"X-Odd"]
-)
+_name = st.sampled_from([b"From", b"to", b"SUBJECT", b"Received", b"Reply-To", b"Content-Type", b"List-Id", b"X-Odd"])
 _line = st.one_of(_odd, st.binary(max_size=20).map(lambda line: line.translate(None, b"\r\n\0")))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_name, _folded), max_size=8), st.lists(_line, max_size=8))
-def test_any_message_verifies_as_prepared_and_delivered(
-    fields: list[tuple[bytes, bytes]], lines: list[bytes]
-) -> None:
+def test_any_message_verifies_as_prepared_and_delivered(fields: list[tuple[bytes, bytes]], lines: list[bytes]) -> None:
     header = b"".join(name + b":" + value + b"\r\n" for name, value in fields)
     content = header + b"\r\n" + b"".join(line + b"\r\n" for line in lines)
     content = prepare(content, scan(content), received=b"Received: r\r\n", message_id="<m@h>", date="d")

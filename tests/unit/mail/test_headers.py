@@ -71,9 +71,7 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert scan(exact + b"\r\n" + b"body" * 1000).body_offset == 512 * 1024 + 2
 
 
-@given(
-    st.lists(st.sampled_from([b"A: b\r\n", b" fold\r\n", b"\r\n", b"x", b":", b" ", b"Bcc: c\r\n"]), max_size=12)
-)
+@given(st.lists(st.sampled_from([b"A: b\r\n", b" fold\r\n", b"\r\n", b"x", b":", b" ", b"Bcc: c\r\n"]), max_size=12))
 def test_a_scan_that_succeeds_loses_no_byte(parts: list[bytes]) -> None:
     content = b"".join(parts)
     try:

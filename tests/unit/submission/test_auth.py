@@ -28,9 +28,7 @@ def test_the_server_key_signs_as_the_rfc_says():
     assert hmac.digest(verifier.server_key, AUTH_MESSAGE, "sha256") == SERVER_SIGNATURE
 
 
-@pytest.mark.parametrize(
-    ("secret", "expected"), [("pencil", True), ("Pencil", False), ("", False), ("pencil ", False)]
-)
+@pytest.mark.parametrize(("secret", "expected"), [("pencil", True), ("Pencil", False), ("", False), ("pencil ", False)])
 def test_only_the_secret_itself_matches(secret: str, expected: bool):
     assert matches(make_verifier("pencil", salt=SALT), secret) is expected
 

@@ -1,10 +1,12 @@
 """The end of data, however the stream is cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.rules.events import Reason
+from relayd.rules.session_events import Reason
 from relayd.submission.data import IncomingMessage
 
 
@@ -60,7 +62,7 @@ lines = st.lists(st.one_of(st.sampled_from([b"", b".", b"..", b".a"]), st.binary
 def test_any_cut_gives_the_same_content_and_surplus(content: bytes, after: bytes, cuts: list[int]):
     stream = stuffed(content) + after
     borders = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    chunks = [stream[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    chunks = [stream[start:end] for start, end in pairwise(borders)]
     assert read(*chunks) == (content, after)
 
 
@@ -71,7 +73,7 @@ def test_any_cut_gives_the_same_content_and_surplus(content: bytes, after: bytes
 def test_any_cut_of_hostile_content_gives_the_same_verdict(content: bytes, cuts: list[int]):
     stream = content + b"\r\n.\r\n"
     borders = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    chunks = [stream[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    chunks = [stream[start:end] for start, end in pairwise(borders)]
     assert read(*chunks) == read(stream)
 
 

@@ -1,0 +1,65 @@
+"""`relayd migrate`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from relayd.cli import output
+from relayd.config import secrets
+from relayd.config.load import load
+from relayd.daemon.storage import open_database
+from relayd.store import migrate
+from relayd.store.connection import Connection
+from relayd.store.migrate import MigrationStatus, State
+
+app = App(name="migrate", help="Bring the database's tables to this version, or back.")
+
+Config = Annotated[Path, Parameter(help="The configuration file.")]
+Target = Annotated[int | None, Parameter(help="Go to this version.")]
+
+
+@app.command
+def up(*, config: Config, to: Target = None) -> None:
+    """Apply what is pending."""
+    applied = _with_database(config, lambda connection: migrate.up(connection, to))
+    for each in applied:
+        output.write(f"applied {each.version:04} {each.name}")
+    if not applied:
+        output.write("nothing to apply")
+
+
+@app.command
+def down(*, config: Config, to: Target = None, steps: int = 1) -> None:
+    """Take migrations back, the newest first: `steps` of them, or all above `--to`. Their data is lost."""
+    for each in _with_database(config, lambda connection: migrate.down(connection, to, steps=steps)):
+        output.write(f"took back {each.version:04} {each.name}")
+
+
+@app.command
+def status(*, config: Config) -> int:
+    """List the migrations and where each stands. Exit code 1 when something is pending or wrong."""
+    found = _with_database(config, migrate.status)
+    for each in found:
+        when = f"{each.applied_at:%Y-%m-%d %H:%M:%S} UTC" if each.applied_at else ""
+        output.write(f"{each.version:04} {each.name:<24} {each.state:<8} {when}".rstrip())
+    return int(any(each.state is not State.APPLIED for each in found))
+
+
+def _with_database(
+    config: Path, work: Callable[[Connection], Awaitable[list[MigrationStatus]]]
+) -> list[MigrationStatus]:
+    settings = load(config)
+    password = secrets.database_password(settings)
+
+    async def run() -> list[MigrationStatus]:
+        database = await open_database(settings.database, password, name="relayd migrate")
+        try:
+            async with database.connection() as connection:
+                return await work(connection)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,25 @@
+"""Which chores there are, and how often."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from relayd.config.settings import Settings
+from relayd.daemon.takeback import TakeBack
+from relayd.store.pool import Database
+from relayd.upkeep.prune import prune
+from relayd.upkeep.runner import Chore
+from relayd.upkeep.wake_lanes import wake_lanes
+
+RECLAIM_SECONDS = 5.0
+WAKE_SECONDS = 10.0
+PRUNE_SECONDS = 3600.0
+
+
+def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Callable[[], None]) -> list[Chore]:
+    """What this node does while it holds the cluster's upkeep lock."""
+    age = timedelta(days=settings.retention_days)
+    return [
+        Chore("reclaim", RECLAIM_SECONDS, take_back.of_lapsed_leases),
+        Chore("wake_lanes", WAKE_SECONDS, lambda: wake_lanes(database, wake)),
+        Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
+    ]

@@ -1,0 +1,210 @@
+"""The supervisor: owns the sockets, the workers, the control socket, the HTTP endpoint and the chores.
+
+`run` is the daemon's life: check, take the name, take back what a dead predecessor held, listen, start the workers,
+serve until told to stop, drain.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from relayd import __version__, maillog, metrics
+from relayd.config.settings import Settings
+from relayd.control.route import House, Publishing
+from relayd.control.server import ControlServer
+from relayd.daemon import node, notify, sockets
+from relayd.daemon.chores import chores
+from relayd.daemon.crew import Crew
+from relayd.daemon.http import HttpEndpoint, Readiness
+from relayd.daemon.orders import Secrets
+from relayd.daemon.reload import merge
+from relayd.daemon.sockets import ListeningSocket
+from relayd.daemon.storage import open_database
+from relayd.daemon.takeback import TakeBack
+from relayd.errors import RelaydError, StoreUnavailable
+from relayd.store.pool import Database
+from relayd.upkeep import runner
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 8
+NOTIFY_SECONDS = 5.0
+
+
+class Supervisor:
+    """One node. Its `run` returns when it has drained after SIGTERM or SIGINT."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Secrets,
+        *,
+        reread: Callable[[], tuple[Settings, Secrets]] | None,
+        provision_for: str | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._reread = reread
+        self._provision_for = provision_for
+        self._on_ready = on_ready
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._crew: Crew | None = None
+
+    async def run(self) -> None:
+        """Serve. Raises RelaydError when it cannot start."""
+        settings = self._settings
+        maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+        metrics_directory = _prepare_directories(settings.control.socket)
+        async with AsyncExitStack() as stack:
+            database = await open_database(
+                settings.database, self._keys.database_password, name="relayd supervisor", connections=CONNECTIONS
+            )
+            stack.push_async_callback(database.close)
+            for warning in await database.check():
+                log.warning("%s", warning)
+            await node.check_seal(database, self._keys.seal())
+            listening, http_sockets = self._listen(stack)
+            await stack.enter_async_context(node.sole_bearer(database, settings.node))
+            take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
+            await take_back.from_predecessors()
+            self._crew = crew = Crew(
+                settings,
+                self._keys,
+                listening,
+                metrics_directory=metrics_directory,
+                provision_for=self._provision_for,
+                on_death=take_back.from_worker,
+            )
+            await self._open_control(database, stack)
+            page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
+            http = HttpEndpoint(sockets=http_sockets, metrics_page=page, readiness=lambda: self._readiness(database))
+            await http.start()
+            stack.push_async_callback(http.close)
+            upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
+            stack.push_async_callback(_cancel, upkeep)
+            self._catch_signals()
+            try:
+                await crew.start()
+                self._announce(listening)
+                await self._serve()
+            finally:
+                notify.notify(STOPPING="1", STATUS="draining")
+                await crew.drain(self._settings.delivery.drain_seconds)
+        log.info("stopped")
+
+    def _listen(self, stack: AsyncExitStack) -> tuple[list[ListeningSocket], list[socket.socket]]:
+        submission, http = self._settings.submission, self._settings.http
+        listening = sockets.listen(submission.listen, submission.listen_implicit_tls)
+        for each in listening:
+            stack.callback(each.socket.close)
+        if any(each.mode == "implicit" for each in listening) and submission.tls_certificate is None:
+            raise RelaydError("systemd passed a socket for implicit TLS; set submission.tls_certificate and tls_key")
+        return listening, [sockets.bind(http.listen)] if http.listen else []
+
+    async def _open_control(self, database: Database, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        control = ControlServer(
+            House(
+                database=database,
+                seal=self._keys.seal(),
+                wake=self._wake,
+                version=__version__,
+                node=settings.node,
+                publishing=Publishing(
+                    spf_hosts=settings.publish.spf_hosts,
+                    mx_host=settings.publish.mx_host,
+                    dmarc_rua=settings.publish.dmarc_rua,
+                ),
+            ),
+            socket_path=settings.control.socket,
+            mode=int(settings.control.mode, 8),
+            group=settings.control.group,
+        )
+        await control.start()
+        stack.push_async_callback(control.close)
+
+    def _wake(self) -> None:
+        if self._crew:
+            self._crew.wake()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+
+    def _announce(self, listening: Sequence[ListeningSocket]) -> None:
+        addresses = ", ".join(each.address for each in listening)
+        log.info("relayd %s: node %s listens on %s", __version__, self._settings.node, addresses)
+        notify.notify(READY="1", STATUS=f"listening on {addresses}")
+        self._on_ready()
+
+    async def _serve(self) -> None:
+        """Until told to stop: reload when asked to, and tell systemd that we live."""
+        watchdog = notify.watchdog_seconds()
+        pause = min(watchdog / 3, NOTIFY_SECONDS) if watchdog else NOTIFY_SECONDS
+        while not self._stop.is_set():
+            if self._hangup.is_set():
+                self._hangup.clear()
+                await self._reload()
+            notify.notify(WATCHDOG="1")
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._hangup)]
+            await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _reload(self) -> None:
+        """Take a new configuration, or keep the old one and say why."""
+        assert self._crew
+        if self._reread is None:
+            log.warning("SIGHUP: nothing to reload in development mode")
+            return
+        notify.reloading()
+        try:
+            wanted, keys = self._reread()
+            settings, needs_restart = merge(self._settings, wanted)
+            await self._crew.exchange(settings, self._keys if "seal" in needs_restart else keys)
+        except (RelaydError, OSError) as error:
+            log.error("reload refused, everything stays as it was:\n%s", error)
+        else:
+            self._settings = settings
+            maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+            log.info("reloaded")
+            if needs_restart:
+                log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
+        notify.notify(READY="1")
+
+    async def _readiness(self, database: Database) -> Readiness:
+        if self._crew is None or self._crew.ready == 0:
+            return Readiness(False, "no worker is ready")
+        try:
+            async with database.connection() as connection:
+                await connection.execute("SELECT 1")
+        except StoreUnavailable:
+            return Readiness(False, "the database does not answer")
+        return Readiness(True, "ready")
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _prepare_directories(control_socket: Path) -> Path:
+    """Make the control socket's directory and, beside the socket, an empty one for the workers' metrics."""
+    directory = control_socket.with_suffix(".metrics")
+    try:
+        control_socket.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RelaydError(f"control.socket: cannot make {directory}: {error.strerror}; choose another path") from error
+    metrics.prepare_directory(directory)
+    return directory

@@ -1,0 +1,101 @@
+"""Take back the claims of workers that are gone: of a predecessor at the start, of a dead worker at once, of any lease
+that has run out."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relayd import metrics
+from relayd.config.settings import Settings
+from relayd.daemon.reporting import emit
+from relayd.daemon.terms import retry_policy
+from relayd.delivery.settler import Ended, Settler
+from relayd.errors import StoreUnavailable
+from relayd.intake.bounce import Bouncer
+from relayd.intake.signer import Signer
+from relayd.mail.address import Address
+from relayd.rules.outcome import Outcome
+from relayd.seal import Seal
+from relayd.store.clock import DatabaseClock
+from relayd.store.leases import LapsedClaim
+from relayd.store.pool import Database
+from relayd.upkeep.reclaim import reclaim
+
+RETRY_SECONDS = 1.0
+
+
+class TakeBack:
+    """The supervisor's settler, for claims that nobody else will settle."""
+
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        settings: Settings,
+        metrics_directory: Path,
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._node = settings.node
+        self._metrics_directory = metrics_directory
+        self._clock = DatabaseClock()
+        bouncer = Bouncer(
+            database,
+            Signer(database, seal),
+            host=settings.hostname,
+            max_retries=settings.delivery.max_retries,
+            now=lambda: datetime.now(UTC),
+        )
+        self._settler = Settler(database, bouncer, retry_policy(settings), emit=emit, wake=wake, now=self._clock.now)
+
+    async def from_predecessors(self) -> int:
+        """Claims of any worker that ever bore this node's name. Only before the first worker of this one starts."""
+        return await self._reclaim([f"{_escape(self._node)}/%"])
+
+    async def from_worker(self, claimant: str, pid: int) -> None:
+        """Claims of a worker of ours that has ended. Tries until Postgres answers."""
+        metrics.forget_worker(self._metrics_directory, pid)
+        while True:
+            try:
+                await self._reclaim([_escape(claimant)])
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def of_lapsed_leases(self) -> None:
+        """Claims, anybody's, whose lease has run out."""
+        await self._reclaim([])
+
+    async def _reclaim(self, dead: Sequence[str]) -> int:
+        async with self._database.connection() as connection:
+            await self._clock.sync(connection)
+        return await reclaim(self._database, self._settle, emit=emit, dead=dead)
+
+    async def _settle(self, outcomes: Sequence[tuple[LapsedClaim, Outcome]]) -> None:
+        await self._settler.settle([_ended(claim, outcome) for claim, outcome in outcomes])
+
+
+def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
+    return Ended(
+        entry_id=claim.entry_id,
+        fence=claim.fence,
+        queue_id=claim.queue_id,
+        mailbox_id=claim.mailbox_id,
+        recipient=Address.parse(claim.recipient),
+        retry_count=claim.retry_count,
+        max_retries=claim.max_retries,
+        first_attempt_at=claim.first_attempt_at,
+        upstream="",
+        provider=claim.provider,
+        on_uncertain="hold" if claim.on_uncertain == "hold" else "retry",
+        outcome=outcome,
+        seconds=0,
+    )
+
+
+def _escape(claimant: str) -> str:
+    """A LIKE pattern that matches just this."""
+    return re.sub(r"([\\%_])", r"\\\1", claimant)

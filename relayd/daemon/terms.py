@@ -1,0 +1,35 @@
+"""From settings to the values that the parts of a worker are handed."""
+
+from relayd.config.settings import Settings
+from relayd.rules.retry import RetryPolicy
+from relayd.submission.limits import SessionLimits
+
+
+def share(total: int, index: int, workers: int) -> int:
+    """A worker's part of a cap that holds for the node: the parts add up to the cap, but each has at least one."""
+    return max(1, total // workers + (index < total % workers))
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """When a deferred entry is tried again."""
+    return RetryPolicy(
+        first_delay_seconds=settings.delivery.first_retry_seconds,
+        longest_delay_seconds=settings.delivery.longest_retry_seconds,
+        give_up_after_seconds=settings.delivery.give_up_after_seconds,
+        max_retries=settings.delivery.max_retries,
+    )
+
+
+def session_limits(settings: Settings, index: int) -> SessionLimits:
+    """A worker's caps: what holds for the node is shared out."""
+    submission = settings.submission
+    return SessionLimits(
+        size_octets=submission.max_message_octets,
+        max_recipients=submission.max_recipients,
+        max_connections=share(submission.max_connections, index, settings.processes),
+        max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
+        max_auth_tries=submission.max_auth_tries,
+        idle_seconds=submission.idle_seconds,
+        data_seconds=submission.data_seconds,
+        session_seconds=submission.session_seconds,
+    )

@@ -1,0 +1,185 @@
+"""A worker: listens, accepts, signs, queues and delivers. The supervisor runs `python -m relayd.daemon.worker`.
+
+It lives as long as its channel: when the supervisor dies, so does it, at once and by the kernel's hand.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+from relayd import maillog
+from relayd.config.settings import Settings
+from relayd.daemon.channel import Channel
+from relayd.daemon.orders import Orders
+from relayd.daemon.providers import Providers
+from relayd.daemon.reporting import emit
+from relayd.daemon.storage import open_database
+from relayd.daemon.terms import retry_policy, session_limits
+from relayd.daemon.tls import server_context
+from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.settler import Settler
+from relayd.delivery.upstreams import Fleet
+from relayd.embedded.lifetime import die_with_parent
+from relayd.errors import RelaydError
+from relayd.intake.bounce import Bouncer
+from relayd.intake.door import Door, DoorTerms
+from relayd.intake.provision import Provisioner
+from relayd.intake.senders import Senders
+from relayd.intake.signer import Signer
+from relayd.store import upstreams
+from relayd.store.clock import DatabaseClock
+from relayd.store.pool import Database
+from relayd.submission.connection import Mode
+from relayd.submission.listener import Listener, ListeningSocket
+from relayd.submission.verifier import DirectoryVerifier
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Everything of one process, wired. `start`, then `drain`."""
+
+    def __init__(self, orders: Orders, database: Database, provisioner: Provisioner | None) -> None:
+        settings = orders.settings
+        self._database = database
+        self._clock = DatabaseClock()
+        seal = orders.secrets.seal()
+        signer = Signer(database, seal)
+        senders = Senders(database, provisioner.provide if provisioner else None)
+        bouncer = Bouncer(
+            database, signer, host=settings.hostname, max_retries=settings.delivery.max_retries, now=_wall_clock
+        )
+        self._settler = Settler(
+            database, bouncer, retry_policy(settings), emit=emit, wake=self.wake, now=self._clock.now
+        )
+        providers = Providers(
+            database, seal, hostname=settings.hostname, index=orders.index, workers=settings.processes
+        )
+        self._fleet = Fleet(providers.load)
+        self._scheduler = Scheduler(
+            database,
+            self._fleet,
+            self._settler,
+            self._clock,
+            claimant=orders.claimant,
+            pace=Pace(
+                poll_seconds=settings.delivery.poll_seconds,
+                attempt_seconds=settings.delivery.attempt_seconds,
+                release_spread_seconds=settings.delivery.release_spread_seconds,
+            ),
+            emit=emit,
+        )
+        self._door = Door(
+            database,
+            senders,
+            signer,
+            DoorTerms(settings.hostname, settings.delivery.max_retries),
+            emit=emit,
+            wake=self.wake,
+            now=_wall_clock,
+        )
+        self._listener = Listener(
+            sockets=[
+                ListeningSocket(socket.socket(fileno=descriptor), Mode(mode)) for descriptor, mode in orders.sockets
+            ],
+            door=self._door,
+            verifier=DirectoryVerifier(
+                database, [(ip_network(each.network), each.client) for each in settings.trusted_networks]
+            ),
+            emit=emit,
+            limits=session_limits(settings, orders.index),
+            tls_context=_tls(settings),
+            hostname=settings.hostname,
+            allow_plaintext_auth=settings.submission.allow_plaintext_auth,
+        )
+        self._delivering: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._scheduler.wake()
+
+    async def start(self) -> None:
+        """Accept and deliver."""
+        self._delivering = asyncio.create_task(self._scheduler.run(), name="scheduler")
+        await self._listener.start()
+
+    async def drain(self, seconds: float) -> bool:
+        """Accept nothing more, let what is under way end; False if something had to be cut off."""
+        ended = await asyncio.gather(self._listener.drain(seconds), self._scheduler.drain(seconds))
+        await self._door.drain()
+        await self._settler.drain()
+        if self._delivering:
+            await self._delivering
+        await self._fleet.close()
+        await self._database.close()
+        return all(ended)
+
+
+async def run(end: socket.socket) -> None:
+    """Live from the orders to the drain."""
+    channel = await Channel.open(end)
+    messages = channel.messages()
+    orders = Orders.from_json(await anext(messages))
+    settings = orders.settings
+    maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+    database = await open_database(
+        settings.database, orders.secrets.database_password, name=f"relayd {orders.claimant}", hot=True
+    )
+    try:
+        worker = Worker(orders, database, await _provisioner(orders, database))
+        await worker.start()
+    except RelaydError as error:
+        channel.send("failed", reason=str(error))
+        await channel.flush()
+        return
+    channel.send("ready")
+    async for message in messages:
+        match message["kind"]:
+            case "wake":
+                worker.wake()
+            case "drain":
+                clean = await worker.drain(message["seconds"])
+                channel.send("drained", clean=clean)
+                await channel.flush()
+                return
+    # The supervisor is gone; another may already be taking back our claims.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _provisioner(orders: Orders, database: Database) -> Provisioner | None:
+    if orders.provision_for is None:
+        return None
+    async with database.connection() as connection:
+        found = [each for each in await upstreams.living(connection) if each.provider_type == "capture"]
+    return Provisioner(database, orders.secrets.seal(), upstream_id=found[0].id)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    submission = settings.submission
+    if submission.tls_certificate is None or submission.tls_key is None:
+        return None
+    return server_context(submission.tls_certificate, submission.tls_key)
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def main() -> None:
+    """`python -m relayd.daemon.worker CHANNEL_FD SUPERVISOR_PID`."""
+    descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
+    die_with_parent(signal.SIGKILL, parent=supervisor)()
+    # The supervisor tells us when to stop; a Ctrl-C in a terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    asyncio.run(run(socket.socket(fileno=descriptor)))
+
+
+if __name__ == "__main__":
+    main()

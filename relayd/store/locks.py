@@ -1,0 +1,43 @@
+"""Advisory locks: who does the cluster's chores, and that no two nodes share a name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from zlib import crc32
+
+import asyncpg
+
+from relayd.errors import StoreUnavailable
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+_SPACE = 0x72656C61  # "rela": keeps clear of others' locks in the same database
+UPKEEP = 1
+
+TRY = "SELECT pg_try_advisory_lock($1, $2)"
+UNLOCK = "SELECT pg_advisory_unlock($1, $2)"
+TOUCH = "SELECT 1"
+
+
+def node_lock(name: str) -> int:
+    """The lock of a node's name."""
+    return crc32(f"node {name}".encode()) >> 1 or 2
+
+
+@asynccontextmanager
+async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
+    """Try the lock; True while it is ours. It is given back at the end, and by Postgres when the connection ends."""
+    ours = await connection.fetchval(TRY, _SPACE, lock)
+    try:
+        yield ours
+    finally:
+        if ours and not connection.is_closed():
+            # Should the connection be gone, so is the lock.
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.execute(UNLOCK, _SPACE, lock)
+
+
+async def touch(connection: Connection) -> None:
+    """Raise StoreUnavailable (through the pool) if the connection that holds the lock is gone."""
+    if connection.is_closed():
+        raise StoreUnavailable("the connection that held the lock is gone")
+    await connection.execute(TOUCH)

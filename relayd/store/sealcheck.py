@@ -1,0 +1,22 @@
+"""A sealed word in the database: whoever starts with another sealing key learns it at once, not at the first secret."""
+
+import asyncpg
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+ROW = "relayd_state/seal_check"
+
+READ = "SELECT seal_check FROM relayd_state"
+# Only where there is none: two nodes that start at once agree on the first.
+WRITE = "UPDATE relayd_state SET seal_check = $1 WHERE seal_check IS NULL"
+
+
+async def read(connection: Connection) -> bytes | None:
+    """What was sealed at the first start, None before it."""
+    sealed: bytes | None = await connection.fetchval(READ)
+    return sealed
+
+
+async def write(connection: Connection, sealed: bytes) -> None:
+    """Keep the first one."""
+    await connection.execute(WRITE, sealed)

@@ -1,0 +1,56 @@
+"""Who a session speaks for: a credential by its secret, or a trusted network by its address."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from relayd.intake.submission import Identity
+from relayd.store import directory
+from relayd.store.directory import Login, SendingClient
+from relayd.store.pool import Database
+from relayd.store.timed_cache import TimedCache
+from relayd.submission.auth import ScramVerifier, make_verifier, matches
+
+Network = IPv4Network | IPv6Network
+
+
+class DirectoryVerifier:
+    """Answers from the database, each at most a second old. `networks` pairs a network with its client's name."""
+
+    def __init__(self, database: Database, networks: Sequence[tuple[Network, str]]) -> None:
+        self._database = database
+        # The narrowest network that holds an address decides.
+        self._networks = sorted(networks, key=lambda pair: pair[0].prefixlen, reverse=True)
+        self._logins: TimedCache[str, Login | None] = TimedCache(self._load_login)
+        self._clients: TimedCache[str, SendingClient | None] = TimedCache(self._load_client)
+        self._decoy = make_verifier("decoy", salt=bytes(16))
+
+    async def authenticate(self, login: str, secret: str) -> Identity | None:
+        """None for an unknown login as for a wrong secret, in the same time. Raises StoreUnavailable."""
+        found = await self._logins.get(login)
+        if found is None:
+            matches(self._decoy, secret)
+            return None
+        verifier = ScramVerifier(found.salt, found.iterations, found.stored_key, found.server_key)
+        if not matches(verifier, secret):
+            return None
+        return Identity(found.client, found.credential_id, found.login, found.senders)
+
+    async def network_identity(self, peer_address: str) -> Identity | None:
+        """The client whose trusted network this address is in, if it is in one. Raises StoreUnavailable."""
+        address = ip_address(peer_address.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None:
+            address = mapped
+        for network, name in self._networks:
+            if address.version == network.version and address in network:
+                client = await self._clients.get(name)
+                return Identity(client) if client else None
+        return None
+
+    async def _load_login(self, login: str) -> Login | None:
+        async with self._database.connection() as connection:
+            return await directory.find_login(connection, login)
+
+    async def _load_client(self, name: str) -> SendingClient | None:
+        async with self._database.connection() as connection:
+            return await directory.find_client(connection, name)

@@ -1,0 +1,14 @@
+"""Mend lanes whose wake was lost with the process that should have given it."""
+
+from collections.abc import Callable
+
+from relayd.store import lanes
+from relayd.store.pool import Database
+
+
+async def wake_lanes(database: Database, wake: Callable[[], None]) -> None:
+    """Look at every lane once; wake the workers if one had to be mended."""
+    async with database.transaction() as connection:
+        mended = await lanes.sweep(connection)
+    if mended:
+        wake()

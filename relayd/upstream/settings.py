@@ -1,0 +1,46 @@
+"""What a smarthost needs to be told. Values alone; whoever wires the daemon fills them in."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Tls = Literal["none", "starttls", "implicit"]
+AuthMechanism = Literal["PLAIN", "LOGIN"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """RFC 5321 4.5.3.2 in seconds, smaller where giving up costs a retry only.
+
+    `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate.
+    """
+
+    connect: float = 30.0
+    command: float = 120.0
+    data_block: float = 120.0
+    dot: float = 600.0
+    quit: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SmarthostSettings:
+    """`host` is a name or an IP literal, with or without brackets. `source_address` is a local IP literal.
+
+    `max_recipients` is a cap on one transmission, for whoever makes them; it is not looked at here.
+    """
+
+    host: str
+    port: int
+    tls: Tls
+    ehlo_name: str
+    verify_certificate: bool = True
+    ca_file: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    auth_mechanism: AuthMechanism | None = None
+    allow_plaintext_auth: bool = False
+    source_address: str | None = None
+    max_connections: int = 4
+    max_recipients: int = 100
+    max_messages_per_connection: int = 100
+    idle_seconds: float = 10.0
+    timeouts: Timeouts = field(default_factory=Timeouts)

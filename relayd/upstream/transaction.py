@@ -1,0 +1,142 @@
+"""One SMTP transaction: one message, all its recipients, one outcome for each."""
+
+from collections.abc import Mapping
+
+from aiosmtplib import SMTPResponse
+
+from relayd.mail.envelope import Transmission
+from relayd.rules.outcome import Outcome, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.upstream.connection import Connection
+from relayd.upstream.verdict import judge_reply, refuse
+
+
+async def transact(connection: Connection, transmission: Transmission) -> tuple[Outcome, ...] | None:
+    """Outcomes in the order of the recipients. Raises CancelledError alone.
+
+    None: a connection that had been idle was dead when MAIL was sent. Nothing was tried; take a new one.
+    """
+    outcomes = _refuse_what_cannot_pass(connection.extensions, transmission)
+    if len(outcomes) == len(transmission.recipients):
+        return _in_order(transmission, outcomes, None)
+    is_reused = connection.transactions > 0
+    connection.transactions += 1
+    try:
+        rest = await _send(connection, transmission, outcomes)
+    except Exception as error:
+        rest = connection.judge(error)
+        if is_reused and connection.stage is Stage.MAIL and isinstance(error, ConnectionError):
+            return None
+    if rest is not None and is_reused and rest.cause.stage is Stage.MAIL and rest.cause.code == 421:
+        # It timed out while idle and said so just as we began: the same as dead.
+        return None
+    if rest is not None and _speaks_of_upstream(rest):
+        connection.abort()
+    return _in_order(transmission, outcomes, rest)
+
+
+async def _send(connection: Connection, transmission: Transmission, outcomes: dict[int, Outcome]) -> Outcome | None:
+    """Put what became of single recipients into `outcomes`; return what became of all the others."""
+    response = await connection.ask(Stage.MAIL, _mail_command(connection.extensions, transmission))
+    if not _is_positive(response):
+        return judge_reply(Stage.MAIL, response.code, response.message)
+    connection.in_transaction = True
+
+    accepted = 0
+    for index, recipient in enumerate(transmission.recipients):
+        if index in outcomes:
+            continue
+        response = await connection.ask(Stage.RCPT, b"RCPT TO:<" + str(recipient).encode() + b">")
+        if _is_positive(response):
+            accepted += 1
+            continue
+        outcome = judge_reply(Stage.RCPT, response.code, response.message, some_accepted=accepted > 0)
+        if _speaks_of_upstream(outcome):
+            return outcome
+        outcomes[index] = outcome
+        if isinstance(outcome, Postponed):
+            # The transaction is full: asking for the others would only repeat the answer.
+            untried = range(index + 1, len(transmission.recipients))
+            outcomes.update({later: outcome for later in untried if later not in outcomes})
+            break
+    if not accepted:
+        return None
+
+    response = await connection.ask(Stage.DATA, b"DATA")
+    if response.code != 354:
+        return judge_reply(Stage.DATA, response.code, response.message)
+    response = await connection.send_content(transmission.content)
+    connection.in_transaction = False
+    return judge_reply(connection.stage, response.code, response.message)
+
+
+def _speaks_of_upstream(outcome: Outcome) -> bool:
+    """Whether it holds for every recipient, and leaves a connection that is better not used again."""
+    match outcome:
+        case Sent():
+            return False
+        case Uncertain():
+            return True
+        case _:
+            return outcome.scope is Scope.UPSTREAM
+
+
+def _refuse_what_cannot_pass(extensions: Mapping[str, str], transmission: Transmission) -> dict[int, Outcome]:
+    """Recipients that this upstream cannot serve, known from its EHLO alone."""
+    everyone = range(len(transmission.recipients))
+    size, limit = _wire_octets(transmission.content), _size_limit(extensions)
+    if limit and size > limit:
+        text = f"the message has {size} octets, the upstream takes {limit}"
+        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.3.4", text))
+    if transmission.body_8bitmime and "8bitmime" not in extensions and not transmission.content.isascii():
+        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.3", "upstream does not offer 8BITMIME"))
+    if "smtputf8" in extensions:
+        return {}
+    if transmission.reverse_path is not None and not transmission.reverse_path.is_ascii:
+        text = "the sender's address needs SMTPUTF8, which the upstream does not offer"
+        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.7", text))
+    if transmission.smtputf8 and not _header(transmission.content).isascii():
+        text = "the header needs SMTPUTF8, which the upstream does not offer"
+        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.9", text))
+    refusal = refuse(Scope.RECIPIENT, "5.6.7", "the address needs SMTPUTF8, which the upstream does not offer")
+    return {index: refusal for index in everyone if not transmission.recipients[index].is_ascii}
+
+
+def _mail_command(extensions: Mapping[str, str], transmission: Transmission) -> bytes:
+    command = f"MAIL FROM:<{transmission.reverse_path or ''}>"
+    if "size" in extensions:
+        command += f" SIZE={_wire_octets(transmission.content)}"
+    if transmission.body_8bitmime and "8bitmime" in extensions:
+        command += " BODY=8BITMIME"
+    if "smtputf8" in extensions and _wants_smtputf8(transmission):
+        command += " SMTPUTF8"
+    return command.encode()
+
+
+def _wants_smtputf8(transmission: Transmission) -> bool:
+    addresses = (transmission.reverse_path, *transmission.recipients)
+    return transmission.smtputf8 or any(address is not None and not address.is_ascii for address in addresses)
+
+
+def _wire_octets(content: bytes) -> int:
+    """RFC 1870 3: with the last line's end, without the dots that transparency adds."""
+    return len(content) if content.endswith(b"\r\n") else len(content) + 2
+
+
+def _size_limit(extensions: Mapping[str, str]) -> int | None:
+    """None if there is no limit, or none that can be read; 0 says so too (RFC 1870 4)."""
+    value = extensions.get("size", "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 20 else None
+
+
+def _header(content: bytes) -> bytes:
+    return content.partition(b"\r\n\r\n")[0]
+
+
+def _is_positive(response: SMTPResponse) -> bool:
+    return 200 <= response.code <= 299
+
+
+def _in_order(transmission: Transmission, outcomes: Mapping[int, Outcome], rest: Outcome | None) -> tuple[Outcome, ...]:
+    ordered = [outcomes.get(index, rest) for index in range(len(transmission.recipients))]
+    assert all(outcome is not None for outcome in ordered)
+    return tuple(outcome for outcome in ordered if outcome is not None)

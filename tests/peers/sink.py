@@ -1,0 +1,107 @@
+"""An SMTP server that takes everything and remembers it: who, to whom, which bytes. In a thread of its own."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One transaction that was answered 250."""
+
+    reverse_path: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+@dataclass
+class Sink:
+    """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot.
+
+    `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying.
+    """
+
+    delay_seconds: float = 0.0
+    on_rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 ok"
+    is_dropping: Callable[[Arrival], bool] = lambda arrival: False
+    arrivals: list[Arrival] = field(default_factory=list)
+    port: int = 0
+
+    def __enter__(self) -> "Sink":
+        self._loop = asyncio.new_event_loop()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        started.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def recipients(self) -> "Counter[str]":
+        return Counter(recipient for arrival in list(self.arrivals) for recipient in arrival.recipients)
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._stop = asyncio.Event()
+        self._sessions: set[asyncio.Task[None]] = set()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 26)
+        self.port = server.sockets[0].getsockname()[1]
+        started.set()
+        await self._stop.wait()
+        server.close()
+        for session in tuple(self._sessions):
+            session.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._sessions.add(task)
+        try:
+            await self._session(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._sessions.discard(task)
+            writer.close()
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 sink ESMTP\r\n")
+        reverse_path, recipients = "", []
+        while line := (await reader.readuntil(b"\r\n")).decode():
+            verb = line[:4].upper()
+            if verb == "EHLO":
+                writer.write(b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE\r\n")
+            elif verb == "MAIL":
+                reverse_path, recipients = line[10:].partition(">")[0].lstrip("<"), []
+                writer.write(b"250 2.1.0 ok\r\n")
+            elif verb == "RCPT":
+                recipient = line[8:].partition(">")[0].lstrip("<")
+                reply = self.on_rcpt(recipient)
+                recipients += [recipient] if reply.startswith("2") else []
+                writer.write(reply.encode() + b"\r\n")
+            elif verb == "DATA":
+                writer.write(b"354 go\r\n")
+                stuffed = b"\r\n" + await reader.readuntil(b"\r\n.\r\n")
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                content = stuffed[:-3].replace(b"\r\n.", b"\r\n")[2:]
+                arrival = Arrival(reverse_path, tuple(recipients), content)
+                self.arrivals.append(arrival)
+                if self.is_dropping(arrival):
+                    return
+                writer.write(b"250 2.0.0 queued as %d\r\n" % len(self.arrivals))
+            elif verb == "QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+            else:
+                writer.write(b"250 ok\r\n")
