@@ -25,7 +25,7 @@ format: $(VENV)/.dev
 # Versions and hashes alone: where a package comes from is the installing machine's business.
 lock: $(VENV)/.dev
 	$(PIP) install pip-tools
-	$(BIN)/pip-compile $(LOCK) --extra embedded --extra uvloop --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra embedded --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --all-extras --output-file requirements-dev.lock pyproject.toml
 LOCK := -q --strip-extras --generate-hashes --allow-unsafe --all-build-deps --no-header --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options

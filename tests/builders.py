@@ -121,8 +121,10 @@ async def put(connection: Connection, sender: Sender, *recipients: str, **fields
 
 
 async def put_many(connection: Connection, sender: Sender, count: int) -> list[NewMessage]:
-    """`count` messages of one recipient each, in order."""
+    """`count` messages of one recipient each, in the order in which they are claimed."""
     messages = [new_message(sender, f"user{number}@example.net") for number in range(count)]
+    # Ids of the same millisecond have no order of their own.
+    messages.sort(key=lambda message: message.entries[0].entry_id)
     await enqueue(connection, messages)
     await lanes.wake(connection, [sender.mail_lane_id])
     return messages

@@ -16,6 +16,8 @@ from relayd.control.client import Reply
 
 Row = Mapping[str, Any]
 
+_NARROWEST = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -107,10 +109,14 @@ def _plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
 
 
 def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    needed = 0
     for index, each in enumerate(columns):
-        longest = max(len(row[index]) for row in rows) if each.whole else None
-        table.add_column(each.title.upper(), no_wrap=each.whole, min_width=longest, overflow="fold")
+        longest = max(len(each.title), *(len(row[index]) for row in rows))
+        smallest = longest if each.whole else min(longest, _NARROWEST)
+        table.add_column(each.title.upper(), no_wrap=each.whole, min_width=smallest, overflow="fold")
+        needed += smallest + 2
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    # rich would rather cut an id than be wider than the terminal.
+    Console(width=max(Console().width, needed)).print(table)

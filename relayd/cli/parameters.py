@@ -1,13 +1,14 @@
 """Parameters that many commands share."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from relayd.control.client import ControlClient
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print the server's answer as JSON.")]
+DailyLimit = int | Literal["unlimited"]
 # Not of the command line: the program hands it to each command that asks for it.
 Control = Annotated[ControlClient, Parameter(parse=False)]
 

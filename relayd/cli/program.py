@@ -25,6 +25,11 @@ NOUNS = {
     "migrate": "Bring the database's tables to this version, or back.",
     "key": "Make sealing keys.",
     "client": "Tenants: all domains, mailboxes and credentials belong to one.",
+    "domain": "Sending domains, their DKIM keys and the DNS records to publish.",
+    "mailbox": "Sending accounts, each with a daily limit and an upstream.",
+    "upstream": "Where mail goes next.",
+    "credential": "SMTP logins of apps.",
+    "audit": "Who changed what.",
 }
 
 

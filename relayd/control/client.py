@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,9 @@ def _connect(sockets: Sequence[Path]) -> socket.socket:
 
 def _whose(path: Path) -> str:
     try:
-        return f"join the group {path.group()} or become {path.owner()}"
+        if path.stat().st_mode & stat.S_IWGRP:
+            return f"join the group {path.group()} or become {path.owner()}"
+        return f"become {path.owner()} or root"
     except (OSError, KeyError):
         return "its directory is closed to you; become root or the user that runs relayd"
 

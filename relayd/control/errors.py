@@ -30,7 +30,10 @@ async def answering_errors(request: web.Request, handler: _Handler) -> web.Strea
         return _answer(409, str(error), error.hint)
     except StoreUnavailable as error:
         logger.warning("%s %s: %s", request.method, request.path, error)
-        return _answer(503, "the database cannot be reached just now", "try again in a moment; the log says more")
+        hint = (
+            "try again in a moment" if request.method == "GET" else "it may be done all the same: look, then try again"
+        )
+        return _answer(503, "the database cannot be reached just now", hint)
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
         logger.warning("%s %s: %s", request.method, request.path, type(error).__name__)
         return _answer(503, "the database is busy with the same rows; nothing was changed", "try again")

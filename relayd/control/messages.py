@@ -136,9 +136,7 @@ async def find_messages(context: Context, request: FindMessages) -> FoundMessage
     return FoundMessages(
         items=[MessageView.model_validate(item) for item in items],
         more=len(found) > request.limit,
-        note=None
-        if is_bounded
-        else f"looked at 7 days, since {search.since:%Y-%m-%d %H:%M} UTC; --since looks further",
+        note=None if is_bounded else f"looked since {search.since:%Y-%m-%d %H:%M}Z (7 days); --since looks further",
     )
 
 

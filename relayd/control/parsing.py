@@ -29,6 +29,8 @@ async def parse(route: Route, http_request: web.Request) -> Request:
             raise BadRequest([(name, "is given in the path already") for name in twice])
         # Strict, and by way of JSON: "5" is no number there, but a time is still written as text.
         return route.request.model_validate_json(json.dumps(path | body), strict=True)
+    except RecursionError:
+        raise BadRequest([("", "the request's body is nested too deeply")]) from None
     except ValidationError as error:
         raise BadRequest(
             [_explain(detail) for detail in error.errors(include_url=False, include_input=False)]

@@ -60,6 +60,7 @@ class Publishing:
 
     spf_hosts: Sequence[str] = ()
     mx_host: str | None = None
+    dmarc_policy: str = "none"
     dmarc_rua: str | None = None
 
 

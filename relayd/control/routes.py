@@ -1,14 +1,32 @@
 """The table of everything that the control socket offers."""
 
-from relayd.control import clients, explain, messages, pause, queue, queue_operations, status
+from relayd.control import (
+    audit,
+    clients,
+    credentials,
+    domains,
+    explain,
+    mailboxes,
+    messages,
+    pause,
+    queue,
+    queue_operations,
+    status,
+    upstreams,
+)
 from relayd.control.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *clients.ROUTES,
+    *domains.ROUTES,
+    *mailboxes.ROUTES,
+    *upstreams.ROUTES,
+    *credentials.ROUTES,
     *queue.ROUTES,
     *queue_operations.ROUTES,
     *messages.ROUTES,
     *explain.ROUTES,
     *pause.ROUTES,
     *status.ROUTES,
+    *audit.ROUTES,
 )

@@ -56,7 +56,7 @@ class ControlServer:
 def _application(house: House, routes: Sequence[Route]) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY_OCTETS, middlewares=[answering_errors])
     for route in routes:
-        application.router.add_route(route.method, route.path, _aiohttp_handler(house, route))
+        application.router.add_route(route.method, _any_name(route.path), _aiohttp_handler(house, route))
     document = openapi.document(routes, version=house.version)
 
     async def describe(request: web.Request) -> web.Response:
@@ -66,11 +66,17 @@ def _application(house: House, routes: Sequence[Route]) -> web.Application:
     return application
 
 
+def _any_name(path: str) -> str:
+    # aiohttp's own pattern leaves out braces, which a local part may hold.
+    return path.replace("}", ":[^/]+}")
+
+
 def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http_request: web.Request) -> web.Response:
-        request = await parse(route, http_request)
-        assert http_request.transport is not None, "the connection lives while its request is handled"
+        if http_request.transport is None:
+            raise web.HTTPBadRequest  # it has hung up already, so nobody reads this
         context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
+        request = await parse(route, http_request)
         return _response(await route.handler(context, request))
 
     return handle

@@ -10,12 +10,19 @@ from relayd.mail.address import Address
 from relayd.rules.duration import parse_duration
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+_LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
 _TIER = re.compile(r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")
 
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("must be lower-case letters, digits, dots, hyphens and underscores, at most 63")
+    return text
+
+
+def _login(text: str) -> str:
+    if not _LOGIN.fullmatch(text):
+        raise ValueError("must be letters, digits and ._@+-, at most 128, starting with a letter or digit")
     return text
 
 
@@ -71,6 +78,8 @@ def _recipients(text: str) -> str:
 
 # clients.name, email_configurations.name
 Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME.pattern}), AfterValidator(_name)]
+# smtp_credentials.login
+Login = Annotated[str, Field(json_schema_extra={"pattern": _LOGIN.pattern}), AfterValidator(_login)]
 # clients.tier; Ignition, Velocity and Dominance are the ones that come with relayd.
 Tier = Annotated[str, Field(json_schema_extra={"pattern": _TIER.pattern}), AfterValidator(_tier)]
 # What names a thing that should exist: whatever it is, a look-up answers.

@@ -13,6 +13,7 @@ from relayd.daemon.process import WorkerProcess
 from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.errors import RelaydError
+from relayd.metrics import NodeState
 from relayd.rules.relay_events import WorkerDied
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Crew:
         self._on_death = on_death
         self._workers: list[WorkerProcess] = []
         self._serial = 0
+        self.node_state = NodeState(workers_wanted=settings.processes)
         self._deaths = 0
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,6 +60,7 @@ class Crew:
         await asyncio.gather(*(worker.start() for worker in self._workers))
         for worker in self._workers:
             await self._expect_ready(worker)
+        self._count()
 
     async def exchange(self, settings: Settings, keys: Secrets) -> None:
         """Replace every worker by one with new settings; the old ones end what they have begun.
@@ -78,6 +81,8 @@ class Crew:
                 worker.kill()
             raise
         old, self._workers = self._workers, new
+        self.node_state.workers_wanted = settings.processes
+        self._count()
         for worker in old:
             worker.is_draining = True
             self._spawn(worker.drain(settings.delivery.drain_seconds))
@@ -118,10 +123,12 @@ class Crew:
         self._spawn(self._bury(worker))
 
     async def _bury(self, worker: WorkerProcess) -> None:
+        self._count()
         await self._on_death(worker.orders.claimant, worker.pid)
         if self._stopping or worker.is_draining or worker not in self._workers:
             return
         emit(WorkerDied(worker.orders.claimant, worker.pid))
+        self.node_state.worker_restarts += 1
         await asyncio.sleep(BACKOFF_SECONDS[min(self._deaths, len(BACKOFF_SECONDS) - 1)])
         self._deaths += 1
         if self._stopping or worker not in self._workers:
@@ -131,6 +138,10 @@ class Crew:
         await successor.start()
         if await successor.started_or_ended():
             self._deaths = 0
+        self._count()
+
+    def _count(self) -> None:
+        self.node_state.workers_ready = self.ready
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

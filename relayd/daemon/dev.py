@@ -6,8 +6,10 @@ Maildir.
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from relayd.config.settings import Settings
@@ -19,6 +21,8 @@ from relayd.embedded import EmbeddedPostgres
 from relayd.errors import RelaydError
 from relayd.seal import SealError, new_key, parse_key
 from relayd.store import clients, migrate, upstreams
+from relayd.store.ids import new_id
+from relayd.store.upstreams import UpstreamRecord
 
 CLIENT = "dev"
 UPSTREAM = "capture"
@@ -40,8 +44,8 @@ then look at it:
   cat {maildir}/new/*
 
 Ask relayd:
-{export}  relayd status
-  relayd queue list
+{export}  {relayd} status
+  {relayd} queue list
 Ctrl-C stops it; what is queued stays queued.
 """
 
@@ -124,11 +128,15 @@ async def _prepare(settings: Settings, keys: Secrets, maildir: Path) -> None:
             if not any(each.name == CLIENT for each in await clients.living(connection)):
                 await clients.add(connection, name=CLIENT, may_send_bounces=True)
             known = {each.name: each for each in await upstreams.living(connection)}
-            if UPSTREAM not in known:
-                await upstreams.add(connection, name=UPSTREAM, provider_type="capture", capture_directory=str(maildir))
-            elif known[UPSTREAM].capture_directory != str(maildir):
+            capture = known.get(UPSTREAM)
+            if capture is None:
+                await upstreams.add(
+                    connection,
+                    UpstreamRecord(new_id(), UPSTREAM, "capture", capture_directory=str(maildir)),
+                )
+            elif capture.capture_directory != str(maildir):
                 # The state directory was moved, and the mail with it.
-                await upstreams.change(connection, UPSTREAM, {"capture_directory": str(maildir)})
+                await upstreams.save(connection, replace(capture, capture_directory=str(maildir)))
     finally:
         await database.close()
 
@@ -137,7 +145,12 @@ def _welcome(settings: Settings, maildir: Path, smtp_port: int, http_port: int) 
     default = default_state() / "control.sock"
     export = "" if settings.control.socket == default else f"  export RELAYD_SOCKET={settings.control.socket}\n"
     text = WELCOME.format(
-        smtp_port=smtp_port, http_port=http_port, maildir=maildir, python=sys.executable, export=export
+        smtp_port=smtp_port,
+        http_port=http_port,
+        maildir=maildir,
+        python=sys.executable,
+        export=export,
+        relayd="relayd" if shutil.which("relayd") else f"{sys.executable} -m relayd",
     )
     sys.stdout.write(text)
     sys.stdout.flush()

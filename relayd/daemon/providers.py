@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from relayd.daemon.terms import share
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
@@ -12,7 +13,7 @@ from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
-from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Tls
 from relayd.upstream.smarthost import Smarthost
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Providers:
             max_transactions=share(record.max_connections, self._index, self._workers),
             max_recipients=record.max_recipients,
             on_uncertain="hold" if record.on_uncertain == "hold" else "retry",
-            revision=record.updated_at.isoformat(),
+            revision=str(record.updated_at),
         )
 
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:
@@ -63,13 +64,13 @@ class Providers:
         settings = SmarthostSettings(
             host=record.smtp_host,
             port=record.smtp_port,
-            tls=record.smtp_tls,
+            tls=cast(Tls, record.smtp_tls),  # held by a CHECK
             ehlo_name=record.ehlo_name or self._hostname,
             verify_certificate=record.smtp_verify_certificate,
             ca_file=record.smtp_ca_file,
             username=record.smtp_username,
             password=password,
-            auth_mechanism=record.smtp_auth_mechanism,
+            auth_mechanism=cast(AuthMechanism | None, record.smtp_auth_mechanism),
             allow_plaintext_auth=record.smtp_allow_plaintext_auth,
             source_address=str(record.source_address) if record.source_address else None,
             max_connections=share(record.max_connections, self._index, self._workers),

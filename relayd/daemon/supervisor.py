@@ -72,7 +72,7 @@ class Supervisor:
             await node.check_seal(database, self._keys.seal())
             listening, http_sockets = self._listen(stack)
             await stack.enter_async_context(node.sole_bearer(database, settings.node))
-            take_back = TakeBack(database, self._keys.seal(), settings, wake=self._wake)
+            take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
             await take_back.from_predecessors()
             self._crew = crew = Crew(
                 settings,
@@ -83,7 +83,7 @@ class Supervisor:
                 on_death=take_back.from_worker,
             )
             await self._open_control(database, stack)
-            page = metrics.MetricsPage(metrics_directory, database, workers=lambda: crew.ready)
+            page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
             http = HttpEndpoint(sockets=http_sockets, metrics_page=page, readiness=lambda: self._readiness(database))
             await http.start()
             stack.push_async_callback(http.close)

@@ -5,6 +5,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from relayd import metrics
 from relayd.config.settings import Settings
@@ -28,9 +29,18 @@ RETRY_SECONDS = 1.0
 class TakeBack:
     """The supervisor's settler, for claims that nobody else will settle."""
 
-    def __init__(self, database: Database, seal: Seal, settings: Settings, *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        settings: Settings,
+        metrics_directory: Path,
+        *,
+        wake: Callable[[], None],
+    ) -> None:
         self._database = database
         self._node = settings.node
+        self._metrics_directory = metrics_directory
         self._clock = DatabaseClock()
         bouncer = Bouncer(
             database,
@@ -47,7 +57,7 @@ class TakeBack:
 
     async def from_worker(self, claimant: str, pid: int) -> None:
         """Claims of a worker of ours that has ended. Tries until Postgres answers."""
-        metrics.forget_worker(pid)
+        metrics.forget_worker(self._metrics_directory, pid)
         while True:
             try:
                 await self._reclaim([_escape(claimant)])

@@ -174,9 +174,7 @@ def _wall_clock() -> datetime:
 def main() -> None:
     """`python -m relayd.daemon.worker CHANNEL_FD SUPERVISOR_PID`."""
     descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(signal.SIGKILL)()
-    if os.getppid() != supervisor:
-        sys.exit(1)  # it died before we could ask to die with it
+    die_with_parent(signal.SIGKILL, parent=supervisor)()
     # The supervisor tells us when to stop; a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

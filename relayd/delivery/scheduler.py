@@ -6,6 +6,7 @@ Nothing is claimed that cannot be started at once, so a crash leaves little in d
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -62,6 +63,7 @@ class Scheduler:
         self._emit = emit
         self._woken = asyncio.Event()
         self._stopping = False
+        self._finished = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -70,6 +72,28 @@ class Scheduler:
 
     async def run(self) -> None:
         """Claim and attempt until drained. Survives a lost Postgres."""
+        try:
+            await self._until_stopped()
+        finally:
+            self._finished.set()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Claim no more and let the attempts under way end; False if some had to be cut off."""
+        self._stopping = True
+        self.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                # First the loop: a round under way may still launch what it has claimed.
+                await self._finished.wait()
+                while self._running:
+                    await asyncio.wait(self._running)
+        cut_off = list(self._running)
+        for task in cut_off:
+            task.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
+        return not cut_off
+
+    async def _until_stopped(self) -> None:
         refreshed = -self._pace.poll_seconds
         clock = asyncio.get_running_loop().time
         while not self._stopping:
@@ -89,18 +113,6 @@ class Scheduler:
                 await asyncio.sleep(self._pace.poll_seconds)
             if not found and not self._stopping:
                 await self._rest()
-
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Claim no more and let the attempts under way end; False if some had to be cut off."""
-        self._stopping = True
-        self.wake()
-        if self._running:
-            await asyncio.wait(self._running, timeout=timeout_seconds)
-        cut_off = list(self._running)
-        for task in cut_off:
-            task.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
-        return not cut_off
 
     async def _rest(self) -> None:
         try:

@@ -18,7 +18,7 @@ from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.rules.outcome import Outcome
-from relayd.rules.relay_events import AttemptEnded, BatchCommitted, RelayEvent
+from relayd.rules.relay_events import AttemptEnded, BatchCommitted, Bounced, RelayEvent
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, OnUncertain, Settlement
 from relayd.rules.settlement import settle as decide
@@ -140,6 +140,9 @@ class Settler:
             failpoints.reach("settle-commit")
         failpoints.reach("settle-after")
         self._report(decided, asyncio.get_running_loop().time() - started)
+        for bounce in bounces:
+            assert bounce.parent_id, "a bounce speaks of a message"
+            self._emit(Bounced(bounce.queue_id, bounce.parent_id, str(bounce.entries[0].recipient)))
         if bounces or any(result.status is Status.QUEUED for _, result in decided):
             self._wake()
         return [None] * len(transactions)

@@ -107,7 +107,7 @@ def unknown_id(*ids: UUID) -> NotFound:
     named = ", ".join(str(one) for one in ids[:5])
     return NotFound(
         f"no message and no queue entry has the id {named}",
-        hint="relayd message find looks by recipient, subject, time",
+        hint="relayd message find looks by recipient or time",
     )
 
 

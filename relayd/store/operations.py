@@ -55,17 +55,21 @@ SELECT id, lane_id, next_attempt_at FROM changed
 """
 
 # $3: those that failed or bounced too, with a fresh budget of attempts, if there is still what to send and from where.
-# A failed one must forget its end and its age, or the first deferral would give it up again.
+# A failed one must forget its end and its age, or the first deferral would give it up again. Its mailbox is locked
+# against being removed: what was settled becomes live again. Indexes also: message_bodies_pkey, email_mailboxes_pkey.
 RETRY = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 target AS MATERIALIZED (
-  SELECT q.id, q.status <> 'queued' AS had_ended FROM email_queue q
+  SELECT q.id, q.mailbox_id, q.status <> 'queued' AS had_ended FROM email_queue q
    WHERE q.id = ANY($1::uuid[])
      AND (q.status = 'queued'
           OR ($3 AND q.status IN ('failed', 'bounced')
-              AND EXISTS (SELECT FROM message_bodies b WHERE b.message_id = q.message_id)
-              AND EXISTS (SELECT FROM email_mailboxes m WHERE m.id = q.mailbox_id AND m.deleted_at IS NULL)))
+              AND EXISTS (SELECT FROM message_bodies b WHERE b.message_id = q.message_id)))
    ORDER BY q.id FOR NO KEY UPDATE OF q),
+home AS MATERIALIZED (
+  SELECT m.id FROM email_mailboxes m
+   WHERE m.id IN (SELECT mailbox_id FROM target WHERE had_ended) AND m.deleted_at IS NULL
+   ORDER BY m.id FOR KEY SHARE),
 changed AS (
   UPDATE email_queue q
      SET status = 'queued', next_attempt_at = clock.now,
@@ -74,7 +78,8 @@ changed AS (
          first_attempt_at = CASE WHEN had_ended THEN NULL ELSE q.first_attempt_at END,
          reserved_until = CASE WHEN had_ended THEN NULL ELSE q.reserved_until END,
          sent_at = NULL, failed_at = NULL, bounced_at = NULL, bounce_type = NULL, bounce_reason = NULL
-    FROM target, clock WHERE q.id = target.id
+    FROM target, clock
+   WHERE q.id = target.id AND (NOT had_ended OR target.mailbox_id IN (SELECT id FROM home))
   RETURNING q.id, q.client_id, q.message_id, q.lane_id, q.next_attempt_at),
 logged AS (
   INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, error_message, actor, created_at, updated_at)

@@ -6,8 +6,8 @@ What is in flight ends by itself. The caller's transaction has set `relayd.actor
 from dataclasses import dataclass
 from datetime import datetime
 
-from relayd.errors import NotFound, Refusal
-from relayd.store import lanes, operation_audit
+from relayd.errors import Refusal
+from relayd.store import lanes, mailboxes, operation_audit, upstreams
 from relayd.store.connection import Connection
 
 
@@ -26,23 +26,19 @@ ALL_STATE = "SELECT paused_at, paused_reason, relayd_now() AS now FROM relayd_st
 PAUSE_ALL = "UPDATE relayd_state SET paused_at = $1, paused_reason = $2"
 RESUME_ALL = "UPDATE relayd_state SET paused_at = NULL, paused_reason = NULL"
 
-# Index: email_mailboxes_address.
-MAILBOX_STATE = """
-SELECT id, email_address, status, status_reason FROM email_mailboxes
- WHERE lower(email_address) = lower($1) AND deleted_at IS NULL FOR NO KEY UPDATE
-"""
 # Index: email_mailboxes_pkey. The trigger holds its lanes, or lets them go.
 SET_MAILBOX_STATUS = "UPDATE email_mailboxes SET status = $2, status_reason = $3 WHERE id = $1"
 # Index: mailbox_lanes_mailbox_id_class_key.
 MAILBOX_LANES = "SELECT id, relayd_now() AS now FROM mailbox_lanes WHERE mailbox_id = $1"
 
-# Index: email_configurations_name.
-UPSTREAM_STATE = """
-SELECT id, paused_at, paused_reason, relayd_now() AS now FROM email_configurations
- WHERE name = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
-"""
 # Index: email_configurations_pkey.
-SET_UPSTREAM_PAUSE = "UPDATE email_configurations SET paused_at = $2, paused_reason = $3 WHERE id = $1"
+PAUSE_UPSTREAM = """
+UPDATE email_configurations SET paused_at = relayd_now(), paused_reason = $2, updated_by = relayd_actor() WHERE id = $1
+RETURNING paused_at
+"""
+RESUME_UPSTREAM = """
+UPDATE email_configurations SET paused_at = NULL, paused_reason = NULL, updated_by = relayd_actor() WHERE id = $1
+"""
 
 
 async def pause_all(connection: Connection, reason: str) -> PauseChange:
@@ -72,52 +68,44 @@ async def resume_all(connection: Connection) -> PauseChange:
 
 async def pause_mailbox(connection: Connection, address: str, reason: str) -> PauseChange:
     """Nothing leaves this mailbox; it still takes mail. Raises Refusal if it is suspended."""
-    mailbox = await connection.fetchrow(MAILBOX_STATE, address)
-    if mailbox is None:
-        raise NotFound(f"no mailbox is named {address}")
-    if mailbox["status"] == "paused":
-        return PauseChange(False, True, None, mailbox["status_reason"])
-    if mailbox["status"] == "suspended":
-        raise Refusal(f"mailbox {mailbox['email_address']} is suspended, which stops it already")
-    await connection.execute(SET_MAILBOX_STATUS, mailbox["id"], "paused", reason)
+    mailbox = await mailboxes.find_to_change(connection, address)
+    if mailbox.status == "paused":
+        return PauseChange(False, True, None, mailbox.status_reason)
+    if mailbox.status == "suspended":
+        raise Refusal(f"mailbox {mailbox.email_address} is suspended, which stops it already")
+    await connection.execute(SET_MAILBOX_STATUS, mailbox.id, "paused", reason)
     return PauseChange(True, True, None, reason)
 
 
 async def resume_mailbox(connection: Connection, address: str) -> PauseChange:
     """The mailbox sends again. Raises Refusal if it is suspended: that is not undone in passing."""
-    mailbox = await connection.fetchrow(MAILBOX_STATE, address)
-    if mailbox is None:
-        raise NotFound(f"no mailbox is named {address}")
-    if mailbox["status"] == "suspended":
+    mailbox = await mailboxes.find_to_change(connection, address)
+    if mailbox.status == "suspended":
         raise Refusal(
-            f"mailbox {mailbox['email_address']} is suspended, not paused",
-            hint=f"relayd mailbox set {mailbox['email_address']} --status active",
+            f"mailbox {mailbox.email_address} is suspended, not paused",
+            hint=f"relayd mailbox set {mailbox.email_address} --status active",
         )
-    if mailbox["status"] != "paused":
+    if mailbox.status != "paused":
         return PauseChange(False, False, None, None)
-    await connection.execute(SET_MAILBOX_STATUS, mailbox["id"], "active", None)
-    rows = await connection.fetch(MAILBOX_LANES, mailbox["id"])
+    await connection.execute(SET_MAILBOX_STATUS, mailbox.id, "active", None)
+    rows = await connection.fetch(MAILBOX_LANES, mailbox.id)
     await lanes.requeue(connection, [(row["id"], row["now"]) for row in rows])
     return PauseChange(True, False, None, None)
 
 
 async def pause_upstream(connection: Connection, name: str, reason: str) -> PauseChange:
     """Nothing goes to this upstream."""
-    upstream = await connection.fetchrow(UPSTREAM_STATE, name)
-    if upstream is None:
-        raise NotFound(f"no upstream is named {name}")
-    if upstream["paused_at"] is not None:
-        return PauseChange(False, True, upstream["paused_at"], upstream["paused_reason"])
-    await connection.execute(SET_UPSTREAM_PAUSE, upstream["id"], upstream["now"], reason)
-    return PauseChange(True, True, upstream["now"], reason)
+    upstream = await upstreams.find_to_change(connection, name)
+    if upstream.paused_at is not None:
+        return PauseChange(False, True, upstream.paused_at, upstream.paused_reason)
+    paused_at = await connection.fetchval(PAUSE_UPSTREAM, upstream.id, reason)
+    return PauseChange(True, True, paused_at, reason)
 
 
 async def resume_upstream(connection: Connection, name: str) -> PauseChange:
     """Its lanes kept their times, so what is due goes at once."""
-    upstream = await connection.fetchrow(UPSTREAM_STATE, name)
-    if upstream is None:
-        raise NotFound(f"no upstream is named {name}")
-    if upstream["paused_at"] is None:
+    upstream = await upstreams.find_to_change(connection, name)
+    if upstream.paused_at is None:
         return PauseChange(False, False, None, None)
-    await connection.execute(SET_UPSTREAM_PAUSE, upstream["id"], None, None)
+    await connection.execute(RESUME_UPSTREAM, upstream.id)
     return PauseChange(True, False, None, None)

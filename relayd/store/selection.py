@@ -238,12 +238,12 @@ async def _mailbox_ids(connection: Connection, wanted: Filter) -> tuple[UUID, ..
     if wanted.mailbox is not None:
         rows = await connection.fetch(MAILBOX_IDS, wanted.mailbox.lower())
         if not rows:
-            raise NotFound(f"no mailbox is named {wanted.mailbox}")
+            raise NotFound(f"there is no mailbox {wanted.mailbox}", hint="relayd mailbox list")
         chosen = {row["id"] for row in rows}
     if wanted.domain is not None:
         rows = await connection.fetch(DOMAIN_MAILBOX_IDS, wanted.domain.lower().removeprefix("@"))
         if not rows:
-            raise NotFound(f"no domain is named {wanted.domain}")
+            raise NotFound(f"there is no domain {wanted.domain}", hint="relayd domain list")
         of_domain = {row["id"] for row in rows if row["id"] is not None}
         chosen = of_domain if chosen is None else chosen & of_domain
     return None if chosen is None else tuple(sorted(chosen))
@@ -254,5 +254,5 @@ async def _named(connection: Connection, statement: str, noun: str, name: str | 
         return None
     found: UUID | None = await connection.fetchval(statement, name)
     if found is None:
-        raise NotFound(f"no {noun} is named {name}")
+        raise NotFound(f"there is no {noun} {name}", hint=f"relayd {noun} list")
     return found

@@ -85,7 +85,7 @@ async def control(db: Database) -> AsyncIterator[Control]:
         wake=lambda: wakes.append(None),
         version="0.0.test",
         node="test-node",
-        publishing=Publishing(("ip4:192.0.2.1",), "mx.relay.example", "dmarc@relay.example"),
+        publishing=Publishing(("ip4:192.0.2.1",), "mx.relay.example", dmarc_rua="dmarc@relay.example"),
     )
     with tempfile.TemporaryDirectory(prefix="relayd-") as directory:
         socket = Path(directory, "control.sock")

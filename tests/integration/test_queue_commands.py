@@ -251,7 +251,7 @@ async def test_a_request_that_runs_out_of_time_goes_on_from_its_cursor(
         ("queue/cancel", {}, 422, "say which entries"),
         ("queue/cancel", {"ids": ["nonsense"]}, 422, "must be an id such as"),
         ("queue/cancel", {"ids": [str(UUID(int=7))]}, 404, f"no message and no queue entry has the id {UUID(int=7)}"),
-        ("queue/cancel", {"mailbox": "nobody@example.com"}, 404, "no mailbox is named nobody@example.com"),
+        ("queue/cancel", {"mailbox": "nobody@example.com"}, 404, "there is no mailbox nobody@example.com"),
         ("queue/cancel", {"states": ["gone"]}, 422, "'queued'"),
         ("queue/cancel", {"older_than": "soon"}, 422, "is not a duration"),
         ("queue/hold", {"states": ["sent"]}, 409, "hold acts on entries that are queued, not on sent"),
@@ -302,3 +302,17 @@ async def test_show_takes_ids_with_and_without_dashes(control: Control, message:
     unknown = await control.request("GET", f"queue/{UUID(int=7)}")
     assert unknown.status == 404
     assert "no message and no queue entry has the id" in unknown.message
+
+
+@pytest.mark.parametrize(
+    "spoil", ["UPDATE email_mailboxes SET deleted_at = relayd_now()", "DELETE FROM message_bodies"]
+)
+async def test_what_can_no_longer_be_sent_is_not_retried(
+    control: Control, sender: Sender, message: NewMessage, spoil: str
+) -> None:
+    await control.ok("POST", "queue/cancel", {"ids": [str(message.queue_id)]})
+    async with control.db.connection() as connection:
+        await connection.execute(spoil)
+    done = await control.ok("POST", "queue/retry", {"ids": [str(message.queue_id)], "failed_too": True})
+    assert (done["selected"], done["changed"]) == (2, 0)
+    assert await states(control) == {"failed": 2}

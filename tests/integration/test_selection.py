@@ -78,10 +78,10 @@ async def test_what_is_in_flight_goes_by_the_upstream_of_its_claim(
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (Filter(mailbox="nobody@example.com"), "no mailbox is named nobody@example.com"),
-        (Filter(domain="nowhere.example"), "no domain is named nowhere.example"),
-        (Filter(client="nobody"), "no client is named nobody"),
-        (Filter(upstream="nothing"), "no upstream is named nothing"),
+        (Filter(mailbox="nobody@example.com"), "there is no mailbox nobody@example.com"),
+        (Filter(domain="nowhere.example"), "there is no domain nowhere.example"),
+        (Filter(client="nobody"), "there is no client nobody"),
+        (Filter(upstream="nothing"), "there is no upstream nothing"),
         (Filter(ids=(UUID(int=1),)), "no message and no queue entry has the id 00000000-0000-0000-0000-000000000001"),
     ],
 )

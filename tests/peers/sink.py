@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -17,9 +18,14 @@ class Arrival:
 
 @dataclass
 class Sink:
-    """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot."""
+    """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot.
+
+    `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying.
+    """
 
     delay_seconds: float = 0.0
+    on_rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 ok"
+    is_dropping: Callable[[Arrival], bool] = lambda arrival: False
     arrivals: list[Arrival] = field(default_factory=list)
     port: int = 0
 
@@ -79,15 +85,20 @@ class Sink:
                 reverse_path, recipients = line[10:].partition(">")[0].lstrip("<"), []
                 writer.write(b"250 2.1.0 ok\r\n")
             elif verb == "RCPT":
-                recipients.append(line[8:].partition(">")[0].lstrip("<"))
-                writer.write(b"250 2.1.5 ok\r\n")
+                recipient = line[8:].partition(">")[0].lstrip("<")
+                reply = self.on_rcpt(recipient)
+                recipients += [recipient] if reply.startswith("2") else []
+                writer.write(reply.encode() + b"\r\n")
             elif verb == "DATA":
                 writer.write(b"354 go\r\n")
                 stuffed = b"\r\n" + await reader.readuntil(b"\r\n.\r\n")
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 content = stuffed[:-3].replace(b"\r\n.", b"\r\n")[2:]
-                self.arrivals.append(Arrival(reverse_path, tuple(recipients), content))
+                arrival = Arrival(reverse_path, tuple(recipients), content)
+                self.arrivals.append(arrival)
+                if self.is_dropping(arrival):
+                    return
                 writer.write(b"250 2.0.0 queued as %d\r\n" % len(self.arrivals))
             elif verb == "QUIT":
                 writer.write(b"221 bye\r\n")

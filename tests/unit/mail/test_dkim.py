@@ -2,13 +2,9 @@
 
 import base64
 import hashlib
-import types
-from collections.abc import Iterator
 
 import dkim as dkimpy
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,35 +17,6 @@ PLAIN = (
     b"From: A <a@b.example>\r\nTo: c@d.example\r\nSubject: hello\r\n"
     b"Date: Tue, 01 Jul 2025 10:52:37 +0200\r\nMessage-ID: <1@b.example>\r\n\r\nBody\r\n"
 )
-
-
-class _BadSignatureError(Exception):
-    pass
-
-
-class _VerifyKey:
-    """PyNaCl's, on `cryptography`: dkimpy reads, canonicalises and hashes; only the curve is not PyNaCl's."""
-
-    def __init__(self, public: bytes, encoder: object) -> None:
-        self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
-
-    def verify(self, message: bytes, signature: bytes) -> None:
-        try:
-            self._key.verify(signature, message)
-        except InvalidSignature:
-            raise _BadSignatureError from None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _curve() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        nacl = types.SimpleNamespace(
-            signing=types.SimpleNamespace(VerifyKey=_VerifyKey),
-            encoding=types.SimpleNamespace(Base64Encoder=None),
-            exceptions=types.SimpleNamespace(ValueError=ValueError, BadSignatureError=_BadSignatureError),
-        )
-        patch.setattr(dkimpy, "nacl", nacl, raising=False)
-        yield
 
 
 _RECORDS: dict[bytes, bytes] = {}

@@ -1,0 +1,104 @@
+"""`relayd credential`."""
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from relayd.cli import output
+from relayd.cli.output import Column, column
+from relayd.cli.parameters import AsJson, Control, given
+from relayd.control.client import Reply, path_of
+
+app = App(name="credential")
+
+Senders = Annotated[list[str] | None, Parameter(name="--sender", negative="", consume_multiple=False)]
+
+_COLUMNS = (
+    column("login", whole=True),
+    column("client"),
+    Column("senders", lambda row: row["senders"] or "any of the client's"),
+    column("is_active", "active"),
+    column("created_at", "created"),
+)
+_DETAILS = (column("id"), *_COLUMNS, column("updated_at", "changed"))
+
+
+@app.command
+def add(login: str, /, *, client: str, senders: Senders = None, as_json: AsJson = False, control: Control) -> None:
+    """Add an SMTP login and show its secret, this once.
+
+    Parameters
+    ----------
+    client
+        Whose mail it may send.
+    senders
+        An address, or a domain, that it may send as; may be repeated. By default any of the client's.
+    """
+    body = {"login": login, "client": client, **given({"senders": senders})}
+    _made(control.post(path_of("credentials"), body), f"credential {login} added", as_json)
+
+
+@app.command(name="list")
+def list_(*, client: str | None = None, as_json: AsJson = False, control: Control) -> None:
+    """List the credentials.
+
+    Parameters
+    ----------
+    client
+        Only its own.
+    """
+    reply = control.get(path_of("credentials"), {"client": client})
+    none = "no credentials yet; add one: relayd credential add LOGIN --client NAME"
+    output.items(reply, _COLUMNS, as_json=as_json, none=none)
+
+
+@app.command
+def show(login: str, /, *, as_json: AsJson = False, control: Control) -> None:
+    """Show a credential; never its secret."""
+    output.details(control.get(path_of("credentials", login)), _DETAILS, as_json=as_json)
+
+
+@app.command(name="set")
+def set_(
+    login: str,
+    /,
+    *,
+    senders: Senders = None,
+    any_sender: Annotated[bool, Parameter(negative="")] = False,
+    active: Annotated[bool | None, Parameter(negative="--inactive")] = None,
+    new_secret: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
+    """Change a credential; what is not given stays.
+
+    Parameters
+    ----------
+    senders
+        Instead of those that it has; may be repeated.
+    any_sender
+        Any address of the client's domains.
+    active
+        An inactive credential opens nothing.
+    new_secret
+        Make a new secret and show it; the old one opens nothing any more.
+    """
+    body: dict[str, Any] = given({"senders": senders, "is_active": active})
+    if any_sender:
+        body["senders"] = None
+    if new_secret:
+        body["new_secret"] = True
+    _made(control.patch(path_of("credentials", login), body), f"credential {login} changed", as_json)
+
+
+@app.command
+def remove(login: str, /, *, as_json: AsJson = False, control: Control) -> None:
+    """Remove a credential: its app can log in no more."""
+    output.done(control.delete(path_of("credentials", login)), f"credential {login} removed", as_json=as_json)
+
+
+def _made(reply: Reply, text: str, as_json: bool) -> None:
+    secret = reply.data["secret"]
+    if secret is None or as_json:
+        return output.done(reply, text, as_json=as_json)
+    output.done(reply, f"{text}\nsecret: {secret}", as_json=False, next_step="it is not shown again: keep it now")

@@ -1,0 +1,146 @@
+"""`relayd mailbox`."""
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from relayd.cli import output
+from relayd.cli.output import Column, Row, column
+from relayd.cli.parameters import AsJson, Control, DailyLimit, given
+from relayd.control.client import path_of
+
+app = App(name="mailbox")
+
+
+def _limit(row: Row) -> Any:
+    return "unlimited" if row["daily_send_limit"] is None else row["daily_send_limit"]
+
+
+_COLUMNS = (
+    column("email_address", "address", whole=True),
+    column("client"),
+    column("upstream"),
+    column("status"),
+    Column("daily limit", _limit),
+    column("used"),
+    Column("default", lambda row: "default" if row["is_default"] else ""),
+)
+_DETAILS = (
+    column("id"),
+    column("email_address", "address"),
+    column("display_name"),
+    column("client"),
+    column("domain"),
+    column("upstream"),
+    column("status"),
+    column("status_reason"),
+    Column("daily limit", _limit),
+    column("used", "used in this window"),
+    column("window_ends_at", "window ends"),
+    column("time_zone"),
+    column("is_default", "default of its domain"),
+    column("created_at", "created"),
+    column("updated_at", "changed"),
+)
+
+
+@app.command
+def add(
+    address: str,
+    /,
+    *,
+    upstream: str | None = None,
+    display_name: str | None = None,
+    daily_limit: DailyLimit = 10,
+    time_zone: str | None = None,
+    default: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
+    """Add a sending account to a domain.
+
+    Parameters
+    ----------
+    upstream
+        Where its mail goes next; may be left out where there is only one.
+    daily_limit
+        Recipients a day, or unlimited. 0 is never.
+    time_zone
+        Its day turns at midnight there, such as Europe/Berlin; by default UTC.
+    default
+        Let it send what in its domain names no mailbox of its own.
+    """
+    options = given({"upstream": upstream, "display_name": display_name, "time_zone": time_zone})
+    body = {"email_address": address, "daily_send_limit": _wire(daily_limit), "is_default": default, **options}
+    reply = control.post(path_of("mailboxes"), body)
+    step = f"next, a login for an app: relayd credential add LOGIN --client {reply.data['client']} --sender {address}"
+    output.done(reply, f"mailbox {reply.data['email_address']} added", as_json=as_json, next_step=step)
+
+
+@app.command(name="list")
+def list_(
+    *,
+    client: str | None = None,
+    domain: str | None = None,
+    upstream: str | None = None,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
+    """List the mailboxes, with what each has used of its limit."""
+    reply = control.get(path_of("mailboxes"), {"client": client, "domain": domain, "upstream": upstream})
+    none = "no such mailboxes; add one: relayd mailbox add noreply@example.com"
+    output.items(reply, _COLUMNS, as_json=as_json, none=none)
+
+
+@app.command
+def show(address: str, /, *, as_json: AsJson = False, control: Control) -> None:
+    """Show a mailbox."""
+    output.details(control.get(path_of("mailboxes", address)), _DETAILS, as_json=as_json)
+
+
+@app.command(name="set")
+def set_(
+    address: str,
+    /,
+    *,
+    upstream: str | None = None,
+    display_name: str | None = None,
+    daily_limit: DailyLimit | None = None,
+    time_zone: str | None = None,
+    default: bool | None = None,
+    status: str | None = None,
+    reason: str | None = None,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
+    """Change a mailbox; what is not given stays.
+
+    Parameters
+    ----------
+    display_name
+        An empty one takes it away.
+    daily_limit
+        Recipients a day, or unlimited. 0 is never.
+    status
+        active, paused (mail is taken and waits) or suspended (mail is refused).
+    reason
+        Why, for whoever looks later.
+    """
+    body = given(
+        {"upstream": upstream, "time_zone": time_zone, "is_default": default, "status": status, "status_reason": reason}
+    )
+    if display_name is not None:
+        body["display_name"] = display_name or None
+    if daily_limit is not None:
+        body["daily_send_limit"] = _wire(daily_limit)
+    output.done(control.patch(path_of("mailboxes", address), body), f"mailbox {address} changed", as_json=as_json)
+
+
+@app.command
+def remove(address: str, /, *, as_json: AsJson = False, control: Control) -> None:
+    """Remove a mailbox that has no mail left to send."""
+    output.done(control.delete(path_of("mailboxes", address)), f"mailbox {address} removed", as_json=as_json)
+
+
+def _wire(daily_limit: DailyLimit) -> int | None:
+    return None if daily_limit == "unlimited" else daily_limit

@@ -1,0 +1,209 @@
+"""Handlers for domains and the DNS records that they need."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from relayd.control.route import Context, Publishing, Removed, Request, Route, View, changes
+from relayd.control.values import DomainName, EmailAddress, Key
+from relayd.errors import BadValue, Refusal
+from relayd.intake.keys import make_keys
+from relayd.rules.dns_records import records_for, zone_lines
+from relayd.store import clients, domains, mailboxes
+from relayd.store.connection import Connection
+from relayd.store.domains import DomainRecord
+
+
+class AddDomain(Request):
+    """A new domain; its DKIM keys are made with it."""
+
+    domain: DomainName
+    client: Key
+
+
+class NamedDomain(Request):
+    """A domain by its name."""
+
+    domain: Key
+
+
+class SetDomain(Request):
+    """What to change of a domain; what is left out stays. `default_mailbox` null: none."""
+
+    domain: Key
+    status: Literal["pending", "active", "suspended"] = "active"
+    default_mailbox: EmailAddress | None = None
+
+
+class ListDomains(Request):
+    """`client`: only its own."""
+
+    client: Key | None = None
+
+
+class DomainView(View):
+    """A domain."""
+
+    id: UUID
+    domain: str
+    client: str
+    provider: str
+    status: str
+    default_mailbox: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class DomainList(View):
+    """Domains by name."""
+
+    items: list[DomainView]
+
+
+class KeyView(View):
+    """The public half of a DKIM key."""
+
+    selector: str
+    algorithm: str
+    status: str
+    created_at: datetime
+
+
+class DomainDetails(View):
+    """A domain and its keys."""
+
+    id: UUID
+    domain: str
+    client: str
+    provider: str
+    status: str
+    default_mailbox: str | None
+    created_at: datetime
+    updated_at: datetime
+    keys: list[KeyView]
+
+
+class RecordView(View):
+    """A DNS record to publish; `priority` for MX alone."""
+
+    type: str
+    name: str
+    value: str
+    priority: int | None
+    purpose: str
+
+
+class Records(View):
+    """What a domain is to publish. `zone`: the same as lines of a zone file. `notes`: what is left out, and why."""
+
+    domain: str
+    items: list[RecordView]
+    zone: list[str]
+    notes: list[str]
+
+
+class AddedDomain(View):
+    """The new domain and what to publish for it."""
+
+    domain: DomainView
+    records: Records
+
+
+async def add_domain(context: Context, request: AddDomain) -> AddedDomain:
+    """Refused if the domain is there already, whoever's it is."""
+    keys = await asyncio.to_thread(make_keys, context.house.seal, datetime.now(UTC))
+    async with context.writing() as connection:
+        client = await clients.find_to_use(connection, request.client)
+        domain = await domains.add(connection, client_id=client.id, domain=request.domain, keys=keys)
+        records = await _records(connection, domain, context.house.publishing)
+    return AddedDomain(domain=DomainView.model_validate(domain), records=records)
+
+
+async def list_domains(context: Context, request: ListDomains) -> DomainList:
+    """By name."""
+    async with context.reading() as connection:
+        client_id = (await clients.find(connection, request.client)).id if request.client else None
+        return DomainList.model_validate({"items": await domains.living(connection, client_id=client_id)})
+
+
+async def show_domain(context: Context, request: NamedDomain) -> DomainDetails:
+    """With its keys."""
+    async with context.reading() as connection:
+        domain = await domains.find(connection, request.domain)
+        keys = [KeyView.model_validate(key) for key in await domains.keys_of(connection, domain.id)]
+    return DomainDetails(**DomainView.model_validate(domain).model_dump(), keys=keys)
+
+
+async def show_records(context: Context, request: NamedDomain) -> Records:
+    """What to publish, from its keys and the settings of this node."""
+    async with context.reading() as connection:
+        return await _records(connection, await domains.find(connection, request.domain), context.house.publishing)
+
+
+async def set_domain(context: Context, request: SetDomain) -> DomainView:
+    """A domain made active again may have mail to send."""
+    wanted = changes(request, but="domain")
+    async with context.writing() as connection:
+        if "default_mailbox" in wanted:
+            # Before the domain, as whoever removes the mailbox does.
+            address = wanted.pop("default_mailbox")
+            mailbox = await mailboxes.find_to_change(connection, address) if address else None
+            if mailbox and mailbox.domain != request.domain.lower():
+                raise BadValue(f"mailbox {address} is not in the domain {request.domain}")
+            wanted["default_mailbox_id"] = mailbox and mailbox.id
+        domain = await domains.find_to_change(connection, request.domain)
+        saved = await domains.save(connection, replace(domain, **wanted))
+    context.house.wake()
+    return DomainView.model_validate(saved)
+
+
+async def remove_domain(context: Context, request: NamedDomain) -> Removed:
+    """Refused while it has mailboxes or mail that is not settled."""
+    async with context.writing() as connection:
+        domain = await domains.find_to_change(connection, request.domain)
+        await domains.remove(connection, domain)
+    return Removed(name=domain.domain)
+
+
+async def _records(connection: Connection, domain: DomainRecord, publishing: Publishing) -> Records:
+    keys = await domains.keys_of(connection, domain.id)
+    active = [(key.selector, key.algorithm, key.record_value) for key in keys if key.status == "active"]
+    try:
+        records = records_for(
+            domain.domain,
+            active,
+            spf_hosts=publishing.spf_hosts,
+            mx_host=publishing.mx_host,
+            dmarc_policy=publishing.dmarc_policy,
+            dmarc_rua=publishing.dmarc_rua,
+        )
+    except ValueError as error:
+        raise Refusal(f"the records cannot be made: {error}", hint="mend [publish] in relayd's configuration") from None
+    return Records(
+        domain=domain.domain,
+        items=[RecordView.model_validate(record) for record in records],
+        zone=list(zone_lines(records)),
+        notes=list(_notes(publishing)),
+    )
+
+
+def _notes(publishing: Publishing) -> Sequence[str]:
+    notes = []
+    if not publishing.spf_hosts:
+        notes.append("SPF is left out: say which hosts send in publish.spf_hosts of relayd's configuration")
+    if publishing.mx_host is None:
+        notes.append("MX is left out: say where replies go in publish.mx_host of relayd's configuration")
+    return notes
+
+
+ROUTES = (
+    Route("POST", "/v1/domains", add_domain, "Add a domain and make its DKIM keys", AddDomain, AddedDomain),
+    Route("GET", "/v1/domains", list_domains, "List the domains", ListDomains, DomainList),
+    Route("GET", "/v1/domains/{domain}", show_domain, "Show a domain and its keys", NamedDomain, DomainDetails),
+    Route("GET", "/v1/domains/{domain}/records", show_records, "The DNS records to publish", NamedDomain, Records),
+    Route("PATCH", "/v1/domains/{domain}", set_domain, "Change a domain", SetDomain, DomainView),
+    Route("DELETE", "/v1/domains/{domain}", remove_domain, "Remove a domain", NamedDomain, Removed),
+)

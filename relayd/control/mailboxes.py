@@ -1,0 +1,157 @@
+"""Handlers for mailboxes."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from relayd.control.route import Context, Removed, Request, Route, View, changes
+from relayd.control.values import EmailAddress, Key, Line
+from relayd.mail.address import Address
+from relayd.store import clients, domains, mailboxes, upstreams
+
+DailyLimit = Annotated[int, Field(ge=0, le=2_147_483_647, description="Recipients a day; 0 never, null unlimited")]
+
+
+class AddMailbox(Request):
+    """A new mailbox. `upstream` may be left out where there is only one."""
+
+    email_address: EmailAddress
+    display_name: Line | None = None
+    upstream: Key | None = None
+    daily_send_limit: DailyLimit | None = 10
+    time_zone: Line = "UTC"
+    is_default: bool = False
+
+
+class NamedMailbox(Request):
+    """A mailbox by its address."""
+
+    email_address: Key
+
+
+class SetMailbox(Request):
+    """What to change of a mailbox; what is left out stays."""
+
+    email_address: Key
+    display_name: Line | None = None
+    upstream: Key | None = None
+    daily_send_limit: DailyLimit | None = None
+    time_zone: Line = "UTC"
+    is_default: bool = False
+    status: Literal["active", "paused", "suspended"] = "active"
+    status_reason: Line | None = None
+
+
+class ListMailboxes(Request):
+    """Narrowed by what is given."""
+
+    client: Key | None = None
+    domain: Key | None = None
+    upstream: Key | None = None
+
+
+class MailboxView(View):
+    """A mailbox. `used` counts against `daily_send_limit` until `window_ends_at`."""
+
+    id: UUID
+    email_address: str
+    client: str
+    domain: str
+    upstream: str
+    display_name: str | None
+    status: str
+    status_reason: str | None
+    daily_send_limit: int | None
+    used: int
+    window_ends_at: datetime | None
+    time_zone: str
+    is_default: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class MailboxList(View):
+    """Mailboxes by domain and address."""
+
+    items: list[MailboxView]
+
+
+async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
+    """It belongs to its domain's client. Refused if the domain is unknown or the upstream not clear."""
+    async with context.writing() as connection:
+        domain = await domains.find_to_use(connection, Address.parse(request.email_address).domain)
+        upstream = await upstreams.choose(
+            connection, request.upstream, client_id=domain.client_id, client=domain.client
+        )
+        mailbox = await mailboxes.add(
+            connection,
+            client_id=domain.client_id,
+            domain_id=domain.id,
+            upstream_id=upstream.id,
+            email_address=request.email_address,
+            display_name=request.display_name,
+            daily_send_limit=request.daily_send_limit,
+            time_zone=request.time_zone,
+        )
+        if request.is_default:
+            mailbox = await mailboxes.make_default(connection, mailbox)
+    return MailboxView.model_validate(mailbox)
+
+
+async def list_mailboxes(context: Context, request: ListMailboxes) -> MailboxList:
+    """By domain and address."""
+    async with context.reading() as connection:
+        found = await mailboxes.living(
+            connection,
+            client_id=(await clients.find(connection, request.client)).id if request.client else None,
+            domain_id=(await domains.find(connection, request.domain)).id if request.domain else None,
+            upstream_id=(await upstreams.find(connection, request.upstream)).id if request.upstream else None,
+        )
+    return MailboxList.model_validate({"items": found})
+
+
+async def show_mailbox(context: Context, request: NamedMailbox) -> MailboxView:
+    """With its use of today's limit."""
+    async with context.reading() as connection:
+        return MailboxView.model_validate(await mailboxes.find(connection, request.email_address))
+
+
+async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
+    """A raised limit, another upstream or a status made active lets waiting mail go at once."""
+    wanted = changes(request, but="email_address")
+    is_default: bool | None = wanted.pop("is_default", None)
+    if "status" in wanted:
+        wanted.setdefault("status_reason", None)
+    async with context.writing() as connection:
+        mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        if "upstream" in wanted:
+            chosen = await upstreams.choose(
+                connection, wanted.pop("upstream"), client_id=mailbox.client_id, client=mailbox.client
+            )
+            wanted["upstream_id"] = chosen.id
+        saved = await mailboxes.save(connection, mailbox, replace(mailbox, **wanted))
+        if is_default is not None:
+            saved = await mailboxes.make_default(connection, saved, is_default)
+    context.house.wake()
+    return MailboxView.model_validate(saved)
+
+
+async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
+    """Refused while it has mail that is not settled."""
+    async with context.writing() as connection:
+        mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        await mailboxes.remove(connection, mailbox)
+    return Removed(name=mailbox.email_address)
+
+
+_PATH = "/v1/mailboxes/{email_address}"
+ROUTES = (
+    Route("POST", "/v1/mailboxes", add_mailbox, "Add a mailbox", AddMailbox, MailboxView),
+    Route("GET", "/v1/mailboxes", list_mailboxes, "List the mailboxes", ListMailboxes, MailboxList),
+    Route("GET", _PATH, show_mailbox, "Show a mailbox", NamedMailbox, MailboxView),
+    Route("PATCH", _PATH, set_mailbox, "Change a mailbox", SetMailbox, MailboxView),
+    Route("DELETE", _PATH, remove_mailbox, "Remove a mailbox", NamedMailbox, Removed),
+)

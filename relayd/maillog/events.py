@@ -1,0 +1,75 @@
+"""Which line an event makes: its level, its name, its fields in the order in which it declares them, queue id first."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import assert_never, get_args
+
+import structlog
+
+from relayd.rules.events import Event
+from relayd.rules.relay_events import (
+    Accepted,
+    AttemptEnded,
+    AttemptStarted,
+    BatchCommitted,
+    Bounced,
+    ClaimsInDoubt,
+    ClaimsReturned,
+    Rejected,
+    StoreLost,
+    WorkerDied,
+)
+from relayd.rules.session_events import (
+    Authenticated,
+    AuthenticationFailed,
+    Refused,
+    SessionClosed,
+    SessionOpened,
+    SessionRefused,
+    TlsFailed,
+)
+
+
+def record(event: Event) -> None:
+    """Write the event's line, if its level is on. Never raises for want of a place to write."""
+    logger = structlog.get_logger().bind()
+    level = level_of(event)
+    if logger.is_enabled_for(level):
+        name, keys = _shapes()[type(event)]
+        logger.log(level, name, **{key: getattr(event, key) for key in keys})
+
+
+def level_of(event: Event) -> int:
+    """One of logging's levels. Warnings are what an operator may want to look at, not what is broken."""
+    match event:
+        case SessionOpened() | SessionClosed() | Authenticated() | BatchCommitted():
+            return logging.DEBUG
+        case AttemptEnded(outcome="failed" | "uncertain"):
+            return logging.WARNING
+        case Accepted() | Bounced() | AttemptStarted() | AttemptEnded() | ClaimsReturned():
+            return logging.INFO
+        case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
+            return logging.WARNING
+        case ClaimsInDoubt() | StoreLost():
+            return logging.WARNING
+        case WorkerDied():
+            return logging.ERROR
+        case _:
+            assert_never(event)
+
+
+@cache
+def _shapes() -> Mapping[type, tuple[str, tuple[str, ...]]]:
+    """Name and keys of each kind of event; worked out once, since asking a dataclass for its fields takes long."""
+    return {kind: (_name(kind), _keys(kind)) for kind in get_args(Event)}
+
+
+def _name(kind: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _keys(kind: type) -> tuple[str, ...]:
+    return tuple(sorted((each.name for each in fields(kind)), key=lambda key: key != "queue_id"))

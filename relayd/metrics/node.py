@@ -1,0 +1,59 @@
+"""What is no event: the node's workers, and what a scrape reads from the database."""
+
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+import relayd
+from relayd.store.gauges import Gauges
+
+
+@dataclass(slots=True)
+class NodeState:
+    """Kept by the supervisor; the page reads it."""
+
+    workers_wanted: int
+    workers_ready: int = 0
+    worker_restarts: int = 0
+    started_at: float = field(default_factory=time.time)
+
+    def families(self) -> Iterator[Metric]:
+        """Build and workers."""
+        build = GaugeMetricFamily("relayd_build_info", "The running version; always 1", labels=["version", "python"])
+        build.add_metric([relayd.__version__, platform.python_version()], 1)
+        yield build
+        yield GaugeMetricFamily("relayd_start_time_seconds", "When the supervisor started", value=self.started_at)
+        yield GaugeMetricFamily("relayd_workers", "Workers that are ready", value=self.workers_ready)
+        yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted)
+        yield CounterMetricFamily(
+            "relayd_worker_restarts", "Workers started anew because one had died", value=self.worker_restarts
+        )
+
+
+def database_families(is_up: bool, gauges: Gauges | None) -> Iterator[Metric]:
+    """Without gauges, whether the database is up is all there is."""
+    yield GaugeMetricFamily("relayd_database_up", "Whether Postgres answers the supervisor", value=float(is_up))
+    if gauges is None:
+        return
+    entries = GaugeMetricFamily("relayd_queue_entries", "Live queue entries, by state", labels=["state"])
+    oldest = GaugeMetricFamily(
+        "relayd_queue_oldest_age_seconds", "Age of the oldest live queue entry, by state; 0 if none", labels=["state"]
+    )
+    for state in gauges.entries:
+        entries.add_metric([state], gauges.entries[state])
+        oldest.add_metric([state], gauges.oldest_age_seconds[state])
+    mailboxes = GaugeMetricFamily(
+        "relayd_mailboxes", "Mailboxes, by how much of their limit is used", labels=["limit_use"]
+    )
+    for use, count in gauges.mailboxes.items():
+        mailboxes.add_metric([use], count)
+    lanes = GaugeMetricFamily(
+        "relayd_lanes_blocked", "Mailbox lanes whose due mail a limit or the upstream holds back", labels=["class"]
+    )
+    for lane_class, count in gauges.blocked_lanes.items():
+        lanes.add_metric([lane_class], count)
+    yield from (entries, oldest, mailboxes, lanes)

@@ -1,0 +1,183 @@
+"""Mailboxes: the sending accounts, each with its daily limit and its upstream."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from relayd.errors import BadValue
+from relayd.store import names, needs
+from relayd.store.connection import Connection
+from relayd.store.violations import explained
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxRecord:
+    """A living mailbox, with what it has used of its limit at this instant."""
+
+    id: UUID
+    email_address: str
+    client_id: UUID
+    client: str
+    domain_id: UUID
+    domain: str
+    upstream_id: UUID
+    upstream: str
+    display_name: str | None
+    status: str
+    status_reason: str | None
+    daily_send_limit: int | None  # None is unlimited, 0 is never
+    time_zone: str
+    is_default: bool  # sends what in its domain names no mailbox of its own
+    used: int
+    window_ends_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+# All the living. Index: email_mailboxes_address.
+SELECT_LIVING = """
+SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.domain, m.upstream_id, u.name AS upstream,
+       m.display_name, m.status, m.status_reason, m.daily_send_limit, m.time_zone,
+       COALESCE(d.default_mailbox_id = m.id, false) AS is_default,
+       CASE WHEN m.window_ends_at > relayd_now() THEN m.current_daily_sends ELSE 0 END AS used,
+       CASE WHEN m.window_ends_at > relayd_now() THEN m.window_ends_at END AS window_ends_at,
+       m.created_at, m.updated_at
+  FROM email_mailboxes m
+  JOIN clients c ON c.id = m.client_id
+  JOIN email_domains d ON d.id = m.domain_id
+  JOIN email_configurations u ON u.id = m.upstream_id
+ WHERE m.deleted_at IS NULL
+"""
+
+# NULL: any. Index: email_mailboxes_address.
+LIST = (
+    SELECT_LIVING
+    + """
+   AND ($1::uuid IS NULL OR m.client_id = $1) AND ($2::uuid IS NULL OR m.domain_id = $2)
+   AND ($3::uuid IS NULL OR m.upstream_id = $3)
+ ORDER BY d.domain, lower(m.email_address)
+"""
+)
+
+# Index: email_mailboxes_address.
+FIND = SELECT_LIVING + " AND lower(m.email_address) = lower($1)"
+
+# To change or remove it: also waits for an enqueue that is storing mail of it.
+FIND_TO_CHANGE = FIND + " FOR UPDATE OF m"
+
+# For the message about an unknown address. Index: email_mailboxes_address.
+SOME_NAMES = "SELECT email_address FROM email_mailboxes WHERE deleted_at IS NULL ORDER BY lower(email_address) LIMIT $1"
+
+# Reads the server's files of time zones: tens of milliseconds.
+IS_TIME_ZONE = "SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)"
+
+# Index: email_mailboxes_address.
+ADD = """
+INSERT INTO email_mailboxes (client_id, domain_id, upstream_id, email_address, display_name, daily_send_limit,
+                             time_zone)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+# What does not touch the mailbox's lanes. Index: email_mailboxes_pkey.
+SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2 WHERE id = $1"
+
+# What makes its lanes look again, even if they are parked. Index: email_mailboxes_pkey.
+SAVE_SENDING = """
+UPDATE email_mailboxes
+   SET status = $2, status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6
+ WHERE id = $1
+"""
+
+# Index: email_domains_pkey.
+MAKE_DEFAULT = "UPDATE email_domains SET default_mailbox_id = $2 WHERE id = $1"
+
+# Index: email_mailboxes_pkey.
+REMOVE = "UPDATE email_mailboxes SET deleted_at = relayd_now() WHERE id = $1"
+
+
+async def add(
+    connection: Connection,
+    *,
+    client_id: UUID,
+    domain_id: UUID,
+    upstream_id: UUID,
+    email_address: str,
+    display_name: str | None = None,
+    daily_send_limit: int | None = 10,
+    time_zone: str = "UTC",
+) -> MailboxRecord:
+    """A new, active mailbox. Raises Refusal if the address is taken, BadValue for an unknown time zone."""
+    await _check_time_zone(connection, time_zone)
+    with explained(taken=f"there is a mailbox {email_address} already"):
+        await connection.execute(
+            ADD, client_id, domain_id, upstream_id, email_address, display_name, daily_send_limit, time_zone
+        )
+    return await find(connection, email_address)
+
+
+async def find(connection: Connection, email_address: str) -> MailboxRecord:
+    """The living mailbox of that address, in whatever case. Raises NotFound, which says which there are."""
+    return await _find(connection, FIND, email_address)
+
+
+async def find_to_change(connection: Connection, email_address: str) -> MailboxRecord:
+    """As find, and nobody else changes it, or stores mail of it, until this transaction ends."""
+    return await _find(connection, FIND_TO_CHANGE, email_address)
+
+
+async def living(
+    connection: Connection,
+    *,
+    client_id: UUID | None = None,
+    domain_id: UUID | None = None,
+    upstream_id: UUID | None = None,
+) -> list[MailboxRecord]:
+    """Mailboxes by domain and address, narrowed by what is given."""
+    return [MailboxRecord(**dict(row)) for row in await connection.fetch(LIST, client_id, domain_id, upstream_id)]
+
+
+async def save(connection: Connection, found: MailboxRecord, wanted: MailboxRecord) -> MailboxRecord:
+    """Store what differs from what find_to_change gave: display_name, status and its reason, limit, zone, upstream."""
+    if wanted.time_zone != found.time_zone:
+        await _check_time_zone(connection, wanted.time_zone)
+    with explained(taken=f"there is a mailbox {found.email_address} already"):
+        if wanted.display_name != found.display_name:
+            await connection.execute(SAVE_NAMES, found.id, wanted.display_name)
+        if _sending(wanted) != _sending(found):
+            await connection.execute(SAVE_SENDING, found.id, *_sending(wanted))
+    return await find(connection, found.email_address)
+
+
+async def make_default(connection: Connection, mailbox: MailboxRecord, is_default: bool = True) -> MailboxRecord:
+    """Let it send, or not, what in its domain names no mailbox of its own, in place of whichever did."""
+    if is_default != mailbox.is_default:
+        await connection.execute(MAKE_DEFAULT, mailbox.domain_id, mailbox.id if is_default else None)
+    return await find(connection, mailbox.email_address)
+
+
+async def remove(connection: Connection, mailbox: MailboxRecord) -> None:
+    """Remove a mailbox found with find_to_change. Raises Refusal while it has mail that is not settled."""
+    mail = await needs.mail_of_mailboxes(connection, [mailbox.id])
+    list_mail = f"relayd queue list --mailbox {mailbox.email_address}"
+    needs.refuse_if_needed(f"mailbox {mailbox.email_address}", [], mail, list_mail=list_mail)
+    await make_default(connection, mailbox, False)
+    await connection.execute(REMOVE, mailbox.id)
+
+
+async def _find(connection: Connection, statement: str, email_address: str) -> MailboxRecord:
+    row = await connection.fetchrow(statement, email_address)
+    if row is None:
+        some = [row["email_address"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
+        raise names.unknown("mailbox", email_address, some, add=f"relayd mailbox add {email_address}")
+    return MailboxRecord(**dict(row))
+
+
+async def _check_time_zone(connection: Connection, time_zone: str) -> None:
+    # Postgres would also take "XYZ5", five hours behind, which is never what was meant.
+    if time_zone != "UTC" and not await connection.fetchval(IS_TIME_ZONE, time_zone):
+        raise BadValue(f"there is no time zone {time_zone}", hint="write it as IANA does: Europe/Berlin, UTC")
+
+
+def _sending(mailbox: MailboxRecord) -> tuple[str, str | None, int | None, str, UUID]:
+    # $2 to $6 of SAVE_SENDING.
+    return mailbox.status, mailbox.status_reason, mailbox.daily_send_limit, mailbox.time_zone, mailbox.upstream_id

@@ -1,0 +1,69 @@
+"""A node to play with: migrated, not yet started."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from relayd.embedded import EmbeddedPostgres
+from tests.conftest import FreshDatabase
+from tests.e2e.house import House
+from tests.peers.sink import Sink
+
+
+@pytest.fixture
+def make_house(database: FreshDatabase) -> Iterator[Callable[..., House]]:
+    """Nodes on this test's database; closed, with their processes, at the end."""
+    houses: list[House] = []
+
+    def make(**sections: Any) -> House:
+        house = House(database.dsn, database.password, **sections)
+        houses.append(house)
+        house.migrate()
+        return house
+
+    yield make
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    return make_house()
+
+
+@pytest.fixture
+def house_on_own_postgres(own_postgres: EmbeddedPostgres) -> Iterator[House]:
+    """A node whose Postgres the test may stop and kill."""
+    house = House(own_postgres.dsn, own_postgres.password)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as running:
+        yield running
+
+
+def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sender: str = "app@example.com") -> None:
+    """Client, upstream, domain and mailbox, as an admin makes them."""
+    house.run("client", "add", "acme")
+    house.run(
+        "upstream", "add", "sink", "--provider", "smtp_relay", "--host", "127.0.0.1", "--port", str(upstream_port),
+        "--tls", "none",
+    )  # fmt: skip
+    house.run("domain", "add", sender.partition("@")[2], "--client", "acme")
+    house.run("mailbox", "add", sender, "--daily-limit", limit)
+
+
+def need(*programs: str) -> None:
+    """Skip where a peer is not installed; fail where RELAYD_REQUIRE_PEERS=1 says that it must be."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    missing = [program for program in programs if shutil.which(program, path=path) is None]
+    if missing and os.environ.get("RELAYD_REQUIRE_PEERS") == "1":
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
