@@ -147,18 +147,19 @@ class Supervisor:
         self._on_ready()
 
     async def _serve(self) -> None:
-        """Until told to stop: reload when asked to, and tell systemd that we live."""
-        watchdog = notify.watchdog_seconds()
-        pause = min(watchdog / 3, NOTIFY_SECONDS) if watchdog else NOTIFY_SECONDS
-        while not self._stop.is_set():
-            if self._hangup.is_set():
-                self._hangup.clear()
-                await self._reload()
-            notify.notify(WATCHDOG="1")
-            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._hangup)]
-            await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
+        """Until told to stop: reload when asked to, and tell systemd all the while that we live."""
+        living = asyncio.create_task(_show_life())
+        try:
+            while not self._stop.is_set():
+                if self._hangup.is_set():
+                    self._hangup.clear()
+                    await self._reload()
+                waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._hangup)]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+        finally:
+            await _cancel(living)
 
     async def _reload(self) -> None:
         """Take a new configuration, or keep the old one and say why."""
@@ -190,6 +191,15 @@ class Supervisor:
         except StoreUnavailable:
             return Readiness(False, "the database does not answer")
         return Readiness(True, "ready")
+
+
+async def _show_life() -> None:
+    # Beside the work: a reload may take longer than the watchdog waits. A blocked loop still shows.
+    watchdog = notify.watchdog_seconds()
+    pause = min(watchdog / 3, NOTIFY_SECONDS) if watchdog else NOTIFY_SECONDS
+    while True:
+        notify.notify(WATCHDOG="1")
+        await asyncio.sleep(pause)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
