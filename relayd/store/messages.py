@@ -63,7 +63,8 @@ FIND = """
 SELECT m.id FROM messages m
  WHERE ($1::text IS NULL OR m.id = ANY(ARRAY(
          SELECT q.message_id FROM email_queue q
-          WHERE lower(q.recipient_address) = $1 AND ($9::uuid IS NULL OR q.id >= $9) AND ($10::uuid IS NULL OR q.id <= $10)
+          WHERE lower(q.recipient_address) = $1
+            AND ($9::uuid IS NULL OR q.id >= $9) AND ($10::uuid IS NULL OR q.id <= $10)
           ORDER BY q.id DESC LIMIT 100000)))
    AND ($2::text IS NULL OR EXISTS (SELECT FROM email_queue q WHERE q.message_id = m.id
                                       AND right(lower(q.recipient_address), length($2)) = $2))
