@@ -17,6 +17,8 @@ def notify(**states: str) -> None:
         address = "\0" + address[1:]
     message = "\n".join(f"{name}={value}" for name, value in states.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        # A listener that does not read must not stop the mail.
+        sender.setblocking(False)
         try:
             sender.connect(address)
             sender.sendall(message.encode())

@@ -136,7 +136,8 @@ class Settler:
                 bounces = await self._bounces.compose(bounced) if bounced else []
             if bounces:
                 await queue.enqueue(connection, bounces)
-                await lanes.wake(connection, sorted({message.lane_id for message in bounces}))
+                # Not `wake`: that is made for a commit that need not wait for the disk, and this one must.
+                await lanes.requeue(connection, [(message.lane_id, self._now()) for message in bounces])
             failpoints.reach("settle-commit")
         failpoints.reach("settle-after")
         self._report(decided, asyncio.get_running_loop().time() - started)

@@ -40,7 +40,7 @@ def test_worker_killed_in_an_attempt_records_the_doubt_and_tries_again(house: Ho
     sink.delay_seconds = 0
     for pid in house.worker_pids():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: "sent" in {e["state"] for e in house.json("queue", "show", queue_id)["entries"]}, what="sent")
+    wait_until(lambda: "sent" in {e["status"] for e in house.json("queue", "show", queue_id)["entries"]}, what="sent")
     assert "uncertain" in house.run("explain", queue_id).stdout
 
 

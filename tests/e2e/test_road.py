@@ -27,7 +27,7 @@ def test_ten_thousand_messages_arrive_once_and_unchanged(house: House, sink: Sin
         check=True, timeout=180,
     )  # fmt: skip
     wait_until(lambda: len(sink.arrivals) >= 10_000, seconds=180, what="10,000 arrivals")
-    wait_until(lambda: house.json("queue", "list")["entries"] == [], what="an empty queue")
+    wait_until(lambda: house.json("queue", "list")["items"] == [], what="an empty queue")
     assert len(sink.arrivals) == len(sink.recipients) == 10_000
     for arrival in sink.arrivals:
         added = _without(arrival.content, HEAD.replace(b"\n", b"\r\n"), b"\r\n" + BODY.replace(b"\n", b"\r\n"))
@@ -65,7 +65,7 @@ def test_a_bounce_that_fails_makes_no_bounce(house: House, sink: Sink) -> None:
     house.start()
     furnish(house, sink.port)
     send(house, ["nobody@example.net"])
-    wait_until(lambda: house.json("queue", "list")["entries"] == [], what="an empty queue")
-    found = house.json("message", "find", "--recipient", "app@example.com")["messages"]
+    wait_until(lambda: house.json("queue", "list")["items"] == [], what="an empty queue")
+    found = house.json("message", "find", "--recipient", "app@example.com")["items"]
     assert [each["origin"] for each in found] == ["dsn"]
     assert sink.arrivals == []
