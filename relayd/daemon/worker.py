@@ -35,8 +35,7 @@ from relayd.intake.signer import Signer
 from relayd.store import upstreams
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
-from relayd.submission.connection import Mode
-from relayd.submission.listener import Listener, ListeningSocket
+from relayd.submission.listener import Listener, ListeningSocket, Mode
 from relayd.submission.verifier import DirectoryVerifier
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -49,13 +48,6 @@ _STAGES = {
 }
 
 
-class Mode(StrEnum):
-    """When TLS begins on a socket: when the client asks, or before the greeting."""
-
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"
-
-
 class Connection(SMTP):
     """The protocol of one connection, and the task that serves it."""
 
@@ -66,7 +58,7 @@ class Connection(SMTP):
         # aiosmtpd makes such a table for each connection, by inspecting every member: a fifth of a session's time.
         cls.verbs = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
 
-    def __init__(self, service: Service, mode: Mode, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]
         self.loop = loop
         self.transport = None
@@ -79,7 +71,7 @@ class Connection(SMTP):
         self.transaction: Transaction | None = None
         self.commands = 0
         self._errors = 0
-        self._mode = mode
+        self._is_admitted = False
         self._is_tls_begun = False
         self._began_at = loop.time()
         self._lost: asyncio.Future[None] = loop.create_future()
@@ -89,19 +81,16 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection or turn it away."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.peer = peer_address(transport.get_extra_info("peername"))
-        cap = self.service.admit(self, self.peer)
-        if cap is None:
-            self.stream.attach(transport)
-            self._handler_coroutine = self.loop.create_task(self._handle_client())
-            return
-        self.service.emit(SessionRefused(self.peer, cap))
-        if self._mode is Mode.STARTTLS:
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        cap = self.admit(transport.get_extra_info("peername"))
+        if cap is not None:
             reply = replies.SHUTTING_DOWN if cap is Cap.DRAINING else replies.TOO_MANY_CONNECTIONS
             transport.write(f"{reply}\r\n".encode())
-        transport.close()
+            transport.close()
+            return
+        self.stream.attach(transport)
+        self._note_tls()
+        self._handler_coroutine = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         """Feed the session."""
@@ -121,6 +110,26 @@ class Connection(SMTP):
 
     # What the listener calls.
 
+    def admit(self, peername: object) -> Cap | None:
+        """None if there is a place for this peer, else the cap that is reached. Counts a connection once."""
+        if self._is_admitted:
+            return None
+        self.peer = peer_address(peername)
+        cap = self.service.admit(self, self.peer)
+        self._is_admitted = cap is None
+        self.service.emit(SessionOpened(self.peer) if cap is None else SessionRefused(self.peer, cap))
+        return cap
+
+    def leave(self, ending: Ending) -> None:
+        """Give the place back: the session is over, or never came to be."""
+        self.service.release(self, self.peer)
+        self.service.emit(SessionClosed(self.peer, ending, self.loop.time() - self._began_at))
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the session's own task will leave."""
+        return self._handler_coroutine is not None
+
     def begin_drain(self) -> None:
         """Say goodbye at the next moment at which no message is under way."""
         if self.transaction is None:
@@ -138,7 +147,6 @@ class Connection(SMTP):
     # The life of a session.
 
     async def _handle_client(self) -> None:
-        self.service.emit(SessionOpened(self.peer))
         ending = Ending.BROKEN
         try:
             over = await self._converse()
@@ -147,13 +155,10 @@ class Connection(SMTP):
         finally:
             self.abort()
             self.stream.close()
-            self.service.release(self, self.peer)
-            self.service.emit(SessionClosed(self.peer, ending, self.loop.time() - self._began_at))
+            self.leave(ending)
 
     async def _converse(self) -> SessionOver:
         try:
-            if self._mode is Mode.IMPLICIT:
-                await self.secure()
             await self.stream.say(f"220 {self.service.hostname} ESMTP relayd")
             while True:
                 if self.service.is_draining and self.transaction is None:
@@ -237,17 +242,23 @@ class Connection(SMTP):
                 ssl_shutdown_timeout=self.limits.linger_seconds,
             )
         except OSError as error:
-            self.service.emit(TlsFailed(self.peer, printable(str(error) or type(error).__name__)))
+            self.service.emit(tls_failed(self.peer, error))
             raise SessionOver(Ending.TLS_FAILED) from error
         if transport is None:  # the peer left in the last step of the handshake
             raise SessionOver(Ending.DISCONNECTED)
         self.transport = transport
         self.stream.attach(transport)
-        channel: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        cipher = channel.cipher()
-        self.tls = f"{channel.version()} {cipher[0] if cipher else 'NULL'}"
+        self._note_tls()
         self.identity = None
         self.transaction = None
+
+    def _note_tls(self) -> None:
+        assert self.transport is not None
+        channel: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        if channel is not None:
+            cipher = channel.cipher()
+            self.tls = f"{channel.version()} {cipher[0] if cipher else 'NULL'}"
+            self._is_tls_begun = True
 
     async def _close(self, over: SessionOver) -> None:
         """Send what is left to say, and wait a little for the peer to take it."""
@@ -288,6 +299,11 @@ class Connection(SMTP):
         client, login = (self.identity.client.name, self.identity.login) if self.identity else (None, None)
         detail = printable(detail or reply.text)
         self.service.emit(Refused(self.peer, client, login, stage, reply.code, reply.enhanced, reason, detail))
+
+
+def tls_failed(peer: str, error: OSError) -> TlsFailed:
+    """A handshake's failure as an event."""
+    return TlsFailed(peer, printable(str(error) or type(error).__name__))
 
 
 def printable(text: str) -> str:

@@ -1,24 +1,37 @@
 """The listening sockets of one process, from start to drain.
 
-Implicit TLS is begun by the session, not by `create_server`: so a handshake counts as a connection, and a new
-certificate serves the next connection on every socket.
+Connections with implicit TLS are accepted here rather than by `create_server`, so that a handshake under way counts
+as a connection, and a new certificate serves the next connection on every socket.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 
-from relayd.rules.events import Event
-from relayd.submission.connection import Mode
+from relayd.rules.events import Ending, Event
+from relayd.submission.connection import tls_failed
 from relayd.submission.door import Door, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.service import Service
 from relayd.submission.session import Session
 
+logger = logging.getLogger(__name__)
+
 BACKLOG = 512
+ACCEPT_RETRY_SECONDS = 0.5  # out of file descriptors, most likely
 GOODBYE_SECONDS = 1.0
+
+
+class Mode(StrEnum):
+    """When TLS begins on a socket: when the client asks, or before the greeting."""
+
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,8 @@ class Listener:
             raise ValueError("a socket with implicit TLS needs a certificate")
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
+        self._acceptors: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._service = Service(
             door=door,
             verifier=verifier,
@@ -72,12 +87,13 @@ class Listener:
         """Serve."""
         loop = asyncio.get_running_loop()
         for each in self._sockets:
-            server = await loop.create_server(
-                lambda mode=each.mode: Session(self._service, mode, loop),  # type: ignore[misc]
-                sock=each.socket,
-                backlog=BACKLOG,
-            )
-            self._servers.append(server)
+            if each.mode is Mode.IMPLICIT:
+                each.socket.setblocking(False)
+                each.socket.listen(BACKLOG)
+                self._acceptors.append(loop.create_task(self._accept_encrypted(each.socket)))
+            else:
+                factory = partial(Session, self._service, loop)
+                self._servers.append(await loop.create_server(factory, sock=each.socket, backlog=BACKLOG))
 
     def set_tls_context(self, tls_context: ssl.SSLContext) -> None:
         """Use another certificate from the next handshake on."""
@@ -85,9 +101,8 @@ class Listener:
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Close the sockets, let messages under way finish, then end what is left. True if nothing was left."""
-        for server in self._servers:
-            server.close()
         self._service.is_draining = True
+        await self._stop_listening()
         for guest in tuple(self._service.guests):
             guest.begin_drain()
         if await self._is_emptied(timeout_seconds):
@@ -98,6 +113,53 @@ class Listener:
         for guest in tuple(self._service.guests):
             guest.abort()
         return False
+
+    async def _stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
+        ended = self._acceptors + list(self._handshakes)
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        for each in self._sockets:
+            each.socket.close()
+
+    async def _accept_encrypted(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, peername = await loop.sock_accept(listening)
+            except OSError as error:
+                logger.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(ACCEPT_RETRY_SECONDS)
+                continue
+            session = Session(self._service, loop)
+            if session.admit(peername) is not None:
+                connection.close()
+                continue
+            handshake = loop.create_task(self._shake_hands(session, connection))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(partial(self._end_handshake, session, connection))
+
+    async def _shake_hands(self, session: Session, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        limits = self._service.limits
+        try:
+            await loop.connect_accepted_socket(
+                lambda: session,
+                connection,
+                ssl=self._service.tls_context,
+                ssl_handshake_timeout=limits.tls_handshake_seconds,
+                ssl_shutdown_timeout=limits.linger_seconds,
+            )
+        except OSError as error:
+            self._service.emit(tls_failed(session.peer, error))
+
+    def _end_handshake(self, session: Session, connection: socket.socket, handshake: asyncio.Task[None]) -> None:
+        self._handshakes.discard(handshake)
+        if not session.is_served:
+            connection.close()
+            session.leave(Ending.DRAINED if handshake.cancelled() else Ending.TLS_FAILED)
 
     async def _is_emptied(self, timeout_seconds: float) -> bool:
         try:

@@ -12,7 +12,7 @@ from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.submission import replies, sasl
-from relayd.submission.connection import Connection, Mode, printable
+from relayd.submission.connection import Connection, printable
 from relayd.submission.data import IncomingMessage
 from relayd.submission.door import Identity, Submission
 from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
@@ -28,8 +28,8 @@ _HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
 class Session(Connection):
     """A connection that speaks ESMTP."""
 
-    def __init__(self, service: Service, mode: Mode, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(service, mode, loop)
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(service, loop)
         self._helo = ""
         self._is_extended = False
         self._is_authenticated = False

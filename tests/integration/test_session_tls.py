@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from relayd.rules.session_events import Ending, SessionClosed, TlsFailed
-from relayd.submission.connection import Mode
+from relayd.rules.session_events import Cap, Ending, SessionClosed, SessionRefused, TlsFailed
 from relayd.submission.limits import SessionLimits
-from relayd.submission.listener import Listener, ListeningSocket
+from relayd.submission.listener import Listener, ListeningSocket, Mode
 from tests.peers.raw_smtp import APP, RecordingDoor, TableVerifier, listening_socket, serving
 
 AUTH = "AUTH PLAIN " + b64encode(b"\0app\0sesame").decode()
@@ -174,3 +173,22 @@ async def test_implicit_tls_needs_a_certificate():
             tls_context=None,
             hostname="mail.test",
         )
+
+
+async def test_a_handshake_under_way_counts_as_a_connection(server_context: ssl.SSLContext):
+    limits = SessionLimits(max_connections=1)
+    async with serving(tls_context=server_context, mode=Mode.IMPLICIT, limits=limits) as server:
+        await server.connect(greeted=False)
+        await server.until(lambda: server.listener.connections == 1)
+        second = await server.connect(greeted=False)
+        assert await second.is_closed()
+        assert server.seen(SessionRefused) == [SessionRefused("127.0.0.1", Cap.CONNECTIONS)]
+
+
+async def test_a_drain_does_not_wait_for_a_handshake(server_context: ssl.SSLContext):
+    async with serving(tls_context=server_context, mode=Mode.IMPLICIT) as server:
+        client = await server.connect(greeted=False)
+        await server.until(lambda: server.listener.connections == 1)
+        assert await server.listener.drain(20)
+        assert await client.is_closed()
+        assert [event.reason for event in server.seen(SessionClosed)] == [Ending.DRAINED]

@@ -13,10 +13,9 @@ from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
 from relayd.rules.events import Event
-from relayd.submission.connection import Mode
 from relayd.submission.door import Client, Identity, Submission
 from relayd.submission.limits import SessionLimits
-from relayd.submission.listener import Listener, ListeningSocket
+from relayd.submission.listener import Listener, ListeningSocket, Mode
 
 TENANT = Client(UUID(int=1), "acme", may_send_bounces=True)
 NETWORK = Identity(TENANT, None, None, None)
