@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from relayd.rules.events import Ending, Event
+from relayd.rules.events import Event
+from relayd.rules.session_events import Ending
 from relayd.submission.connection import tls_failed
 from relayd.submission.door import Door, Verifier
 from relayd.submission.limits import SessionLimits
