@@ -117,6 +117,7 @@ class Supervisor:
                 wake=self._wake,
                 version=__version__,
                 node=settings.node,
+                workers=lambda: self._crew.ready if self._crew else 0,
                 publishing=Publishing(
                     spf_hosts=settings.publish.spf_hosts,
                     mx_host=settings.publish.mx_host,

@@ -140,7 +140,7 @@ class Scheduler:
         try:
             messages = await self._load(planned)
             startable = await self._start(planned)
-        except StoreUnavailable:
+        except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for each in planned for entry in each.entries], "Postgres was lost before it began")
             raise

@@ -125,7 +125,7 @@ UPDATE email_mailboxes m
 # back of the line. $2: seconds over which releases are spread after a window turns, each mailbox at its own moment.
 RESCHEDULE = """
 UPDATE mailbox_lanes l
-   SET due_at = COALESCE(GREATEST(seen.next, seen.now), 'infinity'),
+   SET due_at = CASE WHEN seen.next IS NULL THEN 'infinity' ELSE GREATEST(seen.next, seen.now) END,
        blocked_until = CASE WHEN seen.limited
          THEN seen.window_ends_at + make_interval(secs => $2 * (abs(hashtext(seen.mailbox_id::text)) % 1000) / 1000.0)
          ELSE '-infinity' END,

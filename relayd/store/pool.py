@@ -154,6 +154,10 @@ def _unavailable_told(connection: Connection) -> Iterator[None]:
     except Exception as error:
         if is_unavailable(error) or (isinstance(error, asyncpg.InterfaceError) and _is_gone(connection)):
             raise StoreUnavailable(f"Postgres is unavailable: {reason(error)}") from error
+        if isinstance(error, asyncpg.InternalClientError):
+            # asyncpg lost its place: seen where the server went away between two messages. Nothing more can be asked.
+            connection.terminate()
+            raise StoreUnavailable("Postgres is unavailable: the connection broke") from error
         raise
 
 

@@ -380,3 +380,17 @@ async def test_a_lost_wake_is_found_by_the_sweep(db: Database) -> None:
         assert await claim_all(c, sender.upstream_id) == []
         assert await lanes.sweep(c) == 1
         assert len(await claim_all(c, sender.upstream_id)) == 1
+
+
+async def test_a_lane_with_nothing_due_is_idle_until_something_is(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 3)
+        entries = await claim_all(c, sender.upstream_id)
+        assert await c.fetchval("SELECT due_at = 'infinity' FROM mailbox_lanes WHERE class = 'mail'")
+        await start(c, entries)
+        await settle(c, entries, LATER)
+        due_at, next_attempt_at = await c.fetchrow(
+            "SELECT l.due_at, min(q.next_attempt_at) FROM mailbox_lanes l JOIN email_queue q ON q.lane_id = l.id GROUP BY 1"
+        )
+        assert due_at == next_attempt_at > await c.fetchval("SELECT relayd_now()")
