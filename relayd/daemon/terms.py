@@ -25,6 +25,10 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
     submission = settings.submission
     return SessionLimits(
         size_octets=submission.max_message_octets,
+        # Never less than the largest message takes, dots stuffed: it could not come in at any time.
+        max_held_octets=max(
+            share(submission.max_held_octets, index, settings.processes), 2 * submission.max_message_octets
+        ),
         max_recipients=submission.max_recipients,
         max_connections=share(submission.max_connections, index, settings.processes),
         max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
