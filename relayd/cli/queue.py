@@ -187,6 +187,8 @@ def _operate(
 ) -> int:
     """The exit code: 1 if nothing was done for want of a confirmation."""
     confirmed = given({"any_count": yes or None, "confirm_count": count})
+    if body.keys() <= {"reason"}:
+        raise Refusal(f"say what to {verb}: ids, or options such as --state queued or --mailbox ADDRESS")
     reply = control.post(path_of("queue", verb), {**body, **confirmed})
     if reply.data["needs_confirmation"]:
         selected = reply.data["selected"]

@@ -29,7 +29,9 @@ async def check_seal(database: Database, seal: Seal) -> None:
         seal.open(sealed, row=sealcheck.ROW)
     except SealError as error:
         raise RelaydError(
-            f"the sealing key is not the one that this database's secrets are sealed with: {error}"
+            f"the sealing key is not the one that this database's secrets are sealed with: {error} "
+            "(seal.key_file or seal.key_credential, as on the other nodes; a key that was replaced goes into "
+            "seal.older_key_files)"
         ) from error
 
 
