@@ -36,7 +36,7 @@ class Provisioner:
                         client_id=identity.client.id,
                         domain_id=domain_id,
                         upstream_id=self._upstream_id,
-                        email_address=f"{sender.local_part}@{sender.ascii_domain}",
+                        email_address=sender.plain,
                         daily_send_limit=None,
                     )
 

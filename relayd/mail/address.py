@@ -64,10 +64,14 @@ class Address:
         return ".".join(map(_ascii_label, unicodedata.normalize("NFC", self.domain).split(".")))
 
     @property
+    def plain(self) -> str:
+        """The address as a mailbox is kept: no needless quotes, the domain in ASCII, the case as it was written."""
+        return f"{_unquoted(self.local_part)}@{self.ascii_domain}"
+
+    @property
     def key(self) -> str:
-        """The form under which two spellings are the same sender: all lower case, no needless quotes, the domain in
-        ASCII."""
-        return f"{_unquoted(self.local_part).lower()}@{self.ascii_domain}"
+        """The form under which two spellings are the same sender: `plain` in lower case."""
+        return self.plain.lower()
 
     def __str__(self) -> str:
         return f"{self.local_part}@{self.domain}"

@@ -143,5 +143,10 @@ async def test_development_makes_what_is_nobodys_and_nothing_else(tenants: Tenan
     assert isinstance(await senders.mailbox_for(bound, Address.parse("new@new.example")), Reply)
     assert await senders.check_reverse_path(bound, Address.parse("new@new.example")) is not None
     assert await mailboxes_of(tenants.db) == before
-    made = await senders.mailbox_for(tenants.acme, Address.parse("new@new.example"))
-    assert not isinstance(made, Reply) and str(made.address) == "new@new.example"
+    for text, mailbox in (
+        ("new@new.example", "new@new.example"),
+        ('"more"@new.example', "more@new.example"),
+        ("new@straße.example", "new@xn--strae-oqa.example"),
+    ):
+        made = await senders.mailbox_for(tenants.acme, Address.parse(text))
+        assert not isinstance(made, Reply) and str(made.address) == mailbox
