@@ -58,6 +58,8 @@ def list_(
         return
     if reply.data["note"]:
         output.hint(reply.data["note"])
+    if any(row["status"] in LIVE for row in reply.data["items"]):
+        output.hint("why one waits, and when it goes: relayd explain ID")
     if reply.data["more"]:
         output.hint(f"{reply.data['more']:,} more; go on with --cursor {reply.data['cursor']}")
 

@@ -73,6 +73,8 @@ class Supervisor:
             listening, http_sockets = self._listen(stack)
             await stack.enter_async_context(node.sole_bearer(database, settings.node))
             await node.check_seal(database, self._keys.seal())
+            for warning in await node.networks_without_client(database, settings.trusted_networks):
+                log.warning("%s", warning)
             take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
             await take_back.from_predecessors()
             self._crew = crew = Crew(

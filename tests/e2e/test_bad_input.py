@@ -244,6 +244,7 @@ def running(node: House, sink: Sink) -> House:
     node.settings["submission"] |= {"allow_plaintext_auth": True, "max_message_octets": 5000}
     node.write_config()
     node.start()
+    assert "127.0.0.2/32 is refused while there is no active client acme" in node.log_text()
     furnish(node, sink.port)
     return node
 
