@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from relayd.config.settings import TrustedNetwork
 from relayd.errors import RelaydError, StoreUnavailable
 from relayd.seal import Seal, SealError
-from relayd.store import locks, sealcheck
+from relayd.store import directory, locks, sealcheck
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,21 @@ async def check_seal(database: Database, seal: Seal) -> None:
         seal.open(sealed, row=sealcheck.ROW)
     except SealError as error:
         raise RelaydError(
-            f"the sealing key is not the one that this database's secrets are sealed with: {error}"
+            f"the sealing key is not the one that this database's secrets are sealed with: {error} "
+            "(seal.key_file or seal.key_credential, as on the other nodes; a key that was replaced goes into "
+            "seal.older_key_files)"
         ) from error
+
+
+async def networks_without_client(database: Database, networks: Sequence[TrustedNetwork]) -> list[str]:
+    """Warnings about networks that let nobody in: their client is not there, or suspended."""
+    async with database.connection() as connection:
+        return [
+            f"trusted_networks: {each.network} is refused while there is no active client {each.client}: "
+            f"relayd client add {each.client}"
+            for each in networks
+            if await directory.find_client(connection, each.client) is None
+        ]
 
 
 @asynccontextmanager

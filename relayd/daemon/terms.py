@@ -1,6 +1,7 @@
 """From settings to the values that the parts of a worker are handed."""
 
 from relayd.config.settings import Settings
+from relayd.control.route import Publishing
 from relayd.rules.retry import RetryPolicy
 from relayd.submission.limits import SessionLimits
 
@@ -37,3 +38,8 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
     )
+
+
+def publishing(settings: Settings) -> Publishing:
+    """What `relayd domain records` tells people to publish."""
+    return Publishing(**settings.publish.model_dump())

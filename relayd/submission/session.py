@@ -173,6 +173,11 @@ class Session(Connection):
         await self.say(replies.SENDER_OK)
 
     async def _identify(self) -> Identity | None:
+        if self.identity is not None and self._is_authenticated:
+            # A session may last for hours: a login that was taken away must not.
+            self.identity = await self.service.verifier.confirm(self.identity)
+            self._is_authenticated = self.identity is not None
+            return self.identity
         if self.identity is None and not self._network_was_asked:
             self.identity = await self.service.verifier.network_identity(self.peer)
             self._network_was_asked = True
