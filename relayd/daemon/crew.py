@@ -86,6 +86,8 @@ class Crew:
         for worker in old:
             worker.is_draining = True
             self._spawn(worker.drain(settings.delivery.drain_seconds))
+        # Until then a new connection may still meet an old worker, and be told 421.
+        await asyncio.gather(*(worker.accepts_no_more() for worker in old))
 
     def wake(self) -> None:
         """Something may be due."""

@@ -25,6 +25,7 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._deaf = asyncio.Event()
         self._ended = asyncio.Event()
 
     @property
@@ -78,6 +79,13 @@ class WorkerProcess:
         if self._process and self._process.returncode is None:
             self._process.kill()
 
+    async def accepts_no_more(self) -> None:
+        """Wait until it has let go of the listening sockets, or is gone."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._deaf, self._ended)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
     async def started_or_ended(self) -> bool:
         """Wait until it is ready (True) or has ended before that."""
         waits = [asyncio.ensure_future(self.ready.wait()), asyncio.ensure_future(self._ended.wait())]
@@ -92,6 +100,8 @@ class WorkerProcess:
             match message["kind"]:
                 case "ready":
                     self.ready.set()
+                case "draining":
+                    self._deaf.set()
                 case "failed":
                     self.failure = message["reason"]
         await self._process.wait()

@@ -108,6 +108,10 @@ class Worker:
         self._delivering = asyncio.create_task(self._scheduler.run(), name="scheduler")
         await self._listener.start()
 
+    async def stop_accepting(self) -> None:
+        """Let go of the listening sockets; a drain follows."""
+        await self._listener.stop_accepting()
+
     async def drain(self, seconds: float) -> bool:
         """Accept nothing more, let what is under way end; False if something had to be cut off."""
         ended = await asyncio.gather(self._listener.drain(seconds), self._scheduler.drain(seconds))
@@ -143,6 +147,8 @@ async def run(end: socket.socket) -> None:
             case "wake":
                 worker.wake()
             case "drain":
+                await worker.stop_accepting()
+                channel.send("draining")
                 clean = await worker.drain(message["seconds"])
                 channel.send("drained", clean=clean)
                 await channel.flush()

@@ -29,6 +29,10 @@ class Verifier(Protocol):
         """None for an unknown login as for a wrong secret. Raises StoreUnavailable."""
         ...
 
+    async def knows(self, login: str) -> bool:
+        """Whether there is such a login: what there is not may be a password in the wrong field, and is not logged."""
+        ...
+
     async def confirm(self, identity: Identity) -> Identity | None:
         """An authenticated identity as it is now; None once its login, or this secret of it, opens nothing any more.
 

@@ -102,8 +102,7 @@ class Listener:
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Close the sockets, let messages under way finish, then end what is left. True if nothing was left."""
-        self._service.is_draining = True
-        await self._stop_listening()
+        await self.stop_accepting()
         for guest in tuple(self._service.guests):
             guest.begin_drain()
         if await self._is_emptied(timeout_seconds):
@@ -115,7 +114,9 @@ class Listener:
             guest.abort()
         return False
 
-    async def _stop_listening(self) -> None:
+    async def stop_accepting(self) -> None:
+        """Close the sockets; sessions that are open go on. Harmless when done already."""
+        self._service.is_draining = True
         for server in self._servers:
             server.close()
         ended = self._acceptors + list(self._handshakes)

@@ -101,11 +101,14 @@ class Session(Connection):
             return
         try:
             identity = await self.service.verifier.authenticate(claim.login, claim.secret)
+            is_known = identity is not None or await self.service.verifier.knows(claim.login)
         except StoreUnavailable:
             await self.refuse(Stage.AUTH, replies.AUTH_UNAVAILABLE, Reason.UNAVAILABLE)
             return
         if identity is None:
-            self.service.emit(AuthenticationFailed(self.peer, printable(claim.login), mechanism))
+            # A login that does not exist may be a password typed into the wrong field.
+            login = printable(claim.login) if is_known else "(unknown)"
+            self.service.emit(AuthenticationFailed(self.peer, login, mechanism))
             await self._fail_auth(sasl.FAILED)
             return
         self.identity, self._is_authenticated = identity, True

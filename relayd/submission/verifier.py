@@ -35,6 +35,10 @@ class DirectoryVerifier:
             return None
         return _identity(found)
 
+    async def knows(self, login: str) -> bool:
+        """Whether an active credential has that login. Raises StoreUnavailable."""
+        return await self._logins.get(login) is not None
+
     async def confirm(self, identity: Identity) -> Identity | None:
         """The identity as it is now, or None once its secret opens nothing any more. Raises StoreUnavailable."""
         found = await self._logins.get(identity.login) if identity.login else None

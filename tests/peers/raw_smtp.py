@@ -71,6 +71,9 @@ class TableVerifier:
     async def confirm(self, identity: Identity) -> Identity | None:
         return None if self.is_withdrawn else identity
 
+    async def knows(self, login: str) -> bool:
+        return login == "app"
+
     async def network_identity(self, peer_address: str) -> Identity | None:
         if self.is_down:
             raise StoreUnavailable("postgres://relayd:hunter2@db")
