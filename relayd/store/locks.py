@@ -30,8 +30,9 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
     try:
         yield ours
     finally:
-        if ours and not connection.is_closed():
-            # Should the connection be gone, so is the lock.
+        if ours:
+            # Should the connection be gone, so is the lock. Even to ask whether it is may raise, and would here take
+            # the place of a cancellation.
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.execute(UNLOCK, _SPACE, lock)
 
