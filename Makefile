@@ -25,23 +25,27 @@ format: $(VENV)/.dev
 # Versions and hashes alone: where a package comes from is the installing machine's business.
 lock: $(VENV)/.dev
 	$(PIP) install pip-tools
-	$(BIN)/pip-compile $(LOCK) --extra embedded --output-file requirements.lock pyproject.toml
-	$(BIN)/pip-compile $(LOCK) --all-extras --output-file requirements-dev.lock pyproject.toml
-LOCK := -q --strip-extras --generate-hashes --allow-unsafe --all-build-deps --no-header --upgrade \
+	$(COMPILE) --output-file requirements-build.lock requirements-build.in
+	$(COMPILE) --extra embedded --output-file requirements.lock pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements-dev.lock pyproject.toml
+COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-header --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 clean:
 	rm -rf $(VENV)
 
-$(BIN)/python:
+# Without build isolation, or building would fetch its tools unlocked.
+$(VENV)/.build: requirements-build.lock
 	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes -r requirements-build.lock
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(PIP) install --require-hashes -r requirements-dev.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/.build
+	$(PIP) install --no-build-isolation --require-hashes -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.build
+	$(PIP) install --no-build-isolation --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/.run

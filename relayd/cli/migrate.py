@@ -26,7 +26,7 @@ def up(*, config: Config, to: Target = None) -> None:
     """Apply what is pending."""
     applied = _with_database(config, lambda connection: migrate.up(connection, to))
     for each in applied:
-        output.write(f"applied {each.version:04} {each.name}")
+        output.write(f"applied {each.name}")
     if not applied:
         output.write("nothing to apply")
 
@@ -35,7 +35,7 @@ def up(*, config: Config, to: Target = None) -> None:
 def down(*, config: Config, to: Target = None, steps: int = 1) -> None:
     """Take migrations back, the newest first: `steps` of them, or all above `--to`. Their data is lost."""
     for each in _with_database(config, lambda connection: migrate.down(connection, to, steps=steps)):
-        output.write(f"took back {each.version:04} {each.name}")
+        output.write(f"took back {each.name}")
 
 
 @app.command
@@ -44,7 +44,7 @@ def status(*, config: Config) -> int:
     found = _with_database(config, migrate.status)
     for each in found:
         when = f"{each.applied_at:%Y-%m-%d %H:%M:%S} UTC" if each.applied_at else ""
-        output.write(f"{each.version:04} {each.name:<24} {each.state:<8} {when}".rstrip())
+        output.write(f"{each.name:<29} {each.state:<8} {when}".rstrip())
     return int(any(each.state is not State.APPLIED for each in found))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from relayd import __version__
 from relayd.cli import output
@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
         result = program().meta(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return output.fail(str(error), "relayd --help lists the commands; each has --help of its own", code=_USAGE)
+        return output.fail(_usage_error(error), _usage_help(error), code=_USAGE)
     except (ServerRefused, Refusal) as error:
         return output.fail(str(error), error.hint, code=_FAILED)
     except RelaydError as error:
@@ -62,6 +62,17 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _usage_error(error: CycloptsError) -> str:
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{error.argument.name} is required"
+    return str(error)
+
+
+def _usage_help(error: CycloptsError) -> str:
+    command = " ".join(error.command_chain or ())
+    return f"relayd {command} --help shows how" if command else "relayd --help lists the commands"
 
 
 def program() -> App:

@@ -58,6 +58,8 @@ def list_(
         return
     if reply.data["note"]:
         output.hint(reply.data["note"])
+    if any(row["status"] in LIVE for row in reply.data["items"]):
+        output.hint("why one waits, and when it goes: relayd explain ID")
     if reply.data["more"]:
         output.hint(f"{reply.data['more']:,} more; go on with --cursor {reply.data['cursor']}")
 
@@ -187,6 +189,8 @@ def _operate(
 ) -> int:
     """The exit code: 1 if nothing was done for want of a confirmation."""
     confirmed = given({"any_count": yes or None, "confirm_count": count})
+    if body.keys() <= {"reason"}:
+        raise Refusal(f"say what to {verb}: ids, or options such as --state queued or --mailbox ADDRESS")
     reply = control.post(path_of("queue", verb), {**body, **confirmed})
     if reply.data["needs_confirmation"]:
         selected = reply.data["selected"]

@@ -116,6 +116,7 @@ class SubmissionSettings(_Section):
     allow_plaintext_auth: bool = False
     max_message_octets: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 26_214_400
     max_recipients: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_held_octets: Annotated[int, Field(ge=1024, le=1_000_000_000_000)] = 268_435_456
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_connections_per_peer: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_auth_tries: Annotated[int, Field(ge=1, le=100)] = 3

@@ -101,7 +101,7 @@ async def show_credential(context: Context, request: NamedCredential) -> Credent
 
 
 async def set_credential(context: Context, request: SetCredential) -> MadeCredential:
-    """Sessions that are logged in stay so; new ones follow within a second."""
+    """Sessions that are logged in follow within a second, at their next message, as new ones do."""
     wanted = changes(request, but="login")
     secret = new_secret() if wanted.pop("new_secret", False) else None
     async with context.writing() as connection:

@@ -40,7 +40,7 @@ def _printable(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    return str(Address.parse(text))
+    return Address.parse(text).plain
 
 
 def _domain(text: str) -> str:

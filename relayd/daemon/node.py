@@ -1,15 +1,21 @@
 """A node's identity in the database: its name is its own while it lives, and the key it seals with is the cluster's."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
-from relayd.errors import RelaydError
+from relayd.config.settings import TrustedNetwork
+from relayd.errors import RelaydError, StoreUnavailable
 from relayd.seal import Seal, SealError
-from relayd.store import locks, sealcheck
+from relayd.store import directory, locks, sealcheck
 from relayd.store.pool import Database
 
+log = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 10.0
+RENEW_SECONDS = 5.0
+RETRY_SECONDS = 0.2
 
 
 async def check_seal(database: Database, seal: Seal) -> None:
@@ -24,34 +30,59 @@ async def check_seal(database: Database, seal: Seal) -> None:
         seal.open(sealed, row=sealcheck.ROW)
     except SealError as error:
         raise RelaydError(
-            f"the sealing key is not the one that this database's secrets are sealed with: {error}"
+            f"the sealing key is not the one that this database's secrets are sealed with: {error} "
+            "(seal.key_file or seal.key_credential, as on the other nodes; a key that was replaced goes into "
+            "seal.older_key_files)"
         ) from error
+
+
+async def networks_without_client(database: Database, networks: Sequence[TrustedNetwork]) -> list[str]:
+    """Warnings about networks that let nobody in: their client is not there, or suspended."""
+    async with database.connection() as connection:
+        return [
+            f"trusted_networks: {each.network} is refused while there is no active client {each.client}: "
+            f"relayd client add {each.client}"
+            for each in networks
+            if await directory.find_client(connection, each.client) is None
+        ]
 
 
 @asynccontextmanager
 async def sole_bearer(database: Database, name: str) -> AsyncIterator[None]:
-    """Hold the node's name. Raises RelaydError when another relayd bears it.
+    """Hold the node's name, and take it again whenever Postgres was away. Raises RelaydError when another bears it.
 
     A name decides whose claims a starting node takes back, so no two may live under one.
     """
-    async with AsyncExitStack() as stack:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while not await _try(database, name, stack):
-            # A predecessor that was killed a moment ago: Postgres takes a moment to notice.
-            if asyncio.get_running_loop().time() > deadline:
-                raise RelaydError(
-                    f"another relayd named {name!r} runs on this database; "
-                    "give each node a name of its own with `node` in its configuration"
-                )
-            await asyncio.sleep(0.2)
+    held = asyncio.Event()
+    keeper = asyncio.create_task(_keep(database, name, held), name="node name")
+    try:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await held.wait()
+        except TimeoutError:
+            raise RelaydError(
+                f"another relayd named {name!r} runs on this database; "
+                "give each node a name of its own with `node` in its configuration"
+            ) from None
         yield
+    finally:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
 
 
-async def _try(database: Database, name: str, stack: AsyncExitStack) -> bool:
-    attempt = AsyncExitStack()
-    connection = await attempt.enter_async_context(database.connection())
-    if await attempt.enter_async_context(locks.held(connection, locks.node_lock(name))):
-        await stack.enter_async_context(attempt)
-        return True
-    await attempt.aclose()
-    return False
+async def _keep(database: Database, name: str, held: asyncio.Event) -> None:
+    while True:
+        try:
+            async with database.connection() as connection, locks.held(connection, locks.node_lock(name)) as ours:
+                if ours:
+                    held.set()
+                    while True:
+                        await asyncio.sleep(RENEW_SECONDS)
+                        await locks.touch(connection)
+                elif held.is_set():
+                    log.error("another relayd took the name %s while Postgres was away; stop one of the two", name)
+        except StoreUnavailable:
+            pass  # the hot path says so loudly
+        # A predecessor that was killed a moment ago: Postgres takes a moment to notice.
+        await asyncio.sleep(RETRY_SECONDS)

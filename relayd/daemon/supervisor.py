@@ -15,7 +15,7 @@ from pathlib import Path
 
 from relayd import __version__, maillog, metrics
 from relayd.config.settings import Settings
-from relayd.control.route import House, Publishing
+from relayd.control.route import House
 from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
@@ -26,6 +26,7 @@ from relayd.daemon.reload import merge
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
+from relayd.daemon.terms import publishing
 from relayd.errors import RelaydError, StoreUnavailable
 from relayd.store.pool import Database
 from relayd.upkeep import runner
@@ -61,7 +62,7 @@ class Supervisor:
         """Serve. Raises RelaydError when it cannot start."""
         settings = self._settings
         maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
-        metrics_directory = _prepare_directories(settings.control.socket)
+        metrics_directory = _make_directories(settings.control.socket)
         async with AsyncExitStack() as stack:
             database = await open_database(
                 settings.database, self._keys.database_password, name="relayd supervisor", connections=CONNECTIONS
@@ -69,9 +70,11 @@ class Supervisor:
             stack.push_async_callback(database.close)
             for warning in await database.check():
                 log.warning("%s", warning)
-            await node.check_seal(database, self._keys.seal())
             listening, http_sockets = self._listen(stack)
             await stack.enter_async_context(node.sole_bearer(database, settings.node))
+            await node.check_seal(database, self._keys.seal())
+            for warning in await node.networks_without_client(database, settings.trusted_networks):
+                log.warning("%s", warning)
             take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
             await take_back.from_predecessors()
             self._crew = crew = Crew(
@@ -83,6 +86,8 @@ class Supervisor:
                 on_death=take_back.from_worker,
             )
             await self._open_control(database, stack)
+            # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
+            metrics.prepare_directory(metrics_directory)
             page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
             http = HttpEndpoint(sockets=http_sockets, metrics_page=page, readiness=lambda: self._readiness(database))
             await http.start()
@@ -118,11 +123,7 @@ class Supervisor:
                 version=__version__,
                 node=settings.node,
                 workers=lambda: self._crew.ready if self._crew else 0,
-                publishing=Publishing(
-                    spf_hosts=settings.publish.spf_hosts,
-                    mx_host=settings.publish.mx_host,
-                    dmarc_rua=settings.publish.dmarc_rua,
-                ),
+                publishing=publishing(settings),
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),
@@ -209,13 +210,12 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _prepare_directories(control_socket: Path) -> Path:
-    """Make the control socket's directory and, beside the socket, an empty one for the workers' metrics."""
+def _make_directories(control_socket: Path) -> Path:
+    """Make the control socket's directory and, beside the socket, one for the workers' metrics."""
     directory = control_socket.with_suffix(".metrics")
     try:
         control_socket.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise RelaydError(f"control.socket: cannot make {directory}: {error.strerror}; choose another path") from error
-    metrics.prepare_directory(directory)
     return directory

@@ -1,6 +1,7 @@
 """From settings to the values that the parts of a worker are handed."""
 
 from relayd.config.settings import Settings
+from relayd.control.route import Publishing
 from relayd.rules.retry import RetryPolicy
 from relayd.submission.limits import SessionLimits
 
@@ -25,6 +26,10 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
     submission = settings.submission
     return SessionLimits(
         size_octets=submission.max_message_octets,
+        # Never less than the largest message takes, dots stuffed: it could not come in at any time.
+        max_held_octets=max(
+            share(submission.max_held_octets, index, settings.processes), 2 * submission.max_message_octets
+        ),
         max_recipients=submission.max_recipients,
         max_connections=share(submission.max_connections, index, settings.processes),
         max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
@@ -33,3 +38,8 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
     )
+
+
+def publishing(settings: Settings) -> Publishing:
+    """What `relayd domain records` tells people to publish."""
+    return Publishing(**settings.publish.model_dump())

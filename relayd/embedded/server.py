@@ -115,7 +115,9 @@ class EmbeddedPostgres:
             if self._lock is None:
                 self._lock = DirectoryLock(self._home / "lock", self._state)
         except OSError as error:
-            raise RelaydError(f"cannot use state directory {self._state}: {error.strerror}") from error
+            raise RelaydError(
+                f"cannot use state directory {self._state}: {error.strerror}; choose another with --state"
+            ) from error
         try:
             self._start_locked(account)
         except BaseException as error:

@@ -24,9 +24,11 @@ class Provisioner:
         self._one_at_a_time = asyncio.Lock()
 
     async def provide(self, identity: Identity, sender: Address) -> None:
-        """See to it that the client may send as `sender`. Raises StoreUnavailable."""
+        """See to it that the client may send as `sender`, unless the domain is another's. Raises StoreUnavailable."""
         async with self._one_at_a_time:
             domain_id = await self._domain(identity, sender)
+            if domain_id is None:
+                return
             async with self._database.transaction() as connection:
                 if await find_mailbox(connection, sender) is None:
                     await mailboxes.add(
@@ -34,15 +36,15 @@ class Provisioner:
                         client_id=identity.client.id,
                         domain_id=domain_id,
                         upstream_id=self._upstream_id,
-                        email_address=f"{sender.local_part}@{sender.ascii_domain}",
+                        email_address=sender.plain,
                         daily_send_limit=None,
                     )
 
-    async def _domain(self, identity: Identity, sender: Address) -> UUID:
+    async def _domain(self, identity: Identity, sender: Address) -> UUID | None:
         async with self._database.connection() as connection:
             known = await find_domain(connection, sender.ascii_domain)
         if known is not None:
-            return known.id
+            return known.id if known.client_id == identity.client.id else None
         keys = await asyncio.to_thread(make_keys, self._seal, datetime.now(UTC))
         try:
             async with self._database.transaction() as connection:
@@ -56,4 +58,4 @@ class Provisioner:
                 known = await find_domain(connection, sender.ascii_domain)
             if known is None:
                 raise
-            return known.id
+            return known.id if known.client_id == identity.client.id else None

@@ -34,7 +34,7 @@ class Senders:
                 return None
             return Reply(550, "5.7.1", "This client may not use the null reverse-path <>")
         domain = await self._domains.get(reverse_path.ascii_domain)
-        if domain is None and self._provision:
+        if domain is None and self._provision and identity.may_use(reverse_path):
             await self._provision(identity, reverse_path)
             self._domains.forget(reverse_path.ascii_domain)
             domain = await self._domains.get(reverse_path.ascii_domain)
@@ -47,7 +47,7 @@ class Senders:
     async def mailbox_for(self, identity: Identity, author: Address) -> SendingMailbox | Reply:
         """The mailbox that sends for this header From, or the refusal. Raises StoreUnavailable."""
         mailbox = await self._mailboxes.get(author)
-        if mailbox is None and self._provision:
+        if mailbox is None and self._provision and identity.may_use(author):
             await self._provision(identity, author)
             self._mailboxes.forget(author)
             mailbox = await self._mailboxes.get(author)

@@ -10,12 +10,16 @@ from relayd.store.directory import SendingClient
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`)."""
+    """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`).
+
+    `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
+    """
 
     client: SendingClient
     credential_id: UUID | None = None
     login: str | None = None
     senders: tuple[str, ...] | None = None
+    salt: bytes | None = None
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

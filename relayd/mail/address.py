@@ -4,6 +4,7 @@ Strict on purpose: an address that two programs could read in two ways is refuse
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +18,7 @@ _QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"\Z')
 _LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]{0,61}[A-Za-z0-9_\u0080-\U0010ffff])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z")
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\u0080-\u009f]")
 
 
@@ -52,18 +54,36 @@ class Address:
 
     @property
     def ascii_domain(self) -> str:
-        """The domain as DNS knows it: U-labels as A-labels (`xn--`), where they can be."""
+        """The domain as DNS knows it: U-labels as A-labels (`xn--`, RFC 5891 4.4).
+
+        No character becomes another on the way: IDNA2003, which is Python's codec, would take straße.de for
+        strasse.de, which is somebody else's, and drop what cannot be seen. What is no U-label makes a name nobody has.
+        """
         if self.domain.isascii():
             return self.domain
-        try:
-            return self.domain.encode("idna").decode()
-        except UnicodeError:
-            return self.domain
+        return ".".join(map(_ascii_label, unicodedata.normalize("NFC", self.domain).split(".")))
+
+    @property
+    def plain(self) -> str:
+        """The address as a mailbox is kept: no needless quotes, the domain in ASCII, the case as it was written."""
+        return f"{_unquoted(self.local_part)}@{self.ascii_domain}"
 
     @property
     def key(self) -> str:
-        """The form under which two spellings are the same sender: all lower case, the domain in ASCII."""
-        return f"{self.local_part.lower()}@{self.ascii_domain}"
+        """The form under which two spellings are the same sender: `plain` in lower case."""
+        return self.plain.lower()
 
     def __str__(self) -> str:
         return f"{self.local_part}@{self.domain}"
+
+
+def _ascii_label(label: str) -> str:
+    return label if label.isascii() else "xn--" + label.encode("punycode").decode()
+
+
+def _unquoted(local_part: str) -> str:
+    """Without quotes where the same can be written without them (RFC 5321 4.1.2)."""
+    if not local_part.startswith('"'):
+        return local_part
+    inside = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
+    return inside if _DOT_STRING.match(inside) else local_part

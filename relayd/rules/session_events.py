@@ -50,6 +50,7 @@ class Reason(StrEnum):
     BARE_CR = "bare_cr"
     NUL = "nul"
     TOO_LARGE = "too_large"
+    NO_ROOM = "no_room"
     TOO_MANY_RECIPIENTS = "too_many_recipients"
     AUTH_REQUIRED = "auth_required"
     AUTH_FAILED = "auth_failed"

@@ -78,11 +78,13 @@ SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_sen
 # The mailbox of that address, else the domain's default one. Indexes: email_mailboxes_address, email_domains_domain.
 FIND_MAILBOX = """
 SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain, d.client_id AS domain_client_id,
-       d.status IN ('pending', 'active') AS domain_may_send, mail.id AS mail_lane_id, dsn.id AS dsn_lane_id
+       d.status IN ('pending', 'active') AS domain_may_send, c.status = 'active' AS client_may_send,
+       mail.id AS mail_lane_id, dsn.id AS dsn_lane_id
   FROM email_domains d
   JOIN email_mailboxes m ON m.deleted_at IS NULL
    AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
                        d.default_mailbox_id)
+  JOIN clients c ON c.id = m.client_id
   JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail'
   JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
  WHERE d.domain = $2 AND d.deleted_at IS NULL
@@ -160,6 +162,10 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
     if row is None:
         return None
     refuses = None if row["status"] in ("warming", "active", "paused") else f"mailbox is {row['status']}"
+    if not row["domain_may_send"]:
+        refuses = "domain is suspended"
+    if not row["client_may_send"]:
+        refuses = "client is suspended"
     return SendingMailbox(
         id=row["id"],
         client_id=row["client_id"],
@@ -167,7 +173,7 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         address=Address.parse(row["email_address"]),
         mail_lane_id=row["mail_lane_id"],
         dsn_lane_id=row["dsn_lane_id"],
-        refuses=refuses if row["domain_may_send"] else "domain is suspended",
+        refuses=refuses,
     )
 
 

@@ -12,6 +12,7 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 _SPACE = 0x72656C61  # "rela": keeps clear of others' locks in the same database
 UPKEEP = 1
+UNLOCK_SECONDS = 2.0
 
 TRY = "SELECT pg_try_advisory_lock($1, $2)"
 UNLOCK = "SELECT pg_advisory_unlock($1, $2)"
@@ -31,14 +32,15 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
         yield ours
     finally:
         if ours:
-            # Should the connection be gone, so is the lock. Even to ask whether it is may raise, and would here take
-            # the place of a cancellation.
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await connection.execute(UNLOCK, _SPACE, lock)
+            # Should the connection be gone, so is the lock. To ask whether it is may raise too, and would here take the
+            # place of a cancellation.
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.execute(UNLOCK, _SPACE, lock, timeout=UNLOCK_SECONDS)
 
 
 async def touch(connection: Connection) -> None:
-    """Raise StoreUnavailable (through the pool) if the connection that holds the lock is gone."""
-    if connection.is_closed():
-        raise StoreUnavailable("the connection that held the lock is gone")
-    await connection.execute(TOUCH)
+    """Raise StoreUnavailable (some of it through the pool) if the connection that holds the lock is gone."""
+    try:
+        await connection.execute(TOUCH)
+    except asyncpg.InterfaceError as error:
+        raise StoreUnavailable("the connection that held the lock is gone") from error

@@ -186,7 +186,8 @@ async def _examine(connection: Connection, migrations: Path | None) -> list[str]
     missing = await migrate.pending(connection, migrations)
     if missing:
         raise RelaydError(
-            f"the database lacks {len(missing)} migration(s), first {missing[0].name}: run `relayd migrate up`"
+            f"the database lacks {len(missing)} migration(s), first {missing[0].name}: "
+            "run `relayd migrate up --config FILE`"
         )
     settings = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _DURABILITY_SETTINGS}
     return [

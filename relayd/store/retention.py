@@ -18,10 +18,13 @@ DELETE FROM messages WHERE id IN (
    ORDER BY m.id LIMIT $2)
 """
 
-# Index: email_delivery_logs_pkey.
+# What is told of an entry goes when the entry has gone. Indexes: email_delivery_logs_pkey, email_queue_pkey.
 PRUNE_LOGS = """
 DELETE FROM email_delivery_logs WHERE id IN (
-  SELECT id FROM email_delivery_logs WHERE created_at < relayd_now() - $1::interval ORDER BY id LIMIT $2)
+  SELECT l.id FROM email_delivery_logs l
+   WHERE l.created_at < relayd_now() - $1::interval
+     AND NOT EXISTS (SELECT FROM email_queue q WHERE q.id = l.entry_id)
+   ORDER BY l.id LIMIT $2)
 """
 
 

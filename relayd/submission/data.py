@@ -19,6 +19,7 @@ class IncomingMessage:
         # The CRLF of the DATA command opens the first line, so an empty message ends at once.
         self._held = bytearray(b"\r\n")
         self._is_too_large = False
+        self._is_given_up = False
         self.octets = 0
         """All that was read, kept or not."""
 
@@ -35,12 +36,24 @@ class IncomingMessage:
             return surplus
         if len(held) > self._held_octets_at_most:
             self._is_too_large = True
-        if self._is_too_large:
+        if self._is_too_large or self._is_given_up:
             del held[: -len(_END) + 1]
         return None
 
+    @property
+    def held_octets(self) -> int:
+        """What is kept in memory."""
+        return len(self._held)
+
+    def give_up(self) -> None:
+        """Keep nothing more of it: there is no room. It is still read to its true end."""
+        self._is_given_up = True
+        del self._held[: -len(_END) + 1]
+
     def finish(self) -> bytes | Reason:
         """The content, dots unstuffed, or why it is refused. Only after the end of data."""
+        if self._is_given_up:
+            return Reason.NO_ROOM
         if self._is_too_large:
             return Reason.TOO_LARGE
         content = self._unstuffed()

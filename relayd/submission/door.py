@@ -29,6 +29,13 @@ class Verifier(Protocol):
         """None for an unknown login as for a wrong secret. Raises StoreUnavailable."""
         ...
 
+    async def confirm(self, identity: Identity) -> Identity | None:
+        """An authenticated identity as it is now; None once its login, or this secret of it, opens nothing any more.
+
+        May raise StoreUnavailable.
+        """
+        ...
+
     async def network_identity(self, peer_address: str) -> Identity | None:
         """Whose trusted network this IP address is in, if any. May raise StoreUnavailable."""
         ...

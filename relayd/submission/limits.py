@@ -13,6 +13,7 @@ class SessionLimits:
 
     size_octets: int = 26_214_400
     discard_factor: int = 4  # so many times `size_octets` are read to answer 552 politely; then the line is cut
+    max_held_octets: int = 268_435_456  # of messages on their way in, all sessions together
     max_line_octets: int = 65_536
     max_command_octets: int = 4_096
     max_recipients: int = 100

@@ -36,6 +36,7 @@ SENDER_GIVEN = Reply(503, "5.5.1", "Sender already given")
 SENDER_OK = Reply(250, "2.1.0", "Sender OK")
 RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+NO_ROOM = Reply(452, "4.3.1", "Too much mail is coming in just now, try again later")
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 
 AUTHENTICATED = Reply(235, "2.7.0", "Authentication successful")
@@ -67,6 +68,8 @@ def bad_content(reason: Reason, size_octets: int) -> Reply:
     """For a message that was read whole."""
     if reason is Reason.TOO_LARGE:
         return too_large(size_octets)
+    if reason is Reason.NO_ROOM:
+        return NO_ROOM
     if reason is Reason.LINE_TOO_LONG:
         return Reply(550, "5.6.0", "A line of the message is too long")
     return Reply(550, "5.6.0", f"{_OCTETS[reason]} in the message: lines end in CRLF")

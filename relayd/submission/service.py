@@ -15,6 +15,7 @@ from relayd.rules.session_events import Cap
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.replies import TRY_LATER
+from relayd.submission.room import Room
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Service:
         self.guests: set[Guest] = set()
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False
+        self.room = Room(limits.max_held_octets)
         self._by_peer: Counter[str] = Counter()
         self._left = asyncio.Event()
 

@@ -16,6 +16,7 @@ from relayd.submission.connection import Connection, printable
 from relayd.submission.data import IncomingMessage
 from relayd.submission.door import Identity, Submission
 from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
+from relayd.submission.room import Share
 from relayd.submission.sasl import Credentials
 from relayd.submission.service import Service
 from relayd.submission.stream import SessionOver
@@ -172,6 +173,11 @@ class Session(Connection):
         await self.say(replies.SENDER_OK)
 
     async def _identify(self) -> Identity | None:
+        if self.identity is not None and self._is_authenticated:
+            # A session may last for hours: a login that was taken away must not.
+            self.identity = await self.service.verifier.confirm(self.identity)
+            self._is_authenticated = self.identity is not None
+            return self.identity
         if self.identity is None and not self._network_was_asked:
             self.identity = await self.service.verifier.network_identity(self.peer)
             self._network_was_asked = True
@@ -210,13 +216,14 @@ class Session(Connection):
             await self.refuse(Stage.DATA, replies.NO_RECIPIENTS, Reason.BAD_SEQUENCE)
         else:
             await self.stream.say("354 End data with <CR><LF>.<CR><LF>")
-            content = await self._read_message()
-            reply, reason = await self._settle(transaction, content)
+            with Share(self.service.room) as share:
+                content = await self._read_message(share)
+                reply, reason = await self._settle(transaction, content)
             self.transaction = None
             self.commands = 0
             await (self.say(reply) if reason is None else self.refuse(Stage.DOT, reply, reason))
 
-    async def _read_message(self) -> bytes | Reason:
+    async def _read_message(self, share: Share) -> bytes | Reason:
         limits = self.limits
         incoming = IncomingMessage(size_octets=limits.size_octets, max_line_octets=limits.max_line_octets)
         idle = SessionOver(Ending.IDLE, replies.IDLE)
@@ -228,6 +235,8 @@ class Session(Connection):
             idle_ends_at = self.loop.time() + limits.idle_seconds
             deadline, too_late = (idle_ends_at, idle) if idle_ends_at < data_ends_at else (data_ends_at, slow)
             surplus = incoming.feed(await self.stream.chunk(deadline, too_late))
+            if not share.hold(incoming.held_octets):
+                incoming.give_up()
             if surplus is None and incoming.octets > limits.size_octets * limits.discard_factor:
                 reply = replies.too_large(limits.size_octets)
                 self.report(Stage.DOT, reply, Reason.TOO_LARGE)

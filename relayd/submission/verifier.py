@@ -33,7 +33,14 @@ class DirectoryVerifier:
         verifier = ScramVerifier(found.salt, found.iterations, found.stored_key, found.server_key)
         if not matches(verifier, secret):
             return None
-        return Identity(found.client, found.credential_id, found.login, found.senders)
+        return _identity(found)
+
+    async def confirm(self, identity: Identity) -> Identity | None:
+        """The identity as it is now, or None once its secret opens nothing any more. Raises StoreUnavailable."""
+        found = await self._logins.get(identity.login) if identity.login else None
+        if found is None or (found.credential_id, found.salt) != (identity.credential_id, identity.salt):
+            return None
+        return _identity(found)
 
     async def network_identity(self, peer_address: str) -> Identity | None:
         """The client whose trusted network this address is in, if it is in one. Raises StoreUnavailable."""
@@ -54,3 +61,7 @@ class DirectoryVerifier:
     async def _load_client(self, name: str) -> SendingClient | None:
         async with self._database.connection() as connection:
             return await directory.find_client(connection, name)
+
+
+def _identity(found: Login) -> Identity:
+    return Identity(found.client, found.credential_id, found.login, found.senders, found.salt)

@@ -44,7 +44,7 @@ async def _work(chores: Sequence[Chore], still_ours: Callable[[], Awaitable[None
         try:
             await chores[index].work()
         except StoreUnavailable:
-            raise
+            pass  # if Postgres is gone, the lock says so next; if one statement took too long, the others go on
         except Exception:
             log.exception("chore %s failed", chores[index].name)
         due[index] = clock() + chores[index].every_seconds

@@ -391,6 +391,7 @@ async def test_a_lane_with_nothing_due_is_idle_until_something_is(db: Database) 
         await start(c, entries)
         await settle(c, entries, LATER)
         due_at, next_attempt_at = await c.fetchrow(
-            "SELECT l.due_at, min(q.next_attempt_at) FROM mailbox_lanes l JOIN email_queue q ON q.lane_id = l.id GROUP BY 1"
+            "SELECT l.due_at, min(q.next_attempt_at) FROM mailbox_lanes l"
+            " JOIN email_queue q ON q.lane_id = l.id GROUP BY 1"
         )
         assert due_at == next_attempt_at > await c.fetchval("SELECT relayd_now()")

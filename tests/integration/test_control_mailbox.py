@@ -27,6 +27,12 @@ async def test_a_mailbox_belongs_to_its_domains_client_and_has_the_only_upstream
     assert (await acme.ok("GET", "mailboxes/NOREPLY@example.com")) == added
 
 
+async def test_a_mailbox_is_kept_in_its_plainest_spelling(acme: Control) -> None:
+    await acme.ok("POST", "domains", {"domain": "xn--bcher-kva.example", "client": "acme"})
+    added = await acme.ok("POST", "mailboxes", {"email_address": '"App"@Bücher.example'})
+    assert added["email_address"] == "App@xn--bcher-kva.example"
+
+
 async def test_an_unknown_domain_names_the_command_that_adds_it(acme: Control) -> None:
     answer = await acme.request("POST", "mailboxes", {"email_address": "a@example.org"})
     assert answer.status == 404 and "relayd domain add example.org" in answer.message

@@ -544,3 +544,19 @@ async def test_a_drain_has_an_end():
         assert await client.is_closed()
         assert not await draining
         assert server.door.submissions == []
+
+
+async def test_messages_on_their_way_in_share_a_bounded_memory():
+    large = "x" * 60_000 + "\r\n"
+    async with serving(limits=limits(max_held_octets=100_000)) as server:
+        first, second = await server.connect(), await server.connect()
+        await first.begin_message()
+        first.send(large.encode())
+        # The first is read in full before the second begins.
+        await asyncio.sleep(0.2)
+        await second.begin_message()
+        assert await second.ask(large + ".") == "452 4.3.1 Too much mail is coming in just now, try again later"
+        assert await first.ask(".") == "250 2.0.0 queued as 1"
+        for number in (2, 3):
+            await second.begin_message()
+            assert await second.ask(large + ".") == f"250 2.0.0 queued as {number}"

@@ -192,3 +192,15 @@ async def test_a_drain_does_not_wait_for_a_handshake(server_context: ssl.SSLCont
         assert await server.listener.drain(20)
         assert await client.is_closed()
         assert [event.reason for event in server.seen(SessionClosed)] == [Ending.DRAINED]
+
+
+async def test_a_login_that_was_taken_away_sends_nothing_more(server_context: ssl.SSLContext, trusting: ssl.SSLContext):
+    async with serving(tls_context=server_context, trusted=False) as server:
+        client = await server.connect()
+        assert await client.codes("EHLO x", "STARTTLS") == [250, 220]
+        await client.start_tls(trusting)
+        assert await client.codes("EHLO x", AUTH, *MESSAGE) == [250, 235, 250, 250, 354, 250]
+        server.verifier.is_withdrawn = True
+        assert await client.ask(MESSAGE[0]) == "530 5.7.0 Authentication required"
+        server.verifier.is_withdrawn = False
+        assert await client.codes(AUTH, *MESSAGE) == [235, 250, 250, 354, 250]

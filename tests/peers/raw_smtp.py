@@ -61,11 +61,15 @@ class TableVerifier:
 
     trusted: bool = True
     is_down: bool = False
+    is_withdrawn: bool = False
 
     async def authenticate(self, login: str, secret: str) -> Identity | None:
         if self.is_down:
             raise StoreUnavailable("postgres://relayd:hunter2@db")
-        return APP if (login, secret) == ("app", "sesame") else None
+        return APP if (login, secret) == ("app", "sesame") and not self.is_withdrawn else None
+
+    async def confirm(self, identity: Identity) -> Identity | None:
+        return None if self.is_withdrawn else identity
 
     async def network_identity(self, peer_address: str) -> Identity | None:
         if self.is_down:
