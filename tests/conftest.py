@@ -55,7 +55,7 @@ class FreshDatabase:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The server of this worker: quick, not durable, not to be killed."""
-    with _state_directory() as state, EmbeddedPostgres(state, durable=False, major=wanted_major()) as server:
+    with state_directory_of_its_own() as state, EmbeddedPostgres(state, durable=False, major=wanted_major()) as server:
         yield server
 
 
@@ -100,7 +100,7 @@ def own_postgres(state_directory: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def state_directory() -> Iterator[Path]:
     """A state directory with a short path, which the user that Postgres runs as can reach."""
-    with _state_directory() as path:
+    with state_directory_of_its_own() as path:
         yield path
 
 
@@ -109,7 +109,8 @@ def wanted_major() -> int | None:
 
 
 @contextmanager
-def _state_directory() -> Iterator[Path]:
+def state_directory_of_its_own() -> Iterator[Path]:
+    """As the fixture `state_directory`, for fixtures of a wider scope."""
     path = Path(tempfile.mkdtemp(prefix="relayd-", dir=_quick_directory()))
     # pytest's own directories are closed to the user that root lends to Postgres.
     path.chmod(0o711)

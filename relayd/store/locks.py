@@ -32,7 +32,8 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
         yield ours
     finally:
         if ours:
-            # Should the connection be gone, so is the lock.
+            # Should the connection be gone, so is the lock. To ask whether it is may raise too, and would here take the
+            # place of a cancellation.
             with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.execute(UNLOCK, _SPACE, lock, timeout=UNLOCK_SECONDS)
 

@@ -12,6 +12,7 @@ def send(house: House, recipients: list[str], *, sender: str = "app@example.com"
         assert client.mail(sender)[0] == 250
         for recipient in recipients:
             assert client.rcpt(recipient)[0] == 250
-        code, reply = client.data(f"From: {sender}\r\nTo: x@example.net\r\nSubject: Test\r\n\r\n{text}\r\n")
+        content = f"From: {sender}\r\nTo: x@example.net\r\nSubject: Test\r\n\r\n{text}\r\n"
+        code, reply = client.data(content.encode())
         assert code == 250, reply
         return reply.decode().rpartition(" ")[2]

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import dkim
 import pytest
 
 from tests.e2e.conftest import need
 from tests.e2e.house import free_port, wait_until
+from tests.e2e.signatures import signed_part, verified_algorithms
+from tests.peers import opendkim
 
 
 class Dev:
@@ -72,24 +73,15 @@ def dev(state_directory: Path) -> Iterator[Dev]:
 
 
 def captured(dev: Dev) -> list[bytes]:
+    """The messages in the Maildir as they were signed: with CRLF."""
     new = dev.state / "mail" / "new"
-    return [path.read_bytes() for path in sorted(new.iterdir())] if new.is_dir() else []
+    return [path.read_bytes().replace(b"\n", b"\r\n") for path in sorted(new.iterdir())] if new.is_dir() else []
 
 
-def txt_records(dev: Dev, domain: str) -> dict[bytes, bytes]:
-    """The DKIM records that relayd prints, as a resolver would answer them."""
-    records = {}
-    for line in dev.run("domain", "records", domain, "--zone").splitlines():
-        if "_domainkey" in line:
-            name = line.split()[0].rstrip(".")
-            records[name.encode()] = "".join(re.findall(r'"([^"]*)"', line)).encode()
-    return records
-
-
-def without_delivery_fields(message: bytes) -> bytes:
-    """The message as it was signed: without what the Maildir's delivery wrote on top, and with CRLF."""
-    start = message.index(b"DKIM-Signature:")
-    return message[start:].replace(b"\n", b"\r\n")
+def txt_records(dev: Dev, domain: str) -> dict[str, str]:
+    """The DKIM records that relayd prints for a zone file, as a resolver would answer them."""
+    lines = [line for line in dev.run("domain", "records", domain, "--zone").splitlines() if "_domainkey" in line]
+    return {line.split()[0].rstrip("."): "".join(re.findall(r'"([^"]*)"', line)) for line in lines}
 
 
 def test_a_first_message_is_captured_with_two_signatures_that_verify(dev: Dev) -> None:
@@ -101,14 +93,8 @@ def test_a_first_message_is_captured_with_two_signatures_that_verify(dev: Dev) -
     )  # fmt: skip
     assert re.search(r"250 2\.0\.0 queued as [0-9a-f-]{36}", swaks.stdout), swaks.stdout
     (message,) = wait_until(lambda: captured(dev), what="the captured message")
-    signed = without_delivery_fields(message)
     records = txt_records(dev, "example.com")
-    assert len(records) == 2
-    verifier, algorithms = dkim.DKIM(signed), set()
-    for index in (0, 1):
-        assert verifier.verify(idx=index, dnsfunc=lambda name, **_: records[name.rstrip(b".")])
-        algorithms.add(verifier.signature_fields[b"a"])
-    assert algorithms == {b"rsa-sha256", b"ed25519-sha256"}
+    assert verified_algorithms(signed_part(message), records) == ["ed25519-sha256", "rsa-sha256"]
     assert dev.stop() == 0
 
 
@@ -118,18 +104,8 @@ def test_opendkim_accepts_the_rsa_signature(dev: Dev, tmp_path: Path) -> None:
     with smtplib.SMTP("127.0.0.1", dev.smtp_port) as client:
         client.sendmail("app@example.com", ["you@example.net"], "From: app@example.com\r\nSubject: hi\r\n\r\nbody\r\n")
     (message,) = wait_until(lambda: captured(dev), what="the captured message")
-    signed = tmp_path / "message"
-    signed.write_bytes(without_delivery_fields(message))
-    zone = tmp_path / "zone"
-    records = txt_records(dev, "example.com")
-    zone.write_text("".join(f"{name.decode()} {value.decode()}\n" for name, value in records.items()))
-    config = tmp_path / "opendkim.conf"
-    config.write_text(f"Mode v\nTestDNSData {zone}\nLogWhy yes\n")
-    result = subprocess.run(
-        ["/usr/sbin/opendkim", "-x", str(config), "-t", str(signed), "-v"], capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode == 0, result.stderr + result.stdout
-    assert "verification (s=r" in result.stderr + result.stdout and "succeeded" in result.stderr + result.stdout
+    told = opendkim.verdicts(signed_part(message), txt_records(dev, "example.com"), tmp_path)
+    assert "succeeded" in told.values()
 
 
 def test_started_twice_on_one_state_directory_says_so(dev: Dev) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from relayd.config.settings import DeliverySettings
 from relayd.daemon.sockets import BACKLOG
-from tests.e2e.peers import require
+from tests.e2e.conftest import need
 from tests.e2e.sandboxed import allowed_calls, service_settings
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def analyze(*arguments: str | Path) -> str:
-    require("systemd-analyze")
+    need("systemd-analyze")
     done = subprocess.run(
         ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -117,7 +117,7 @@ def test_exposure_is_low(installed: Path) -> None:
 
 
 def test_the_libraries_work_under_the_restrictions(tmp_path: Path) -> None:
-    require("systemd-analyze")
+    need("systemd-analyze")
     done = subprocess.run(
         [
             *(sys.executable, Path(__file__).with_name("sandboxed.py"), SERVICE),
@@ -132,7 +132,7 @@ def test_the_libraries_work_under_the_restrictions(tmp_path: Path) -> None:
 
 
 def test_system_calls_that_only_root_needs_are_refused() -> None:
-    require("systemd-analyze")
+    need("systemd-analyze")
     allowed = allowed_calls(service_settings(SERVICE)["SystemCallFilter"])
     assert {"read", "sendmsg", "chown", "fchownat"} <= allowed
     assert not {"mount", "reboot", "setuid", "ptrace", "bpf", "init_module"} & allowed
@@ -160,7 +160,7 @@ def test_sockets_are_named_as_the_daemon_reads_them(unit: Path) -> None:
 
 
 def test_sysusers_makes_the_user_of_the_service() -> None:
-    require("systemd-sysusers")
+    need("systemd-sysusers")
     done = subprocess.run(
         ["systemd-sysusers", "--dry-run", UNITS / "sysusers.d" / "relayd.conf"],
         capture_output=True,

@@ -18,7 +18,8 @@ class Arrival:
 
 @dataclass
 class Sink:
-    """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot.
+    """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot,
+    `waiting` counts those that are held back just now.
 
     `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying.
     """
@@ -27,6 +28,7 @@ class Sink:
     on_rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 ok"
     is_dropping: Callable[[Arrival], bool] = lambda arrival: False
     arrivals: list[Arrival] = field(default_factory=list)
+    waiting: int = 0
     port: int = 0
 
     def __enter__(self) -> "Sink":
@@ -93,7 +95,9 @@ class Sink:
                 writer.write(b"354 go\r\n")
                 stuffed = b"\r\n" + await reader.readuntil(b"\r\n.\r\n")
                 if self.delay_seconds:
+                    self.waiting += 1
                     await asyncio.sleep(self.delay_seconds)
+                    self.waiting -= 1
                 content = stuffed[:-3].replace(b"\r\n.", b"\r\n")[2:]
                 arrival = Arrival(reverse_path, tuple(recipients), content)
                 self.arrivals.append(arrival)

@@ -1,0 +1,241 @@
+"""SIGHUP and SIGTERM: settings change, workers go, and no message that was acknowledged is lost or sent twice."""
+
+import signal
+import smtplib
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.e2e.conftest import furnish
+from tests.e2e.house import START_SECONDS, House, free_port, wait_until
+from tests.e2e.mail import send
+from tests.peers.sink import Sink
+
+NEW_SIZE = 54_321
+
+
+class Load:
+    """Apps that hand in mail, each message to a recipient of its own, until told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self.acknowledged: list[str] = []
+        self.refusals: list[int] = []
+        self._port = port
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(4)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        wanted = len(self.acknowledged) + count
+        wait_until(lambda: len(self.acknowledged) >= wanted, seconds=60, what=f"{count} messages more")
+
+    def _run(self, thread: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            recipient = f"t{thread}n{number}@example.net"
+            try:
+                self._hand_in(recipient)
+            except (OSError, smtplib.SMTPException):
+                time.sleep(0.02)
+            else:
+                self.acknowledged.append(recipient)
+
+    def _hand_in(self, recipient: str) -> None:
+        with smtplib.SMTP("127.0.0.1", self._port, timeout=60) as client:
+            client.ehlo("app.example.com")
+            replies = (
+                lambda: client.mail("app@example.com"),
+                lambda: client.rcpt(recipient),
+                lambda: client.data("From: app@example.com\r\nSubject: load\r\n\r\nhi\r\n"),
+            )
+            for reply in replies:
+                code, text = reply()
+                if code != 250:
+                    self.refusals.append(code)
+                    raise smtplib.SMTPResponseException(code, text)
+
+
+@contextmanager
+def load(house: House) -> Iterator[Load]:
+    running = Load(house.smtp_port)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Settings of a new certificate, in files of the name given."""
+    authority = trustme.CA()
+
+    def issue(name: str) -> dict[str, str]:
+        issued = authority.issue_cert("127.0.0.1", common_name=name)
+        chain, key = tmp_path / f"{name}.chain", tmp_path / f"{name}.key"
+        issued.cert_chain_pems[0].write_to_path(str(chain))
+        issued.private_key_pem.write_to_path(str(key))
+        return {"tls_certificate": str(chain), "tls_key": str(key)}
+
+    return issue
+
+
+def reload(house: House, **submission: Any) -> None:
+    """SIGHUP after these changes, and wait until the daemon says that it is ready again."""
+    house.settings["submission"] |= submission
+    house.write_config()
+    hang_up(house)
+
+
+def hang_up(house: House) -> None:
+    assert house.process
+    house.process.send_signal(signal.SIGHUP)
+    for told in ("RELOADING=1", "READY=1"):
+        assert house.notifications.wait_for(told, START_SECONDS, house.process), house.log_text()
+
+
+def wait_for_the_end_of(workers: list[int], house: House) -> None:
+    """Until they are gone, old workers too may answer."""
+    wait_until(lambda: not set(workers) & set(house.worker_pids()), what="the old workers' end")
+
+
+def greeting(house: House) -> tuple[str, bytes | None]:
+    """The SIZE that is offered on a new connection, and the certificate, if there is one."""
+    with smtplib.SMTP("127.0.0.1", house.smtp_port, timeout=30) as client:
+        client.ehlo("app.example.com")
+        certificate = None
+        if client.has_extn("starttls"):
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client.starttls(context=context)
+            assert isinstance(client.sock, ssl.SSLSocket)
+            certificate = client.sock.getpeercert(binary_form=True)
+            client.ehlo("app.example.com")
+        return client.esmtp_features["size"], certificate
+
+
+def expect_once_each(sink: Sink, acknowledged: list[str]) -> None:
+    wait_until(lambda: set(acknowledged) <= set(sink.recipients), seconds=60, what="all that was acknowledged")
+    assert set(sink.recipients.values()) == {1}
+
+
+def test_reload_takes_new_settings_and_a_new_certificate(
+    make_house: Callable[..., House], certificates: Callable[[str], dict[str, str]]
+) -> None:
+    house = make_house(submission=certificates("first"))
+    house.start()
+    old_size, old_certificate = greeting(house)
+    assert old_certificate
+    old_workers = house.worker_pids()
+    new = certificates("second")
+    reload(house, max_message_octets=NEW_SIZE, **new)
+    wait_for_the_end_of(old_workers, house)
+    size, certificate = greeting(house)
+    assert (old_size, size) == ("26214400", str(NEW_SIZE))
+    assert certificate == ssl.PEM_cert_to_DER_cert(Path(new["tls_certificate"]).read_text())
+    assert certificate != old_certificate
+
+
+def test_reload_says_what_needs_a_restart_and_takes_the_rest(house: House) -> None:
+    house.start()
+    old_workers = house.worker_pids()
+    house.settings["node"] = "another"
+    house.settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}
+    reload(house, max_message_octets=NEW_SIZE, listen=[f"127.0.0.1:{free_port()}"])
+    wait_for_the_end_of(old_workers, house)
+    assert greeting(house)[0] == str(NEW_SIZE)
+    (warning,) = [line for line in house.log_text().splitlines() if "need a restart" in line]
+    assert all(key in warning for key in ("node", "submission.listen", "http"))
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/readyz", timeout=30) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"max_recipients": "many"}, "submission.max_recipients"),
+        ({"tls_certificate": "/nonexistent/chain", "tls_key": "/nonexistent/key"}, "/nonexistent/chain"),
+    ],
+    ids=["a wrong value", "a certificate that is not there"],
+)
+def test_a_broken_configuration_is_refused_whole(house: House, broken: dict[str, Any], named: str) -> None:
+    house.start()
+    workers = house.worker_pids()
+    reload(house, max_message_octets=NEW_SIZE, **broken)
+    assert "reload refused, everything stays as it was" in house.log_text()
+    assert named in house.log_text()
+    wait_until(lambda: house.worker_pids() == workers, what="the end of workers that could not start")
+    assert greeting(house)[0] == "26214400"
+    # It is not stuck: the mended configuration is taken.
+    for key in broken:
+        del house.settings["submission"][key]
+    reload(house)
+    wait_for_the_end_of(workers, house)
+    assert greeting(house)[0] == str(NEW_SIZE)
+    assert house.stop() == 0
+
+
+def test_reloading_under_load_loses_nothing(house: House, sink: Sink) -> None:
+    house.start()
+    furnish(house, sink.port)
+    with load(house) as apps:
+        for size in range(100_000, 100_003):
+            apps.wait_for_more(50)
+            reload(house, max_message_octets=size)
+        apps.wait_for_more(50)
+    # A session that an old worker had just begun is asked to come again; nothing is refused for good.
+    assert set(apps.refusals) <= {421}
+    expect_once_each(sink, apps.acknowledged)
+    assert house.stop() == 0
+
+
+def test_sigterm_under_load_drains_and_the_next_start_delivers_the_rest(house: House, sink: Sink) -> None:
+    sink.delay_seconds = 0.2
+    house.start()
+    furnish(house, sink.port)
+    house.run("upstream", "set", "sink", "--max-connections", "4")
+    with load(house) as apps:
+        apps.wait_for_more(100)
+        assert house.stop() == 0
+        assert len(apps.acknowledged) > len(sink.arrivals)  # so there is a rest
+    sink.delay_seconds = 0
+    house.start()
+    expect_once_each(sink, apps.acknowledged)
+    assert house.stop() == 0
+
+
+def test_an_attempt_that_outlasts_the_drain_is_cut_off_and_its_doubt_recorded(house: House, sink: Sink) -> None:
+    house.settings["delivery"]["drain_seconds"] = 1
+    house.write_config()
+    house.start()
+    furnish(house, sink.port)
+    house.run("upstream", "set", "sink", "--on-uncertain", "hold")
+    sink.delay_seconds = 3600
+    queue_id = send(house, ["you@example.net"])
+    wait_until(lambda: sink.waiting == 1, what="the dot")
+    assert house.stop() == 0
+    sink.delay_seconds = 0
+    house.start()
+    (entry,) = house.json("queue", "show", queue_id)["entries"]
+    assert entry["status"] == "pending"
+    assert "uncertain" in house.run("explain", queue_id).stdout
+    assert sink.arrivals == []
+    house.run("queue", "release", queue_id)
+    wait_until(lambda: len(sink.arrivals) == 1, what="the message")
