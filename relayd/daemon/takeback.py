@@ -60,7 +60,7 @@ class TakeBack:
         metrics.forget_worker(self._metrics_directory, pid)
         while True:
             try:
-                await self._reclaim([_escape(claimant)])
+                await self._reclaim([f"{_escape(claimant)}/%"])
                 return
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -82,6 +82,7 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
     return Ended(
         entry_id=claim.entry_id,
         fence=claim.fence,
+        claimed_by=claim.claimed_by,
         queue_id=claim.queue_id,
         mailbox_id=claim.mailbox_id,
         recipient=Address.parse(claim.recipient),

@@ -39,6 +39,7 @@ class Ended:
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     queue_id: UUID
     mailbox_id: UUID
     recipient: Address
@@ -128,7 +129,10 @@ class Settler:
         async with self._database.transaction() as connection:
             applied = await settlement.settle(
                 connection,
-                [settlement.Result(ended.entry_id, ended.fence, ended.provider, result) for ended, result in decided],
+                [
+                    settlement.Result(ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result)
+                    for ended, result in decided
+                ],
             )
             bounced = [failure for failure in failures if failure.entry_id in applied]
             if len(bounced) < len(failures):

@@ -18,10 +18,14 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEntry:
-    """One queue entry under our lease. `fence` numbers the claims of an entry; the newest one owns it."""
+    """One queue entry under our lease. `fence` numbers the claims of an entry; the newest one owns it.
+
+    A claim that was lost with Postgres leaves its number to the next one, so `claimed_by` has to match too.
+    """
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     queue_id: UUID
     client_id: UUID
     mailbox_id: UUID
@@ -32,7 +36,8 @@ class ClaimedEntry:
     first_attempt_at: datetime | None
 
 
-# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 the claimant; $5 lease seconds.
+# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 this claim's name; $5 lease
+# seconds.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
 # in the same log and does wait. Indexes: mailbox_lanes_runnable, email_queue_due.
 CLAIM = """
@@ -152,6 +157,7 @@ async def claim(
 ) -> list[ClaimedEntry]:
     """Claim up to `wanted[upstream_id]` messages for each upstream; all recipients of a message come together
     unless budget or `read_limit` splits them. Call inside a transaction; the claim holds once it has committed.
+    `claimant` names this one claim: never use it again.
     """
     upstream_ids, counts = list(wanted), list(wanted.values())
     rows = await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
@@ -164,7 +170,7 @@ async def claim(
     lanes = sorted({row["lane_id"] for row in rows})
     if lanes:
         await connection.execute(RESCHEDULE, lanes, spread_seconds)
-    return [_entry(row) for row in rows if row["entry_id"] is not None]
+    return [_entry(row, claimant) for row in rows if row["entry_id"] is not None]
 
 
 async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
@@ -172,10 +178,11 @@ async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> N
     await connection.execute(ROLL, mailbox_ids)
 
 
-def _entry(row: asyncpg.Record) -> ClaimedEntry:
+def _entry(row: asyncpg.Record, claimant: str) -> ClaimedEntry:
     return ClaimedEntry(
         entry_id=row["entry_id"],
         fence=row["fence"],
+        claimed_by=claimant,
         queue_id=row["message_id"],
         client_id=row["client_id"],
         mailbox_id=row["mailbox_id"],

@@ -20,6 +20,7 @@ class Result:
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     provider: str
     settlement: Settlement
 
@@ -32,13 +33,14 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
                        $8::bool[], $9::bool[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[],
-                       $15::text[])
+                       $15::text[], $16::text[])
     AS t (id, fence, status, event, reason, pending_reason, next_attempt_at, spends_attempt, returns_unit,
-          provider_message_id, stage, error_code, enhanced_code, error_message, provider)),
+          provider_message_id, stage, error_code, enhanced_code, error_message, provider, claimed_by)),
 target AS MATERIALIZED (
   SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_until,
          q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
-         (q.fence = g.fence AND q.status IN ('sending', 'queued', 'pending'))
+         (q.fence = g.fence AND (q.status IN ('queued', 'pending')
+                                 OR (q.status = 'sending' AND q.claimed_by = g.claimed_by)))
            OR (q.fence = g.fence + 1 AND q.status = 'sending' AND q.attempt_started_at IS NULL) AS open
     FROM given g JOIN email_queue q ON q.id = g.id
    ORDER BY q.id FOR NO KEY UPDATE OF q),
@@ -131,5 +133,6 @@ async def _apply(connection: Connection, results: Sequence[Result]) -> list[asyn
         [s.cause.enhanced for s in settlements],
         [s.cause.text[:1000] for s in settlements],
         [result.provider for result in results],
+        [result.claimed_by for result in results],
     )
     return rows

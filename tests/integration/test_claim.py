@@ -44,7 +44,10 @@ def settled(outcome: Outcome, entry: ClaimedEntry, now: datetime, *, on_uncertai
 
 async def settle(c: Connection, entries: list[ClaimedEntry], outcome: Outcome, **terms: str) -> set:
     now = await c.fetchval("SELECT relayd_now()")
-    results = [Result(each.entry_id, each.fence, "capture", settled(outcome, each, now, **terms)) for each in entries]
+    results = [
+        Result(each.entry_id, each.fence, each.claimed_by, "capture", settled(outcome, each, now, **terms))
+        for each in entries
+    ]
     async with c.transaction():
         return await settlement.settle(c, results)
 
