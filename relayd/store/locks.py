@@ -30,9 +30,9 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
     try:
         yield ours
     finally:
-        if ours and not connection.is_closed():
-            # Should the connection be gone, so is the lock.
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        if ours:
+            # Should the connection be gone, so is the lock. Nothing may be raised here in place of a cancellation.
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await connection.execute(UNLOCK, _SPACE, lock)
 
 
