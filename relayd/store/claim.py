@@ -81,8 +81,9 @@ ranked AS (
   SELECT entry_id, upstream_id, wanted, dense_rank() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place
     FROM whole WHERE NOT cut OR turn < last_turn OR last_turn = 1),
 free AS (
-  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id
-   WHERE r.place <= r.wanted AND q.status = 'queued'
+  -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
+  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
+   WHERE r.place <= r.wanted AND q.status = 'queued' AND q.next_attempt_at <= clock.now
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q

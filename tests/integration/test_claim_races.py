@@ -1,10 +1,17 @@
 """Claims that were lost, are taken back, or meet others half way: nothing is counted, returned or sent twice."""
 
+import asyncio
+
 from relayd.rules.outcome import Cause, Postponed, Scope, Stage
+from relayd.store import lanes, leases
 from relayd.store.claim import claim
 from relayd.store.pool import Database
-from tests.builders import make_sender, put
+from tests.builders import claim_all, make_sender, put, put_many
 from tests.integration.test_claim import (
+    DOUBT,
+    LATER,
+    OK,
+    advance,
     early_in_the_day,  # noqa: F401
     one_claim,
     settle,
@@ -13,6 +20,14 @@ from tests.integration.test_claim import (
 )
 
 UNTRIED = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, "not tried"), 0)
+
+# Sleeps between a statement's snapshot and its first look at the clock.
+SLOW_CLOCK = """
+CREATE OR REPLACE FUNCTION relayd_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT clock_timestamp() + clock_offset
+    FROM relayd_state, (SELECT pg_sleep(COALESCE(NULLIF(current_setting('test.pause', true), ''), '0')::float8)) pause
+$$
+"""
 
 
 async def test_a_claim_lost_in_a_crash_of_postgres_neither_starts_nor_gives_back_the_one_made_in_its_place(
@@ -36,3 +51,59 @@ async def test_a_claim_lost_in_a_crash_of_postgres_neither_starts_nor_gives_back
         assert await settle(c, lost, UNTRIED) == set()
         assert await c.fetchval("SELECT status FROM email_queue") == "sending"
         assert await used(c) == 1
+
+
+async def test_a_claim_that_starts_while_it_is_taken_back_as_untried_stays_with_its_worker(db: Database) -> None:
+    async with db.connection() as c, db.connection() as supervisor:
+        sender = await make_sender(c, daily_limit=5)
+        await put(c, sender)
+        (entry,) = await one_claim(c, {sender.upstream_id: 10})
+        await advance(c, "59 seconds")
+        starting = c.transaction()
+        await starting.start()
+        assert await start(c, [entry]) == {entry.entry_id}
+        await advance(supervisor, "2 seconds")
+        (lapsed,) = await leases.lapsed(supervisor)
+        assert lapsed.started_at is None
+        await starting.commit()
+        assert await settle(supervisor, [entry], UNTRIED, only_if_unstarted=True) == set()
+        assert await used(c) == 1
+        assert await settle(c, [entry], OK) == {entry.entry_id}
+
+
+async def test_an_entry_settled_twice_in_one_batch_returns_its_unit_once(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 2)
+        first, _ = await claim_all(c, sender.upstream_id)
+        assert await settle(c, [first, first], UNTRIED) == {first.entry_id}
+        assert await used(c) == 1
+
+
+async def test_a_late_result_wins_over_a_newer_claim_that_was_given_back_untried(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put(c, sender)
+        (first,) = await claim_all(c, sender.upstream_id)
+        await start(c, [first])
+        await settle(c, [first], DOUBT)
+        await advance(c, "10 minutes")
+        await settle(c, await claim_all(c, sender.upstream_id), UNTRIED)
+        assert await settle(c, [first], OK) == {first.entry_id}
+        assert await used(c) == 1
+
+
+async def test_an_entry_put_off_since_the_claims_snapshot_is_not_claimed_early(db: Database) -> None:
+    async with db.connection() as c, db.connection() as slow:
+        sender = await make_sender(c)
+        await put(c, sender)
+        await c.execute(SLOW_CLOCK)
+        await slow.execute("SET test.pause = '0.5'")
+        claiming = asyncio.create_task(one_claim(slow, {sender.upstream_id: 10}))
+        await asyncio.sleep(0.2)
+        entries = await claim_all(c, sender.upstream_id)
+        assert entries
+        await start(c, entries)
+        await settle(c, entries, LATER)
+        await lanes.wake(c, [sender.mail_lane_id])
+        assert await claiming == []
