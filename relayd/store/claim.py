@@ -107,6 +107,23 @@ SELECT lane.id AS lane_id, mailbox.id AS turned_mailbox_id, claimed.id AS entry_
  ORDER BY claimed.id
 """
 
+# Which of these mailboxes, locked by the claim, can roll now: all that they have in flight can be locked. Who settles
+# holds entries and then waits for their mailbox, so here nobody may be waited for. Index: email_queue_in_flight.
+ROLLABLE = """
+WITH in_flight AS MATERIALIZED (
+  SELECT q.mailbox_id FROM email_queue q
+   WHERE q.mailbox_id = ANY($1::uuid[]) AND q.status = 'sending' AND q.reserved_until IS NOT NULL
+     FOR NO KEY UPDATE OF q SKIP LOCKED)
+SELECT m.id FROM unnest($1::uuid[]) AS m (id)
+ WHERE (SELECT count(*) FROM in_flight f WHERE f.mailbox_id = m.id)
+     = (SELECT count(*) FROM email_queue q
+         WHERE q.mailbox_id = m.id AND q.status = 'sending' AND q.reserved_until IS NOT NULL)
+"""
+
+# Before ROLL, in a statement of its own: a snapshot older than this lock could miss a claim that was made meanwhile.
+# Index: email_mailboxes_pkey.
+LOCK_MAILBOXES = "SELECT FROM email_mailboxes WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
 # A new window begins. What is in flight may end in it, so it counts on both sides. Index: email_queue_in_flight.
 ROLL = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
@@ -165,8 +182,9 @@ async def claim(
     turned = {row["turned_mailbox_id"] for row in rows} - {None}
     if turned:
         # Once a day a mailbox: open its window, and claim again unless there is enough to do.
-        await connection.execute(ROLL, list(turned))
-        if not any(row["entry_id"] for row in rows):
+        rollable = [row["id"] for row in await connection.fetch(ROLLABLE, list(turned))]
+        await connection.execute(ROLL, rollable)
+        if rollable and not any(row["entry_id"] for row in rows):
             rows += await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
     lanes = sorted({row["lane_id"] for row in rows})
     if lanes:
@@ -175,7 +193,8 @@ async def claim(
 
 
 async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
-    """Open a new window for those of the mailboxes whose window has ended."""
+    """Open a new window for those of the mailboxes whose window has ended. Call inside a transaction."""
+    await connection.execute(LOCK_MAILBOXES, mailbox_ids)
     await connection.execute(ROLL, mailbox_ids)
 
 

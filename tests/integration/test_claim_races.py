@@ -4,7 +4,7 @@ import asyncio
 
 from relayd.rules.outcome import Cause, Postponed, Scope, Stage
 from relayd.store import lanes, leases
-from relayd.store.claim import claim
+from relayd.store.claim import RESCHEDULE, claim, roll_windows
 from relayd.store.pool import Database
 from tests.builders import claim_all, make_sender, put, put_many
 from tests.integration.test_claim import (
@@ -107,3 +107,77 @@ async def test_an_entry_put_off_since_the_claims_snapshot_is_not_claimed_early(d
         await settle(c, entries, LATER)
         await lanes.wake(c, [sender.mail_lane_id])
         assert await claiming == []
+
+
+async def test_a_claim_at_the_turn_of_a_window_waits_for_no_settlement(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 10)
+        entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        settling = c.transaction()
+        await settling.start()
+        # What a settlement does first; then it returns units, for which it wants the mailbox.
+        await c.execute("SELECT FROM email_queue WHERE id = $1 FOR NO KEY UPDATE", entries[0].entry_id)
+        await advance(other, "1 day")
+        async with asyncio.timeout(5):
+            assert await one_claim(other, {sender.upstream_id: 10}) == []
+        await settling.rollback()
+        assert await settle(c, entries, LATER) == {entry.entry_id for entry in entries}
+        assert await used(c) == 0
+        assert len(await one_claim(other, {sender.upstream_id: 10})) == 5
+
+
+async def test_a_window_that_a_settlement_opens_counts_what_was_claimed_since_it_looked(db: Database) -> None:
+    async with db.connection() as c, db.connection() as slow:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 10)
+        await claim_all(c, sender.upstream_id, messages=2)
+        await c.execute("UPDATE email_mailboxes SET window_ends_at = relayd_now() + interval '0.4 s'")
+        await c.execute("UPDATE email_queue SET reserved_until = (SELECT window_ends_at FROM email_mailboxes)")
+        await c.execute(SLOW_CLOCK)
+        await slow.execute("SET test.pause = '0.8'")
+        settling = slow.transaction()
+        await settling.start()
+        rolling = asyncio.create_task(roll_windows(slow, [sender.mailbox_id]))
+        await asyncio.sleep(0.1)
+        await start(c, await claim_all(c, sender.upstream_id))
+        await rolling
+        await settling.commit()
+        if await c.fetchval("SELECT window_ends_at < relayd_now() FROM email_mailboxes"):
+            await roll_windows(c, [sender.mailbox_id])
+        assert await used(c) == await c.fetchval("SELECT count(*) FROM email_queue WHERE status = 'sending'")
+
+
+async def test_a_unit_returned_while_a_claim_calls_the_lane_blocked_unblocks_it(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        sender = await make_sender(c, daily_limit=2)
+        await put_many(c, sender, 3)
+        await claim_all(c, sender.upstream_id)
+        blocking = other.transaction()
+        await blocking.start()
+        await other.execute("UPDATE mailbox_lanes SET blocked_until = '-infinity', blocked_reason = NULL")
+        await blocking.commit()
+        blocking = other.transaction()
+        await blocking.start()
+        await other.execute(RESCHEDULE, [sender.mail_lane_id], 0.0)
+        unblocking = asyncio.create_task(lanes.unblock(c, [sender.mailbox_id]))
+        await asyncio.sleep(0.2)
+        await blocking.commit()
+        await unblocking
+        assert await c.fetchval("SELECT blocked_until = '-infinity' FROM mailbox_lanes WHERE class = 'mail'")
+
+
+async def test_a_domain_and_its_mailbox_let_go_at_the_same_time_leave_no_lane_held(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        await make_sender(c)
+        await c.execute("UPDATE email_domains SET status = 'suspended'")
+        await c.execute("UPDATE email_mailboxes SET status = 'paused'")
+        first = c.transaction()
+        await first.start()
+        await c.execute("UPDATE email_domains SET status = 'active'")
+        second = asyncio.create_task(other.execute("UPDATE email_mailboxes SET status = 'active'"))
+        await asyncio.sleep(0.2)
+        await first.commit()
+        await second
+        assert not await c.fetchval("SELECT bool_or(held) FROM mailbox_lanes")
