@@ -178,6 +178,12 @@ CREATE TRIGGER smtp_credentials_audit_trigger AFTER INSERT OR UPDATE OR DELETE O
 -- Lanes follow what decides whether and where they run. A changed limit unblocks: the next claim looks again.
 CREATE FUNCTION sync_mailbox_lanes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  -- First the locks: of two that change a mailbox and its domain at once, the second must see what the first has done.
+  PERFORM FROM mailbox_lanes l JOIN email_mailboxes m ON m.id = l.mailbox_id
+    WHERE CASE TG_TABLE_NAME WHEN 'email_mailboxes' THEN m.id = NEW.id
+                             WHEN 'email_domains' THEN m.domain_id = NEW.id
+                             ELSE m.client_id = NEW.id END
+    ORDER BY l.id FOR NO KEY UPDATE OF l;
   INSERT INTO mailbox_lanes AS lane (mailbox_id, class, upstream_id, held)
   SELECT m.id, k.class, m.upstream_id,
          m.status NOT IN ('warming', 'active') OR d.status NOT IN ('pending', 'active') OR c.status <> 'active'

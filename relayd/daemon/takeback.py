@@ -3,9 +3,11 @@ that has run out."""
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from relayd import metrics
 from relayd.config.settings import Settings
@@ -60,7 +62,7 @@ class TakeBack:
         metrics.forget_worker(self._metrics_directory, pid)
         while True:
             try:
-                await self._reclaim([_escape(claimant)])
+                await self._reclaim([f"{_escape(claimant)}/%"])
                 return
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -75,13 +77,18 @@ class TakeBack:
         return await reclaim(self._database, self._settle, emit=emit, dead=dead)
 
     async def _settle(self, outcomes: Sequence[tuple[LapsedClaim, Outcome]]) -> None:
-        await self._settler.settle([_ended(claim, outcome) for claim, outcome in outcomes])
+        # A message at a time (the settler gathers them): one that cannot be settled keeps back no other.
+        by_message: defaultdict[UUID, list[Ended]] = defaultdict(list)
+        for claim, outcome in outcomes:
+            by_message[claim.queue_id].append(_ended(claim, outcome))
+        await asyncio.gather(*(self._settler.settle(together) for together in by_message.values()))
 
 
 def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
     return Ended(
         entry_id=claim.entry_id,
         fence=claim.fence,
+        claimed_by=claim.claimed_by,
         queue_id=claim.queue_id,
         mailbox_id=claim.mailbox_id,
         recipient=Address.parse(claim.recipient),
@@ -93,6 +100,7 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
         on_uncertain="hold" if claim.on_uncertain == "hold" else "retry",
         outcome=outcome,
         seconds=0,
+        only_if_unstarted=claim.started_at is None,
     )
 
 

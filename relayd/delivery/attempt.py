@@ -68,6 +68,7 @@ def untried(entry: ClaimedEntry, reason: str) -> Ended:
     return Ended(
         entry_id=entry.entry_id,
         fence=entry.fence,
+        claimed_by=entry.claimed_by,
         queue_id=entry.queue_id,
         mailbox_id=entry.mailbox_id,
         recipient=entry.recipient,
@@ -98,6 +99,7 @@ def _ended(attempt: Attempt, entry: ClaimedEntry, outcome: Outcome, seconds: flo
     return Ended(
         entry_id=entry.entry_id,
         fence=entry.fence,
+        claimed_by=entry.claimed_by,
         queue_id=entry.queue_id,
         mailbox_id=entry.mailbox_id,
         recipient=entry.recipient,

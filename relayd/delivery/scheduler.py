@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from uuid import UUID
 
 from relayd import failpoints
@@ -59,6 +60,7 @@ class Scheduler:
         self._settler = settler
         self._clock = clock
         self._claimant = claimant
+        self._claims = count(1)
         self._pace = pace
         self._emit = emit
         self._woken = asyncio.Event()
@@ -155,7 +157,7 @@ class Scheduler:
                 connection,
                 wanted,
                 read_limit=self._pace.read_limit,
-                claimant=self._claimant,
+                claimant=f"{self._claimant}/{next(self._claims)}",
                 lease_seconds=self._pace.claim_lease_seconds,
                 spread_seconds=self._pace.release_spread_seconds,
             )

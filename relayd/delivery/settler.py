@@ -39,6 +39,7 @@ class Ended:
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     queue_id: UUID
     mailbox_id: UUID
     recipient: Address
@@ -50,6 +51,7 @@ class Ended:
     on_uncertain: OnUncertain
     outcome: Outcome
     seconds: float
+    only_if_unstarted: bool = False  # taken back as untried: not if its holder has begun after all
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +120,22 @@ class Settler:
     async def _commit(self, transactions: Sequence[tuple[Ended, ...]]) -> list[None]:
         started = asyncio.get_running_loop().time()
         decided = [(ended, result) for ended_together in transactions for ended, result in self._decide(ended_together)]
+        by_entry = {ended.entry_id: (ended, result) for ended, result in decided if result.notifies}
         failures = [
             FinalFailure(ended.entry_id, ended.queue_id, ended.mailbox_id, ended.recipient, result)
-            for ended, result in decided
-            if result.notifies
+            for ended, result in by_entry.values()
         ]
         bounces = await self._bounces.compose(failures) if failures else []
         failpoints.reach("settle-before")
         async with self._database.transaction() as connection:
             applied = await settlement.settle(
                 connection,
-                [settlement.Result(ended.entry_id, ended.fence, ended.provider, result) for ended, result in decided],
+                [
+                    settlement.Result(
+                        ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
+                    )
+                    for ended, result in decided
+                ],
             )
             bounced = [failure for failure in failures if failure.entry_id in applied]
             if len(bounced) < len(failures):

@@ -24,16 +24,17 @@ class StoredMessage:
 
 
 # Only while the claim is ours, unstarted, and its budget still good: the window has not turned and the limit was not
-# lowered under it. $3 lease seconds, $4 provider by entry. Index: email_queue_pkey.
+# lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. Index: email_queue_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
   UPDATE email_queue q
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
          lease_expires_at = clock.now + make_interval(secs => $3)
-    FROM unnest($1::uuid[], $2::int[], $4::text[]) AS t (id, fence, provider), clock, email_mailboxes m
-   WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.attempt_started_at IS NULL
-     AND q.lease_expires_at > clock.now
+    FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
+         email_mailboxes m
+   WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.claimed_by = t.claimed_by
+     AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
      AND m.id = q.mailbox_id
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
@@ -67,6 +68,7 @@ async def start(
         [entry.fence for entry, _ in claims],
         lease_seconds,
         [provider for _, provider in claims],
+        [entry.claimed_by for entry, _ in claims],
     )
     return {row["entry_id"] for row in rows}
 

@@ -18,10 +18,14 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEntry:
-    """One queue entry under our lease. `fence` numbers the claims of an entry; the newest one owns it."""
+    """One queue entry under our lease. `fence` numbers the claims of an entry; the newest one owns it.
+
+    A claim that was lost with Postgres leaves its number to the next one, so `claimed_by` has to match too.
+    """
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     queue_id: UUID
     client_id: UUID
     mailbox_id: UUID
@@ -32,7 +36,8 @@ class ClaimedEntry:
     first_attempt_at: datetime | None
 
 
-# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 the claimant; $5 lease seconds.
+# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 this claim's name; $5 lease
+# seconds.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
 # in the same log and does wait. Indexes: mailbox_lanes_runnable, email_queue_due.
 CLAIM = """
@@ -76,8 +81,9 @@ ranked AS (
   SELECT entry_id, upstream_id, wanted, dense_rank() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place
     FROM whole WHERE NOT cut OR turn < last_turn OR last_turn = 1),
 free AS (
-  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id
-   WHERE r.place <= r.wanted AND q.status = 'queued'
+  -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
+  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
+   WHERE r.place <= r.wanted AND q.status = 'queued' AND q.next_attempt_at <= clock.now
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q
@@ -100,6 +106,23 @@ SELECT lane.id AS lane_id, mailbox.id AS turned_mailbox_id, claimed.id AS entry_
   LEFT JOIN claimed ON claimed.lane_id = lane.id
  ORDER BY claimed.id
 """
+
+# Which of these mailboxes, locked by the claim, can roll now: all that they have in flight can be locked. Who settles
+# holds entries and then waits for their mailbox, so here nobody may be waited for. Index: email_queue_in_flight.
+ROLLABLE = """
+WITH in_flight AS MATERIALIZED (
+  SELECT q.mailbox_id FROM email_queue q
+   WHERE q.mailbox_id = ANY($1::uuid[]) AND q.status = 'sending' AND q.reserved_until IS NOT NULL
+     FOR NO KEY UPDATE OF q SKIP LOCKED)
+SELECT m.id FROM unnest($1::uuid[]) AS m (id)
+ WHERE (SELECT count(*) FROM in_flight f WHERE f.mailbox_id = m.id)
+     = (SELECT count(*) FROM email_queue q
+         WHERE q.mailbox_id = m.id AND q.status = 'sending' AND q.reserved_until IS NOT NULL)
+"""
+
+# Before ROLL, in a statement of its own: a snapshot older than this lock could miss a claim that was made meanwhile.
+# Index: email_mailboxes_pkey.
+LOCK_MAILBOXES = "SELECT FROM email_mailboxes WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
 # A new window begins. What is in flight may end in it, so it counts on both sides. Index: email_queue_in_flight.
 ROLL = """
@@ -152,30 +175,34 @@ async def claim(
 ) -> list[ClaimedEntry]:
     """Claim up to `wanted[upstream_id]` messages for each upstream; all recipients of a message come together
     unless budget or `read_limit` splits them. Call inside a transaction; the claim holds once it has committed.
+    `claimant` names this one claim: never use it again.
     """
     upstream_ids, counts = list(wanted), list(wanted.values())
     rows = await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
     turned = {row["turned_mailbox_id"] for row in rows} - {None}
     if turned:
         # Once a day a mailbox: open its window, and claim again unless there is enough to do.
-        await connection.execute(ROLL, list(turned))
-        if not any(row["entry_id"] for row in rows):
+        rollable = [row["id"] for row in await connection.fetch(ROLLABLE, list(turned))]
+        await connection.execute(ROLL, rollable)
+        if rollable and not any(row["entry_id"] for row in rows):
             rows += await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
     lanes = sorted({row["lane_id"] for row in rows})
     if lanes:
         await connection.execute(RESCHEDULE, lanes, spread_seconds)
-    return [_entry(row) for row in rows if row["entry_id"] is not None]
+    return [_entry(row, claimant) for row in rows if row["entry_id"] is not None]
 
 
 async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
-    """Open a new window for those of the mailboxes whose window has ended."""
+    """Open a new window for those of the mailboxes whose window has ended. Call inside a transaction."""
+    await connection.execute(LOCK_MAILBOXES, mailbox_ids)
     await connection.execute(ROLL, mailbox_ids)
 
 
-def _entry(row: asyncpg.Record) -> ClaimedEntry:
+def _entry(row: asyncpg.Record, claimant: str) -> ClaimedEntry:
     return ClaimedEntry(
         entry_id=row["entry_id"],
         fence=row["fence"],
+        claimed_by=claimant,
         queue_id=row["message_id"],
         client_id=row["client_id"],
         mailbox_id=row["mailbox_id"],

@@ -30,13 +30,17 @@ lane AS MATERIALIZED (
 UPDATE mailbox_lanes l SET due_at = LEAST(l.due_at, lane.at) FROM lane WHERE l.id = lane.id
 """
 
-# The budget of these mailboxes has grown: the next claim looks again. Index: mailbox_lanes_mailbox_id_class_key.
+# The budget of these mailboxes has grown: the next claim looks again. The reason is asked of the locked row: a claim
+# may be calling the lane blocked just now. Index: mailbox_lanes_mailbox_id_class_key.
 UNBLOCK = """
 WITH lane AS MATERIALIZED (
   SELECT l.id FROM mailbox_lanes l
-   WHERE l.mailbox_id = ANY($1::uuid[]) AND l.blocked_reason = 'mailbox daily limit'
+   WHERE l.mailbox_id = ANY($1::uuid[]) AND l.class = 'mail'
    ORDER BY l.id FOR NO KEY UPDATE OF l)
-UPDATE mailbox_lanes l SET blocked_until = '-infinity', blocked_reason = NULL FROM lane WHERE l.id = lane.id
+UPDATE mailbox_lanes l
+   SET blocked_until = CASE WHEN l.blocked_reason = 'mailbox daily limit' THEN '-infinity' ELSE l.blocked_until END,
+       blocked_reason = NULLIF(l.blocked_reason, 'mailbox daily limit')
+  FROM lane WHERE l.id = lane.id
 """
 
 # The upstream said that this mailbox must wait. Index: mailbox_lanes_mailbox_id_class_key.

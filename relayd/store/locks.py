@@ -32,9 +32,10 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
         yield ours
     finally:
         if ours:
-            # Should the connection be gone, so is the lock. To ask whether it is may raise too, and would here take the
-            # place of a cancellation.
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            # Should the connection be gone, so is the lock. Nothing may be raised here in place of a cancellation.
+            with suppress(
+                OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+            ):
                 await connection.execute(UNLOCK, _SPACE, lock, timeout=UNLOCK_SECONDS)
 
 

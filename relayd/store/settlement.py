@@ -1,6 +1,6 @@
 """Write what attempts came to: the entries' new states, their log rows, budget and lanes. One transaction a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -20,8 +20,10 @@ class Result:
 
     entry_id: UUID
     fence: int
+    claimed_by: str
     provider: str
     settlement: Settlement
+    only_if_unstarted: bool = False  # who settles it is not its holder, and saw no start
 
 
 # Applied while the claim is ours, or when it was taken back but no newer attempt has begun (a late result: it wins only
@@ -32,14 +34,18 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
                        $8::bool[], $9::bool[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[],
-                       $15::text[])
+                       $15::text[], $16::text[], $17::bool[])
     AS t (id, fence, status, event, reason, pending_reason, next_attempt_at, spends_attempt, returns_unit,
-          provider_message_id, stage, error_code, enhanced_code, error_message, provider)),
+          provider_message_id, stage, error_code, enhanced_code, error_message, provider, claimed_by,
+          only_if_unstarted)),
 target AS MATERIALIZED (
   SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_until,
          q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
-         (q.fence = g.fence AND q.status IN ('sending', 'queued', 'pending'))
-           OR (q.fence = g.fence + 1 AND q.status = 'sending' AND q.attempt_started_at IS NULL) AS open
+         (q.fence = g.fence AND (q.status IN ('queued', 'pending')
+                                 OR (q.status = 'sending' AND q.claimed_by = g.claimed_by
+                                     AND (q.attempt_started_at IS NULL OR NOT g.only_if_unstarted))))
+           OR (q.fence = g.fence + 1 AND q.status IN ('sending', 'queued', 'pending')
+               AND q.attempt_started_at IS NULL) AS open
     FROM given g JOIN email_queue q ON q.id = g.id
    ORDER BY q.id FOR NO KEY UPDATE OF q),
 stale AS MATERIALIZED (
@@ -79,6 +85,23 @@ async def settle(connection: Connection, results: Sequence[Result]) -> set[UUID]
 
     The others were late (their row says so in the log) or are gone.
     """
+    applied: set[UUID] = set()
+    for once in _once_each(results):
+        applied |= await _settle(connection, once)
+    return applied
+
+
+def _once_each(results: Sequence[Result]) -> Iterator[list[Result]]:
+    """Batches without a repetition: of two rows for one entry an UPDATE takes one, and both would look applied."""
+    rest = list(results)
+    while rest:
+        first: dict[UUID, Result] = {}
+        repeated = [result for result in rest if first.setdefault(result.entry_id, result) is not result]
+        yield list(first.values())
+        rest = repeated
+
+
+async def _settle(connection: Connection, results: Sequence[Result]) -> set[UUID]:
     by_id = {result.entry_id: result for result in results}
     rows = await _apply(connection, results)
     stale = sorted({row["mailbox_id"] for row in rows if row["stale"]})
@@ -131,5 +154,7 @@ async def _apply(connection: Connection, results: Sequence[Result]) -> list[asyn
         [s.cause.enhanced for s in settlements],
         [s.cause.text[:1000] for s in settlements],
         [result.provider for result in results],
+        [result.claimed_by for result in results],
+        [result.only_if_unstarted for result in results],
     )
     return rows

@@ -42,9 +42,21 @@ def settled(outcome: Outcome, entry: ClaimedEntry, now: datetime, *, on_uncertai
     return decide(outcome, spent, RetryPolicy(), on_uncertain=on_uncertain, now=now, dice=0.5)  # type: ignore[arg-type]
 
 
-async def settle(c: Connection, entries: list[ClaimedEntry], outcome: Outcome, **terms: str) -> set:
+async def settle(
+    c: Connection, entries: list[ClaimedEntry], outcome: Outcome, *, only_if_unstarted: bool = False, **terms: str
+) -> set:
     now = await c.fetchval("SELECT relayd_now()")
-    results = [Result(each.entry_id, each.fence, "capture", settled(outcome, each, now, **terms)) for each in entries]
+    results = [
+        Result(
+            each.entry_id,
+            each.fence,
+            each.claimed_by,
+            "capture",
+            settled(outcome, each, now, **terms),
+            only_if_unstarted,
+        )
+        for each in entries
+    ]
     async with c.transaction():
         return await settlement.settle(c, results)
 

@@ -44,7 +44,9 @@ async def attempt(
         dice=0.5,
     )
     async with connection.transaction():
-        assert await settlement.settle(connection, [Result(entry.entry_id, entry.fence, "capture", settled)])
+        assert await settlement.settle(
+            connection, [Result(entry.entry_id, entry.fence, entry.claimed_by, "capture", settled)]
+        )
 
 
 async def test_a_daily_limit_is_named_with_the_day_that_each_entry_leaves(control: Control) -> None:
