@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from relayd.rules.relay_events import WorkerDied
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
+BURIAL_SECONDS = 5.0
 BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -33,7 +34,7 @@ class Crew:
         *,
         metrics_directory: Path,
         provision_for: str | None,
-        on_death: Callable[[str, int], Awaitable[None]],
+        on_death: Callable[[str, int], Coroutine[Any, Any, None]],
     ) -> None:
         self.incarnation = secrets.token_hex(4)
         self._settings = settings
@@ -98,7 +99,12 @@ class Crew:
         """End them all, at most a little after `seconds`."""
         self._stopping = True
         await asyncio.gather(*(worker.drain(seconds) for worker in self._workers))
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # Without Postgres nothing can be taken back now; the next start does it.
+            _, unended = await asyncio.wait(self._tasks, timeout=BURIAL_SECONDS)
+            for task in unended:
+                task.cancel()
+            await asyncio.gather(*unended, return_exceptions=True)
 
     def _new(self, index: int) -> WorkerProcess:
         self._serial += 1
@@ -126,7 +132,8 @@ class Crew:
 
     async def _bury(self, worker: WorkerProcess) -> None:
         self._count()
-        await self._on_death(worker.orders.claimant, worker.pid)
+        # Beside the successor's start: while Postgres is away nothing is taken back, but there is a 451 to say.
+        self._spawn(self._on_death(worker.orders.claimant, worker.pid))
         if self._stopping or worker.is_draining or worker not in self._workers:
             return
         emit(WorkerDied(worker.orders.claimant, worker.pid))

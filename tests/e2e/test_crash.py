@@ -101,3 +101,16 @@ def test_postgres_stopped_under_load_refuses_for_now_and_loses_nothing(
     assert not any(b"ostgres" in text for text in told)
     wait_until(lambda: set(acknowledged) <= set(sink.recipients), seconds=60, what="all that was acknowledged")
     assert house.stop() == 0
+
+
+def test_a_worker_that_dies_while_postgres_is_away_is_replaced_and_the_daemon_still_stops(
+    house_on_own_postgres: House, own_postgres: EmbeddedPostgres
+) -> None:
+    house = house_on_own_postgres
+    house.start()
+    before = house.worker_pids()
+    own_postgres.stop()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(set(house.worker_pids()) - set(before)) == 2, what="new workers")
+    house.stop(20)

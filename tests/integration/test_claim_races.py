@@ -6,10 +6,12 @@ from relayd.rules.outcome import Cause, Postponed, Scope, Stage
 from relayd.store import lanes, leases
 from relayd.store.claim import RESCHEDULE, claim, roll_windows
 from relayd.store.pool import Database
-from tests.builders import claim_all, make_sender, put, put_many
+from relayd.store.queue import enqueue
+from tests.builders import claim_all, make_sender, new_message, put, put_many
 from tests.integration.test_claim import (
     DOUBT,
     LATER,
+    NEVER,
     OK,
     advance,
     early_in_the_day,  # noqa: F401
@@ -181,3 +183,47 @@ async def test_a_domain_and_its_mailbox_let_go_at_the_same_time_leave_no_lane_he
         await first.commit()
         await second
         assert not await c.fetchval("SELECT bool_or(held) FROM mailbox_lanes")
+
+
+async def test_a_unit_of_a_window_that_has_passed_is_not_returned_to_the_next(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 3)
+        first, *_ = entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        await settle(c, entries, DOUBT)
+        await advance(c, "1 day")
+        await put(c, sender)
+        await c.execute("UPDATE email_queue SET next_attempt_at = 'infinity' WHERE fence > 0")
+        assert len(await claim_all(c, sender.upstream_id)) == 1
+        assert await settle(c, [first], NEVER) == {first.entry_id}
+        assert await used(c) == 1
+
+
+async def test_a_lane_that_a_claim_is_just_calling_idle_hears_the_wake(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        sender = await make_sender(c)
+        await lanes.wake(c, [sender.mail_lane_id])
+        claiming = other.transaction()
+        await claiming.start()
+        await other.execute(RESCHEDULE, [sender.mail_lane_id], 0.0)
+        await enqueue(c, [new_message(sender, "you@example.net")])
+        waking = asyncio.create_task(lanes.wake(c, [sender.mail_lane_id]))
+        await asyncio.sleep(0.2)
+        await claiming.commit()
+        await waking
+        assert len(await claim_all(c, sender.upstream_id)) == 1
+
+
+async def test_a_mailbox_that_another_changes_is_passed_over_without_waiting(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 3)
+        assert len(await claim_all(c, sender.upstream_id, messages=1)) <= 1
+        changing = other.transaction()
+        await changing.start()
+        await other.execute("SELECT FROM email_mailboxes FOR UPDATE")
+        async with asyncio.timeout(5):
+            assert await claim_all(c, sender.upstream_id) == []
+        await changing.rollback()
+        assert await claim_all(c, sender.upstream_id)
