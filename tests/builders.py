@@ -133,7 +133,7 @@ async def put_many(connection: Connection, sender: Sender, count: int) -> list[N
 async def claim_all(connection: Connection, *upstream_ids: UUID, messages: int = 10_000) -> list[ClaimedEntry]:
     """What a worker would get just now."""
     async with connection.transaction():
-        return await claim(
+        claimed = await claim(
             connection,
             dict.fromkeys(upstream_ids, messages),
             read_limit=10_000,
@@ -141,3 +141,4 @@ async def claim_all(connection: Connection, *upstream_ids: UUID, messages: int =
             lease_seconds=300,
             spread_seconds=0,
         )
+    return claimed.entries

@@ -1,6 +1,7 @@
-"""The delivery loop of a worker: claim what is due, make its start durable, attempt it.
+"""The delivery loops of a worker: one claims what is due, the other makes starts durable and attempts them.
 
-Nothing is claimed that cannot be started at once, so a crash leaves little in doubt.
+A batch is claimed ahead, so that a free connection never waits for a claim; nothing is started ahead, so that a crash
+leaves little in doubt.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from uuid import UUID
 from relayd import failpoints
 from relayd.delivery import attempt
 from relayd.delivery.attempt import Attempt
+from relayd.delivery.backlog import Backlog
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import StoreUnavailable
@@ -63,7 +65,9 @@ class Scheduler:
         self._claims = count(1)
         self._pace = pace
         self._emit = emit
+        self._backlog = Backlog()
         self._woken = asyncio.Event()
+        self._startable = asyncio.Event()
         self._stopping = False
         self._finished = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
@@ -74,9 +78,13 @@ class Scheduler:
 
     async def run(self) -> None:
         """Claim and attempt until drained. Survives a lost Postgres."""
+        starting = asyncio.create_task(self._start_until_stopped(), name="starter")
         try:
-            await self._until_stopped()
+            await self._claim_until_stopped()
         finally:
+            self._startable.set()
+            await starting
+            self._untried(_entries(self._backlog.take_all()), "relayd was stopped before it began")
             self._finished.set()
 
     async def drain(self, timeout_seconds: float) -> bool:
@@ -85,7 +93,7 @@ class Scheduler:
         self.wake()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                # First the loop: a round under way may still launch what it has claimed.
+                # First the loops: a round under way may still launch what it has started.
                 await self._finished.wait()
                 while self._running:
                     await asyncio.wait(self._running)
@@ -95,7 +103,7 @@ class Scheduler:
         await asyncio.gather(*cut_off, return_exceptions=True)
         return not cut_off
 
-    async def _until_stopped(self) -> None:
+    async def _claim_until_stopped(self) -> None:
         refreshed = -self._pace.poll_seconds
         clock = asyncio.get_running_loop().time
         while not self._stopping:
@@ -105,16 +113,34 @@ class Scheduler:
                 if clock() - refreshed >= self._pace.poll_seconds:
                     await self._refresh()
                     refreshed = clock()
-                found = await self._round()
+                found = await self._claim()
             except StoreUnavailable as error:
                 self._emit(StoreLost("claim", str(error)))
                 await asyncio.sleep(self._pace.poll_seconds / 4)
             except Exception:
                 # A bug must not end delivery for good; what was claimed comes back when its lease lapses.
-                log.exception("delivery round failed")
+                log.exception("claiming failed")
                 await asyncio.sleep(self._pace.poll_seconds)
             if not found and not self._stopping:
                 await self._rest()
+
+    async def _start_until_stopped(self) -> None:
+        while not self._stopping:
+            self._startable.clear()
+            taken = self._backlog.take(self._fleet.free())
+            if not taken:
+                await self._startable.wait()
+                continue
+            # There is room in the backlog again.
+            self._woken.set()
+            try:
+                await self._start(taken)
+            except StoreUnavailable as error:
+                self._emit(StoreLost("start", str(error)))
+                await asyncio.sleep(self._pace.poll_seconds / 4)
+            except Exception:
+                log.exception("starting failed")
+                await asyncio.sleep(self._pace.poll_seconds)
 
     async def _rest(self) -> None:
         try:
@@ -128,32 +154,14 @@ class Scheduler:
             await self._clock.sync(connection)
         await self._fleet.refresh()
 
-    async def _round(self) -> bool:
-        """One claim with all that follows from it; False when there was nothing to do or no room."""
-        wanted = self._fleet.free()
+    async def _claim(self) -> bool:
+        """One claim; False when nothing is due or there is no room."""
+        wanted = self._wanted()
         if not wanted:
             return False
-        entries = await self._claim(wanted)
-        if not entries:
-            return False
-        failpoints.reach("claimed")
-        planned, unknown = attempt.plan(entries, self._fleet)
-        self._untried(unknown, "its upstream was removed")
-        try:
-            messages = await self._load(planned)
-            startable = await self._start(planned)
-        except Exception:
-            # Whatever Postgres still learned of these starts: nothing has been sent.
-            self._untried([entry for each in planned for entry in each.entries], "Postgres was lost before it began")
-            raise
-        for each in startable:
-            self._launch(each, messages[each.entries[0].queue_id])
-        return True
-
-    async def _claim(self, wanted: dict[UUID, int]) -> list[ClaimedEntry]:
         began = asyncio.get_running_loop().time()
         async with self._database.transaction() as connection:
-            entries = await claim(
+            claimed = await claim(
                 connection,
                 wanted,
                 read_limit=self._pace.read_limit,
@@ -161,16 +169,43 @@ class Scheduler:
                 lease_seconds=self._pace.claim_lease_seconds,
                 spread_seconds=self._pace.release_spread_seconds,
             )
-        if entries:
-            self._emit(BatchCommitted("claim", len(entries), asyncio.get_running_loop().time() - began))
-        return entries
+        if not claimed.entries:
+            return claimed.saw_lanes
+        failpoints.reach("claimed")
+        self._emit(BatchCommitted("claim", len(claimed.entries), asyncio.get_running_loop().time() - began))
+        planned, unknown = attempt.plan(claimed.entries, self._fleet)
+        self._untried(unknown, "its upstream was removed")
+        self._backlog.add(planned)
+        self._startable.set()
+        return True
+
+    def _wanted(self) -> dict[UUID, int]:
+        """As many more as keep one batch at hand for each upstream; few at a time are not worth a claim."""
+        wanted = {}
+        for terms in self._fleet.all_terms():
+            waiting = self._backlog.count(terms.id)
+            if waiting <= terms.max_transactions // 2:
+                wanted[terms.id] = terms.max_transactions - waiting + self._fleet.room(terms.id)
+        return wanted
+
+    async def _start(self, taken: list[Attempt]) -> None:
+        """Load, make the start durable, launch. What cannot be started goes back untried."""
+        try:
+            messages = await self._load(taken)
+            startable = await self._make_durable(taken)
+        except Exception:
+            # Whatever Postgres still learned of these starts: nothing has been sent.
+            self._untried(_entries(taken), "Postgres was lost before it began")
+            raise
+        for each in startable:
+            self._launch(each, messages[each.entries[0].queue_id])
 
     async def _load(self, planned: list[Attempt]) -> dict[UUID, StoredMessage]:
         queue_ids = sorted({each.entries[0].queue_id for each in planned})
         async with self._database.connection() as connection:
             return await attempts.load(connection, queue_ids, batch_octets=LOAD_OCTETS)
 
-    async def _start(self, planned: list[Attempt]) -> list[Attempt]:
+    async def _make_durable(self, planned: list[Attempt]) -> list[Attempt]:
         began = asyncio.get_running_loop().time()
         claims = [(entry, each.terms.provider) for each in planned for entry in each.entries]
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
@@ -179,7 +214,7 @@ class Scheduler:
         self._emit(BatchCommitted("start", len(started), asyncio.get_running_loop().time() - began))
         self._untried(
             [entry for entry, _ in claims if entry.entry_id not in started],
-            "the daily window or limit changed before it began",
+            "its window, its limit or a pause changed before it began",
         )
         kept = []
         for each in planned:
@@ -215,6 +250,10 @@ class Scheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self.wake()
+        self._startable.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt failed", exc_info=task.exception())
+
+
+def _entries(planned: list[Attempt]) -> list[ClaimedEntry]:
+    return [entry for each in planned for entry in each.entries]

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from relayd.mail.envelope import Transmission
-from relayd.rules.outcome import Outcome
+from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage
 from relayd.rules.settlement import OnUncertain
 
 
@@ -64,8 +64,16 @@ class Fleet:
 
     def free(self) -> dict[UUID, int]:
         """How many more transactions each upstream can take; those that can take none are left out."""
-        room = {key: terms.max_transactions - self._busy.get(key, 0) for key, terms in self._terms.items()}
-        return {key: count for key, count in room.items() if count > 0}
+        return {upstream_id: room for upstream_id in self._terms if (room := self.room(upstream_id))}
+
+    def room(self, upstream_id: UUID) -> int:
+        """How many more transactions an upstream can take now."""
+        terms = self._terms.get(upstream_id)
+        return max(0, terms.max_transactions - self._busy.get(upstream_id, 0)) if terms else 0
+
+    def all_terms(self) -> list[UpstreamTerms]:
+        """The terms of every upstream that is known."""
+        return list(self._terms.values())
 
     def terms(self, upstream_id: UUID) -> UpstreamTerms | None:
         """The terms of an upstream, None if it is gone."""
@@ -81,7 +89,11 @@ class Fleet:
 
     async def deliver(self, upstream_id: UUID, transmission: Transmission) -> tuple[Outcome, ...]:
         """Hand a transmission to its upstream."""
-        return await self._upstreams[upstream_id].deliver(transmission)
+        upstream = self._upstreams.get(upstream_id)
+        if upstream is None:
+            gone = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, "not tried: its upstream was removed"), 0)
+            return (gone,) * len(transmission.recipients)
+        return await upstream.deliver(transmission)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -23,8 +23,8 @@ class StoredMessage:
     body_8bitmime: bool
 
 
-# Only while the claim is ours, unstarted, and its budget still good: the window has not turned and the limit was not
-# lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. Index: email_queue_pkey.
+# Only while the claim is ours, unstarted, nothing of it paused, and its budget still good: the window has not turned
+# and the limit was not lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. Index: email_queue_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
@@ -32,10 +32,11 @@ started AS (
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
          lease_expires_at = clock.now + make_interval(secs => $3)
     FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
-         email_mailboxes m
+         email_mailboxes m, mailbox_lanes l, email_configurations c, relayd_state s
    WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
-     AND m.id = q.mailbox_id
+     AND m.id = q.mailbox_id AND l.id = q.lane_id AND NOT l.held
+     AND c.id = q.upstream_id AND c.is_active AND c.paused_at IS NULL AND s.paused_at IS NULL
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
               AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))

@@ -36,6 +36,16 @@ class ClaimedEntry:
     first_attempt_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim took. `saw_lanes`: there were lanes to look at, so another look may find more even if this one,
+    beaten by others' claims, took nothing; without them nothing is due.
+    """
+
+    entries: list[ClaimedEntry]
+    saw_lanes: bool
+
+
 # $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 this claim's name; $5 lease
 # seconds.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
@@ -172,7 +182,7 @@ async def claim(
     claimant: str,
     lease_seconds: float,
     spread_seconds: float,
-) -> list[ClaimedEntry]:
+) -> Claim:
     """Claim up to `wanted[upstream_id]` messages for each upstream; all recipients of a message come together
     unless budget or `read_limit` splits them. Call inside a transaction; the claim holds once it has committed.
     `claimant` names this one claim: never use it again.
@@ -189,7 +199,7 @@ async def claim(
     lanes = sorted({row["lane_id"] for row in rows})
     if lanes:
         await connection.execute(RESCHEDULE, lanes, spread_seconds)
-    return [_entry(row, claimant) for row in rows if row["entry_id"] is not None]
+    return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], bool(lanes))
 
 
 async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:

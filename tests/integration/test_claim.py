@@ -11,7 +11,7 @@ from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, Settlement
 from relayd.rules.settlement import settle as decide
 from relayd.store import attempts, lanes, settlement
-from relayd.store.claim import ClaimedEntry, claim
+from relayd.store.claim import Claim, ClaimedEntry, claim
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
 from relayd.store.queue import enqueue
@@ -27,6 +27,10 @@ DOUBT = Uncertain(Cause(Stage.DOT, "connection lost"))
 async def one_claim(
     connection: Connection, wanted: dict, *, read_limit: int = 200, claimant: str = "n/1/1"
 ) -> list[ClaimedEntry]:
+    return (await look(connection, wanted, read_limit=read_limit, claimant=claimant)).entries
+
+
+async def look(connection: Connection, wanted: dict, *, read_limit: int = 200, claimant: str = "n/1/1") -> Claim:
     async with connection.transaction():
         return await claim(
             connection, wanted, read_limit=read_limit, claimant=claimant, lease_seconds=60, spread_seconds=0
@@ -335,9 +339,9 @@ async def test_forty_claimers_and_enqueuers_take_everything_once_and_strand_noth
         while True:
             finished = done.is_set()
             async with db.connection() as c:
-                entries = await one_claim(c, {senders[0].upstream_id: 7})
-            claimed.extend(entry.entry_id for entry in entries)
-            if finished and not entries:
+                found = await look(c, {senders[0].upstream_id: 7})
+            claimed.extend(entry.entry_id for entry in found.entries)
+            if finished and not found.saw_lanes:
                 return
 
     consumers = [asyncio.create_task(consume()) for _ in range(4)]
