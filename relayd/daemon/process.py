@@ -56,6 +56,8 @@ class WorkerProcess:
         self._channel = await Channel.open(ours)
         self._channel.send("orders", **self.orders.to_json())
         self._watching = asyncio.create_task(self._watch(), name=f"worker {self.orders.claimant}")
+        if self.is_draining:
+            self.kill()  # it was told to end before it could hear anything
 
     def wake(self) -> None:
         """Something may be due."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.intake.senders import Senders
@@ -165,7 +167,7 @@ class Door:
         try:
             async with self._database.connection() as connection:
                 await lanes.wake(connection, lane_ids)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, asyncpg.PostgresError) as error:
             self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
         self._wake()
 
