@@ -90,6 +90,8 @@ def records(
     elif zone:
         for line in reply.data["zone"]:
             output.write(line)
+        for note in reply.data["notes"]:
+            output.hint(note)
     else:
         _print_records(reply)
 

@@ -94,6 +94,7 @@ def _settings(state: Path, dsn: str, smtp_port: int, http_port: int) -> Settings
             ],
             "http": {"listen": f"127.0.0.1:{http_port}"},
             "control": {"socket": str(_control_socket(state)), "mode": "0600"},
+            "publish": {"spf_hosts": ["ip4:127.0.0.1"], "mx_host": "localhost"},
         }
     )
 

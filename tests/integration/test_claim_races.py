@@ -44,7 +44,8 @@ async def test_a_claim_lost_in_a_crash_of_postgres_neither_starts_nor_gives_back
         wanted = {sender.upstream_id: 1}
         lost: list = []
         while not lost:
-            lost = (await claim(c, wanted, read_limit=10, claimant="n/1/1/1", lease_seconds=60, spread_seconds=0)).entries
+            first = await claim(c, wanted, read_limit=10, claimant="n/1/1/1", lease_seconds=60, spread_seconds=0)
+            lost = first.entries
         await crash.rollback()
         (again,) = await one_claim(c, {sender.upstream_id: 10}, claimant="n/1/1/2")
         assert again.fence == lost[0].fence
