@@ -103,6 +103,8 @@ class Connector:
                 self._dsn.options_only, **place, **self._arguments, **pool_arguments
             )
         except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise  # a certificate that is not believed is a ValueError too, but the other end's doing
             raise RelaydError(f"the database's settings cannot be used: {error}") from None
         await _set_codecs(connection)
         return connection
