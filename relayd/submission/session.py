@@ -248,7 +248,7 @@ class Session(Connection):
         return incoming.finish()
 
     async def _settle(self, transaction: Transaction, content: bytes | Reason) -> tuple[Reply, Reason | None]:
-        """The final reply, and why it refuses if it does."""
+        """The final reply, and why it refuses if it does; the door reports its own refusals."""
         if isinstance(content, Reason):
             return replies.bad_content(content, self.limits.size_octets), content
         protocol = transmission_type(
@@ -262,7 +262,7 @@ class Session(Connection):
         reply = await self.service.accept(submission)
         if reply is replies.TRY_LATER:
             return reply, Reason.UNAVAILABLE
-        return reply, Reason.POLICY if reply.code >= 400 else None
+        return reply, None
 
     # The rest.
 
