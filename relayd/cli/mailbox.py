@@ -74,7 +74,9 @@ def add(
     body = {"email_address": address, "daily_send_limit": _wire(daily_limit), "is_default": default, **options}
     reply = control.post(path_of("mailboxes"), body)
     step = f"next, a login for an app: relayd credential add LOGIN --client {reply.data['client']} --sender {address}"
-    output.done(reply, f"mailbox {reply.data['email_address']} added", as_json=as_json, next_step=step)
+    limit = _limit(reply.data)
+    pace = "without a daily limit" if limit == "unlimited" else f"for {limit} recipients a day (--daily-limit)"
+    output.done(reply, f"mailbox {reply.data['email_address']} added, {pace}", as_json=as_json, next_step=step)
 
 
 @app.command(name="list")
