@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relayd.control.client import ControlClient, path_of
 from relayd.embedded import EmbeddedPostgres
 from tests.conftest import FreshDatabase
 from tests.e2e.house import House
@@ -49,14 +50,14 @@ def sink() -> Iterator[Sink]:
 
 
 def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sender: str = "app@example.com") -> None:
-    """Client, upstream, domain and mailbox, as an admin makes them."""
-    house.run("client", "add", "acme")
-    house.run(
-        "upstream", "add", "sink", "--provider", "smtp_relay", "--host", "127.0.0.1", "--port", str(upstream_port),
-        "--tls", "none",
-    )  # fmt: skip
-    house.run("domain", "add", sender.partition("@")[2], "--client", "acme")
-    house.run("mailbox", "add", sender, "--daily-limit", limit)
+    """Client, upstream, domain and mailbox, over the control socket: a process for each would cost every test dearly."""
+    control = ControlClient((house.socket,))
+    upstream = {"provider": "smtp_relay", "host": "127.0.0.1", "port": upstream_port, "tls": "none"}
+    control.post(path_of("clients"), {"name": "acme"})
+    control.post(path_of("upstreams"), {"name": "sink", **upstream})
+    control.post(path_of("domains"), {"domain": sender.partition("@")[2], "client": "acme"})
+    units = None if limit == "unlimited" else int(limit)
+    control.post(path_of("mailboxes"), {"email_address": sender, "daily_send_limit": units})
 
 
 def need(*programs: str) -> None:

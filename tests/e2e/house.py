@@ -171,7 +171,7 @@ def wait_until(condition: Any, *, seconds: float = 30.0, what: str = "the condit
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 
