@@ -50,7 +50,7 @@ def sink() -> Iterator[Sink]:
 
 
 def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sender: str = "app@example.com") -> None:
-    """Client, upstream, domain and mailbox, over the control socket: a process for each would cost every test dearly."""
+    """Client, upstream, domain and mailbox, over the control socket: a process for each would cost dearly."""
     control = ControlClient((house.socket,))
     upstream = {"provider": "smtp_relay", "host": "127.0.0.1", "port": upstream_port, "tls": "none"}
     control.post(path_of("clients"), {"name": "acme"})
