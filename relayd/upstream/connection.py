@@ -1,21 +1,21 @@
 """One SMTP connection to an upstream, on aiosmtplib's protocol. It always knows how far it has come.
 
 aiosmtplib's client class is passed by: it cannot tell a refused DATA from a refused dot or from a body that never
-left, and its close() may linger for half a minute on TLS. What remains of it reads replies and does STARTTLS.
+left, and its close() may linger for half a minute on TLS. What remains of it parses replies and does STARTTLS.
 """
 
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException, SMTPServerDisconnected
-from aiosmtplib.protocol import SMTPProtocol
 
 from relayd import failpoints
 from relayd.errors import RelaydError
 from relayd.rules.outcome import Outcome, Stage
+from relayd.upstream.replies import ReplyReader
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.verdict import ProtocolViolation, judge_exception
 
@@ -39,13 +39,13 @@ class Connection:
         self.idle_since = 0.0
         self._settings = settings
         self._secrets = secrets
-        self._protocol = SMTPProtocol()
+        self._protocol = ReplyReader()
         self._is_broken = False
         self._writer: asyncio.StreamWriter | None = None
 
     @property
     def is_usable(self) -> bool:
-        return not self._is_broken and self._protocol.is_connected
+        return not self._is_broken and self._protocol.is_connected and not self._protocol.surplus
 
     async def connect(self, tls: ssl.SSLContext | None) -> SMTPResponse:
         """Open the socket, with TLS from the first octet if a context is given, and read the greeting."""
@@ -74,29 +74,47 @@ class Connection:
     async def ask(self, stage: Stage, command: bytes, timeout: float | None = None) -> SMTPResponse:
         """Send one command and read its reply, whatever it says."""
         self.stage = stage
-        timeout = timeout or self._settings.timeouts.command
-        return self._read(await self._protocol.execute_command(command, timeout=timeout))
+        self._protocol.send([command])
+        return await self.hear(stage, timeout)
+
+    def say(self, stage: Stage, commands: Sequence[bytes]) -> None:
+        """Send several commands in one go (RFC 2920); `hear` reads their replies. `stage` is the first one's."""
+        self.stage = stage
+        self._protocol.send(commands)
+
+    async def hear(self, stage: Stage, timeout: float | None = None) -> SMTPResponse:
+        """The reply to the next command of those that were said."""
+        self.stage = stage
+        return self._read(await self._protocol.read_response(timeout or self._settings.timeouts.command))
+
+    async def hear_out(self) -> None:
+        """Read the replies that are still owed, when what is to be done is settled already. Never raises.
+
+        A peer that waits for a message now is not given one: without a dot there is none (RFC 5321 4.1.1.4).
+        """
+        try:
+            while self._protocol.awaited:
+                self._is_broken |= (await self.hear(self.stage)).code == 354
+        except Exception as error:
+            self.judge(error)
 
     async def send_content(self, content: bytes) -> SMTPResponse:
         """Send the message after a 354, and the dot; return the reply. Only from the dot on is `stage` DOT.
 
         A peer that answers before the dot has refused for certain: the dot is not sent, and `stage` stays DATA.
         """
-        reading = asyncio.create_task(self._protocol.read_response())
+        self._protocol.expect(1)
+        has_reply = False
         try:
-            await self._send_body(content, reading)
-            if not reading.done():
-                self.stage = Stage.DOT
-                failpoints.reach("upstream-dot-before")
-                self._protocol.write(b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
-                failpoints.reach("upstream-dot-after")
-                await asyncio.wait({reading}, timeout=self._settings.timeouts.dot)
-            if not reading.done():
-                raise TimeoutError
-            return self._read(reading.result(), is_last=True)
+            if len(content) <= BLOCK_OCTETS:
+                await self._send_at_once(content)
+            else:
+                await self._send_in_blocks(content)
+            response = await self._protocol.read_response(self._settings.timeouts.dot)
+            has_reply = True
+            return self._read(response, is_last=True)
         finally:
-            self._is_broken |= self.stage is not Stage.DOT or not _has_result(reading)
-            reading.cancel()
+            self._is_broken |= self.stage is not Stage.DOT or not has_reply
 
     async def reset(self) -> None:
         """End a transaction that failed midway. Never raises; look at `is_usable` afterwards."""
@@ -132,20 +150,48 @@ class Connection:
         if self._protocol.transport is not None:
             cast(asyncio.WriteTransport, self._protocol.transport).abort()
 
-    async def _send_body(self, content: bytes, reading: "asyncio.Task[SMTPResponse]") -> None:
-        """Hand all but the dot to the kernel, or stop early because the peer has spoken."""
+    async def _send_at_once(self, content: bytes) -> None:
+        """Body and dot in one packet, unless the peer has spoken."""
+        await self._look()
+        if self._protocol.has_spoken:
+            return
+        block = b"".join(stuffed_blocks(content))
         writer = self._flushing_writer()
+        failpoints.reach("upstream-dot-before")
+        self._protocol.write(block + _end(content))
+        if not writer.transport.get_write_buffer_size():
+            self.stage = Stage.DOT
+        failpoints.reach("upstream-dot-after")
+        if self.stage is not Stage.DOT:
+            # The kernel has not taken it all, so not the dot.
+            await self._flush(writer)
+            if not self._protocol.has_spoken:
+                self.stage = Stage.DOT
+
+    async def _send_in_blocks(self, content: bytes) -> None:
+        """Hand the body to the kernel, then the dot; stop early when the peer has spoken."""
+        writer = self._flushing_writer()
+        for block in stuffed_blocks(content):
+            if not self._protocol.has_spoken:
+                self._protocol.write(block)
+                await self._flush(writer)
+        await self._look()
+        if not self._protocol.has_spoken:
+            self.stage = Stage.DOT
+            failpoints.reach("upstream-dot-before")
+            self._protocol.write(_end(content))
+            failpoints.reach("upstream-dot-after")
+
+    async def _flush(self, writer: asyncio.StreamWriter) -> None:
         try:
-            for block in stuffed_blocks(content):
-                async with asyncio.timeout(self._settings.timeouts.data_block):
-                    self._protocol.write(block)
-                    await writer.drain()
-                if reading.done():
-                    return
+            async with asyncio.timeout(self._settings.timeouts.data_block):
+                await writer.drain()
         except (OSError, SMTPException):
             # A refusal that was read before the connection broke says more than the break does.
-            if not _has_result(reading):
+            if not self._protocol.has_reply:
                 raise
+
+    async def _look(self) -> None:
         # Two turns of the loop: a refusal or a hang-up that has arrived is seen before the dot, not after it.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -162,9 +208,8 @@ class Connection:
         return self._writer
 
     def _read(self, response: SMTPResponse, is_last: bool = False) -> SMTPResponse:
-        # Replies that came in one segment wait in the buffer and would answer the commands that follow: a surplus
-        # 250 could answer for the dot, and a refused message would pass for sent.
-        if self._protocol._buffer:
+        # A surplus 250 could answer for the dot, and a refused message would pass for sent.
+        if self._protocol.surplus:
             self._is_broken = True
             if not is_last:
                 raise ProtocolViolation(f"more than one reply to a command, the first: {response.code}")
@@ -196,5 +241,5 @@ def bare_host(host: str) -> str:
     return host.removeprefix("[").removesuffix("]").removeprefix("IPv6:")
 
 
-def _has_result(reading: "asyncio.Task[SMTPResponse]") -> bool:
-    return reading.done() and not reading.cancelled() and reading.exception() is None
+def _end(content: bytes) -> bytes:
+    return b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aiosmtplib import SMTPResponse
 
+from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.connection import Connection
@@ -31,12 +32,33 @@ async def transact(connection: Connection, transmission: Transmission) -> tuple[
         return None
     if rest is not None and _speaks_of_upstream(rest):
         connection.abort()
+    else:
+        await connection.hear_out()
     return _in_order(transmission, outcomes, rest)
 
 
 async def _send(connection: Connection, transmission: Transmission, outcomes: dict[int, Outcome]) -> Outcome | None:
     """Put what became of single recipients into `outcomes`; return what became of all the others."""
-    response = await connection.ask(Stage.MAIL, _mail_command(connection.extensions, transmission))
+    mail = _mail_command(connection.extensions, transmission)
+    if "pipelining" not in connection.extensions:
+        return await _converse(connection, mail, transmission, outcomes, is_pipelined=False)
+    recipients = [_rcpt_command(each) for index, each in enumerate(transmission.recipients) if index not in outcomes]
+    connection.say(Stage.MAIL, [mail, *recipients, b"DATA"])
+    return await _converse(connection, mail, transmission, outcomes, is_pipelined=True)
+
+
+async def _converse(
+    connection: Connection,
+    mail: bytes,
+    transmission: Transmission,
+    outcomes: dict[int, Outcome],
+    *,
+    is_pipelined: bool,
+) -> Outcome | None:
+    async def reply(stage: Stage, command: bytes) -> SMTPResponse:
+        return await (connection.hear(stage) if is_pipelined else connection.ask(stage, command))
+
+    response = await reply(Stage.MAIL, mail)
     if not _is_positive(response):
         return judge_reply(Stage.MAIL, response.code, response.message)
     connection.in_transaction = True
@@ -45,7 +67,7 @@ async def _send(connection: Connection, transmission: Transmission, outcomes: di
     for index, recipient in enumerate(transmission.recipients):
         if index in outcomes:
             continue
-        response = await connection.ask(Stage.RCPT, b"RCPT TO:<" + str(recipient).encode() + b">")
+        response = await reply(Stage.RCPT, _rcpt_command(recipient))
         if _is_positive(response):
             accepted += 1
             continue
@@ -53,7 +75,7 @@ async def _send(connection: Connection, transmission: Transmission, outcomes: di
         if _speaks_of_upstream(outcome):
             return outcome
         outcomes[index] = outcome
-        if isinstance(outcome, Postponed):
+        if isinstance(outcome, Postponed) and not is_pipelined:
             # The transaction is full: asking for the others would only repeat the answer.
             untried = range(index + 1, len(transmission.recipients))
             outcomes.update({later: outcome for later in untried if later not in outcomes})
@@ -61,12 +83,16 @@ async def _send(connection: Connection, transmission: Transmission, outcomes: di
     if not accepted:
         return None
 
-    response = await connection.ask(Stage.DATA, b"DATA")
+    response = await reply(Stage.DATA, b"DATA")
     if response.code != 354:
         return judge_reply(Stage.DATA, response.code, response.message)
     response = await connection.send_content(transmission.content)
     connection.in_transaction = False
     return judge_reply(connection.stage, response.code, response.message)
+
+
+def _rcpt_command(recipient: Address) -> bytes:
+    return b"RCPT TO:<" + str(recipient).encode() + b">"
 
 
 def _speaks_of_upstream(outcome: Outcome) -> bool:

@@ -1,10 +1,11 @@
 """The promise of docs: at every stage, whatever the upstream does, the outcome says what is known and no more."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 
-from relayd.rules.outcome import Deferred, Failed, Outcome, Scope, Stage, Uncertain
+from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.smarthost import Smarthost, Timeouts
 from tests.peers.mail import PATIENT, Authority, settings, transmission
 from tests.peers.smtp_server import Action, Disconnect, Flood, HalfBody, Hang, ScriptedServer, StopReading
@@ -60,9 +61,12 @@ def table() -> list[Case]:
     return cases
 
 
+@pytest.mark.parametrize("is_pipelining", [False, True])
 @pytest.mark.parametrize("case", table(), ids=str)
-async def test_every_stage_says_what_is_known(case: Case, authority: Authority) -> None:
+async def test_every_stage_says_what_is_known(case: Case, is_pipelining: bool, authority: Authority) -> None:
     async with ScriptedServer({case.stage: case.action}, starttls=authority.server_context("localhost")) as server:
+        if is_pipelining:
+            server.extensions.append("PIPELINING")
         smarthost = Smarthost(
             settings(
                 server.port,
@@ -84,8 +88,10 @@ async def test_every_stage_says_what_is_known(case: Case, authority: Authority) 
         assert PASSWORD not in outcome.cause.text
     assert len(outcomes) == 2
     assert bool(server.messages) == (case.stage is Stage.DOT)
+    # Where RCPT was refused and DATA followed in the same breath, this server waits for a message: it gets none.
+    ended_by_rset = (Stage.DATA,) if is_pipelining else (Stage.RCPT, Stage.DATA)
     assert server.count(b"RSET") == (
-        1 if case.stage in (Stage.RCPT, Stage.DATA) and case.action in ("451 4.3.0 later", "554 5.0.0 never") else 0
+        1 if case.stage in ended_by_rset and case.action in ("451 4.3.0 later", "554 5.0.0 never") else 0
     )
 
 
@@ -205,3 +211,77 @@ async def test_a_connection_lost_among_recipients_keeps_what_was_refused() -> No
         await smarthost.close()
     assert [type(outcome) for outcome in outcomes] == [Failed, Deferred, Deferred, Deferred]
     assert all(outcome.cause.stage is Stage.RCPT for outcome in outcomes)
+
+
+async def test_commands_go_together_where_the_upstream_takes_them_so() -> None:
+    heard = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        writer.write(b"220 hello\r\n")
+        await reader.readline()
+        writer.write(b"250-hello\r\n250 PIPELINING\r\n")
+        heard = await reader.readuntil(b"DATA\r\n")  # without a word in between
+        writer.write(b"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n")
+        await reader.readuntil(b"\r\n.\r\n")
+        writer.write(b"250 2.0.0 ok\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    smarthost = Smarthost(settings(server.sockets[0].getsockname()[1]))
+    outcomes = await smarthost.deliver(transmission("a@example.net", "b@example.net"))
+    await smarthost.close()
+    server.close()
+    assert [type(outcome) for outcome in outcomes] == [Sent, Failed]
+    assert heard.count(b"\r\n") == 4
+
+
+async def test_a_pipelined_message_goes_to_those_who_were_accepted() -> None:
+    async with ScriptedServer({Stage.RCPT: ["250 ok", "550 5.1.1 no", "452 4.5.3 full", "250 ok"]}) as server:
+        server.extensions.append("PIPELINING")
+        smarthost = Smarthost(settings(server.port))
+        outcomes = await smarthost.deliver(transmission(*(f"{name}@example.net" for name in "abcd")))
+        again = await smarthost.deliver(transmission("a@example.net"))
+        await smarthost.close()
+    assert [type(outcome) for outcome in (*outcomes, *again)] == [Sent, Failed, Postponed, Sent, Sent]
+    assert len(server.sessions) == 1
+
+
+async def test_an_upstream_that_wants_a_message_for_nobody_gets_none() -> None:
+    async with ScriptedServer({Stage.RCPT: ["550 5.1.1 no", "250 ok"]}) as server:
+        server.extensions.append("PIPELINING")
+        smarthost = Smarthost(settings(server.port))
+        (refused,) = await smarthost.deliver(transmission("a@example.net"))
+        (sent,) = await smarthost.deliver(transmission("b@example.net"))
+        await smarthost.close()
+    assert isinstance(refused, Failed)
+    assert isinstance(sent, Sent)
+    assert [message.forward_paths for message in server.messages] == [[b"RCPT TO:<b@example.net>"]]
+    assert len(server.sessions) == 2
+
+
+@pytest.mark.parametrize("surplus_at", [Stage.MAIL, Stage.RCPT, Stage.DATA])
+async def test_a_surplus_reply_among_pipelined_ones_never_answers_for_the_dot(surplus_at: Stage) -> None:
+    usual = "354 go" if surplus_at is Stage.DATA else "250 ok"
+    async with ScriptedServer({surplus_at: f"{usual}\n250 queued as GHOST", Stage.DOT: "554 5.7.1 no"}) as server:
+        server.extensions.append("PIPELINING")
+        smarthost = Smarthost(settings(server.port))
+        (outcome,) = await smarthost.deliver(transmission())
+        await smarthost.close()
+    assert isinstance(outcome, Deferred)
+    assert outcome.scope is UPSTREAM
+    assert outcome.cause.stage in (Stage.MAIL, Stage.RCPT, Stage.DATA)
+    assert server.messages == []
+
+
+async def test_what_an_idle_upstream_says_is_no_answer_to_the_next_command() -> None:
+    async with ScriptedServer({Stage.DOT: ["250 2.0.0 ok", "554 5.7.1 no"]}) as server:
+        smarthost = Smarthost(settings(server.port))
+        await smarthost.deliver(transmission())
+        server.sessions[0].say("250 queued as GHOST")
+        await asyncio.sleep(0.05)
+        (outcome,) = await smarthost.deliver(transmission())
+        await smarthost.close()
+    assert isinstance(outcome, Failed)
+    assert len(server.sessions) == 2

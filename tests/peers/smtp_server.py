@@ -70,6 +70,7 @@ class Session:
     peer: str
     commands: list[bytes] = field(default_factory=list)
     is_tls: bool = False
+    say: Callable[[str], None] = lambda reply: None  # a line that nobody has asked for
 
 
 class ScriptedServer:
@@ -142,6 +143,7 @@ class ScriptedServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(writer.get_extra_info("peername")[0], is_tls=self._implicit_tls is not None)
+        session.say = lambda reply: writer.write(f"{reply}\r\n".encode())
         self.sessions.append(session)
         self.open_connections += 1
         self.most_connections = max(self.most_connections, self.open_connections)
