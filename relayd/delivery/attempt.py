@@ -1,7 +1,7 @@
 """One attempt: a message and some of its recipients, handed to an upstream within the time that the lease allows."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -42,9 +42,18 @@ def plan(entries: Sequence[ClaimedEntry], fleet: Fleet) -> tuple[list[Attempt], 
 
 
 async def run(
-    attempt: Attempt, message: StoredMessage, fleet: Fleet, settler: Settler, *, longest_seconds: float
+    attempt: Attempt,
+    message: StoredMessage,
+    fleet: Fleet,
+    settler: Settler,
+    *,
+    longest_seconds: float,
+    on_delivered: Callable[[], None],
 ) -> None:
-    """Deliver and settle. Its start is durable already; on return its end is too."""
+    """Deliver and settle. Its start is durable already; on return its end is too.
+
+    `on_delivered` is called once, when the connection is free for the next one: before the end is durable.
+    """
     began = asyncio.get_running_loop().time()
     transmission = Transmission(
         queue_id=message.queue_id,
@@ -55,7 +64,10 @@ async def run(
         body_8bitmime=message.body_8bitmime,
     )
     failpoints.reach("attempt-started")
-    outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
+    try:
+        outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
+    finally:
+        on_delivered()
     failpoints.reach("attempt-ended")
     seconds = asyncio.get_running_loop().time() - began
     await settler.settle(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from relayd.delivery.attempt import Attempt
+from relayd.delivery.pulse import Pulse
 
 
 class Backlog:
@@ -15,6 +16,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[UUID, deque[Attempt]] = defaultdict(deque)
+        self._pulses: defaultdict[UUID, Pulse] = defaultdict(Pulse)
 
     def add(self, planned: Iterable[Attempt]) -> None:
         """Put attempts at the end of their upstreams' lines."""
@@ -25,12 +27,18 @@ class Backlog:
         """How many wait for an upstream."""
         return len(self._waiting[upstream_id])
 
-    def take(self, free: Mapping[UUID, int]) -> list[Attempt]:
+    def rate(self, upstream_id: UUID, now: float) -> float:
+        """How many a second an upstream has taken of late; `now` in seconds of a steady clock."""
+        return self._pulses[upstream_id].rate(now)
+
+    def take(self, free: Mapping[UUID, int], now: float) -> list[Attempt]:
         """The next ones, at most so many for each upstream."""
         taken: list[Attempt] = []
         for upstream_id, room in free.items():
             line = self._waiting[upstream_id]
-            taken += [line.popleft() for _ in range(min(room, len(line)))]
+            count = min(room, len(line))
+            taken += [line.popleft() for _ in range(count)]
+            self._pulses[upstream_id].beat(count, now)
         return taken
 
     def take_all(self) -> list[Attempt]:

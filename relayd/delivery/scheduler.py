@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from uuid import UUID
 
@@ -28,7 +29,11 @@ from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
 
-LOAD_OCTETS = 8 * 1024 * 1024
+# While attempts are under way, this long a start waits for others to share its commit.
+GATHER_SECONDS = 0.005
+# What an upstream takes in this time is claimed at once, so that a fast one costs few claims.
+AHEAD_SECONDS = 0.25
+MAX_AHEAD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,9 @@ class Scheduler:
     async def _start_until_stopped(self) -> None:
         while not self._stopping:
             self._startable.clear()
-            taken = self._backlog.take(self._fleet.free())
+            if self._running:
+                await asyncio.sleep(GATHER_SECONDS)
+            taken = self._backlog.take(self._fleet.free(), asyncio.get_running_loop().time())
             if not taken:
                 await self._startable.wait()
                 continue
@@ -182,46 +189,36 @@ class Scheduler:
     def _wanted(self) -> dict[UUID, int]:
         """As many more as keep one batch at hand for each upstream; few at a time are not worth a claim."""
         wanted = {}
+        now = asyncio.get_running_loop().time()
         for terms in self._fleet.all_terms():
             waiting = self._backlog.count(terms.id)
-            if waiting <= terms.max_transactions // 2:
-                wanted[terms.id] = terms.max_transactions - waiting + self._fleet.room(terms.id)
+            soon = min(round(self._backlog.rate(terms.id, now) * AHEAD_SECONDS), MAX_AHEAD)
+            ahead = max(terms.max_transactions, soon)
+            if waiting <= ahead // 2:
+                wanted[terms.id] = ahead - waiting + self._fleet.room(terms.id)
         return wanted
 
     async def _start(self, taken: list[Attempt]) -> None:
-        """Load, make the start durable, launch. What cannot be started goes back untried."""
+        """Make the start durable, launch. What cannot be started goes back untried."""
+        began = asyncio.get_running_loop().time()
+        claims = [(entry, each.terms.provider) for each in taken for entry in each.entries]
+        lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         try:
-            messages = await self._load(taken)
-            startable = await self._make_durable(taken)
+            async with self._database.connection() as connection:
+                started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
-            self._untried(_entries(taken), "Postgres was lost before it began")
+            self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
             raise
-        for each in startable:
-            self._launch(each, messages[each.entries[0].queue_id])
-
-    async def _load(self, planned: list[Attempt]) -> dict[UUID, StoredMessage]:
-        queue_ids = sorted({each.entries[0].queue_id for each in planned})
-        async with self._database.connection() as connection:
-            return await attempts.load(connection, queue_ids, batch_octets=LOAD_OCTETS)
-
-    async def _make_durable(self, planned: list[Attempt]) -> list[Attempt]:
-        began = asyncio.get_running_loop().time()
-        claims = [(entry, each.terms.provider) for each in planned for entry in each.entries]
-        lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
-        async with self._database.connection() as connection:
-            started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
-        self._emit(BatchCommitted("start", len(started), asyncio.get_running_loop().time() - began))
+        self._emit(BatchCommitted("start", len(started.entry_ids), asyncio.get_running_loop().time() - began))
         self._untried(
-            [entry for entry, _ in claims if entry.entry_id not in started],
+            [entry for entry, _ in claims if entry.entry_id not in started.entry_ids],
             "its window, its limit or a pause changed before it began",
         )
-        kept = []
-        for each in planned:
-            entries = tuple(entry for entry in each.entries if entry.entry_id in started)
+        for each in taken:
+            entries = tuple(entry for entry in each.entries if entry.entry_id in started.entry_ids)
             if entries:
-                kept.append(Attempt(each.terms, entries))
-        return kept
+                self._launch(Attempt(each.terms, entries), started.messages[entries[0].queue_id])
 
     def _untried(self, entries: list[ClaimedEntry], reason: str) -> None:
         """Give claims back that were not tried, budget and all, however long Postgres stays away."""
@@ -233,16 +230,27 @@ class Scheduler:
 
     def _launch(self, each: Attempt, message: StoredMessage) -> None:
         self._fleet.take(each.terms.id)
-        task = asyncio.create_task(
-            attempt.run(each, message, self._fleet, self._settler, longest_seconds=self._pace.attempt_seconds),
-            name=f"attempt {message.queue_id}",
+        self._track(
+            asyncio.create_task(
+                attempt.run(
+                    each,
+                    message,
+                    self._fleet,
+                    self._settler,
+                    longest_seconds=self._pace.attempt_seconds,
+                    on_delivered=partial(self._delivered, each.terms.id),
+                ),
+                name=f"attempt {message.queue_id}",
+            )
         )
-        task.add_done_callback(lambda _: self._fleet.release(each.terms.id))
-        self._track(task)
         for entry in each.entries:
             self._emit(
                 AttemptStarted(entry.queue_id, entry.entry_id, str(entry.recipient), each.terms.name, entry.fence)
             )
+
+    def _delivered(self, upstream_id: UUID) -> None:
+        self._fleet.release(upstream_id)
+        self._startable.set()
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._running.add(task)
@@ -250,7 +258,6 @@ class Scheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._startable.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt failed", exc_info=task.exception())
 

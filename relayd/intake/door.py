@@ -66,7 +66,8 @@ class Door:
         self._emit = emit
         self._wake = wake
         self._now = now
-        self._wakes: set[asyncio.Task[None]] = set()
+        self._asleep: set[int] = set()
+        self._waking: asyncio.Task[None] | None = None
         self._batcher: Batcher[queue.NewMessage, None] = Batcher(
             self._commit, max_items=BATCH_MESSAGES, max_weight=BATCH_OCTETS, weigh=lambda message: len(message.content)
         )
@@ -103,7 +104,8 @@ class Door:
     async def drain(self) -> None:
         """Wait until everything accepted has been answered and its lanes woken."""
         await self._batcher.drain()
-        await asyncio.gather(*self._wakes, return_exceptions=True)
+        if self._waking is not None:
+            await self._waking
 
     async def _prepare(
         self, submission: Submission, scan: HeaderScan, sole_author: Address, mailbox: SendingMailbox
@@ -158,18 +160,24 @@ class Door:
         failpoints.reach("enqueue-committed")
         self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
         # Not part of the answer's way: the lanes are woken while the 250s go out.
-        task = asyncio.create_task(self._wake_lanes(sorted({message.lane_id for message in messages})))
-        self._wakes.add(task)
-        task.add_done_callback(self._wakes.discard)
+        self._asleep.update(message.lane_id for message in messages)
+        if self._waking is None:
+            self._waking = asyncio.create_task(self._wake_lanes())
         return [None] * len(messages)
 
-    async def _wake_lanes(self, lane_ids: list[int]) -> None:
+    async def _wake_lanes(self) -> None:
+        # One at a time: a wake may wait for a claim, and what gathers meanwhile is woken together.
         try:
-            async with self._database.connection() as connection:
-                await lanes.wake(connection, lane_ids)
-        except (StoreUnavailable, asyncpg.PostgresError) as error:
-            self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
-        self._wake()
+            while self._asleep:
+                lane_ids, self._asleep = sorted(self._asleep), set()
+                try:
+                    async with self._database.connection() as connection:
+                        await lanes.wake(connection, lane_ids)
+                except (StoreUnavailable, asyncpg.PostgresError) as error:
+                    self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
+                self._wake()
+        finally:
+            self._waking = None
 
     def _refuse(self, submission: Submission, reason: str, reply: Reply) -> Reply:
         identity = submission.identity

@@ -1,4 +1,4 @@
-"""Load what is to be sent and make the start of its attempt durable."""
+"""Make the start of attempts durable and load what they send, in one round trip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +23,18 @@ class StoredMessage:
     body_8bitmime: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The entries that may be sent now, and their messages by queue id."""
+
+    entry_ids: set[UUID]
+    messages: dict[UUID, StoredMessage]
+
+
 # Only while the claim is ours, unstarted, nothing of it paused, and its budget still good: the window has not turned
-# and the limit was not lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. Index: email_queue_pkey.
+# and the limit was not lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. A message comes with its
+# first entry, and its body as long as those before it have under $6 octets.
+# Indexes: email_queue_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
@@ -40,28 +50,41 @@ started AS (
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
               AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
-  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider)
-INSERT INTO email_delivery_logs
-       (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
-SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock
-RETURNING entry_id
+  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider),
+logged AS (
+  INSERT INTO email_delivery_logs
+         (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
+  SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock),
+entry AS (
+  SELECT id, message_id, row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
+message AS (
+  SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime,
+         sum(m.size_octets) OVER (ORDER BY e.id) - m.size_octets AS octets_before
+    FROM entry e JOIN messages m ON m.id = e.message_id WHERE e.turn = 1)
+SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
+  FROM entry e
+  LEFT JOIN message m ON m.entry_id = e.id
+  LEFT JOIN message_bodies b ON b.message_id = m.id AND m.octets_before < $6
 """
 
-# Bodies are loaded up to a few MB at a time. Indexes: messages_pkey, message_bodies_pkey.
-SIZES = "SELECT id, size_octets FROM messages WHERE id = ANY($1::uuid[])"
+# Indexes: messages_pkey, message_bodies_pkey.
 LOAD = """
 SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
-  FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = ANY($1::uuid[])
+  FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = $1
 """
 
 
 async def start(
-    connection: Connection, claims: Sequence[tuple[ClaimedEntry, str]], *, lease_seconds: float
-) -> set[UUID]:
+    connection: Connection,
+    claims: Sequence[tuple[ClaimedEntry, str]],
+    *,
+    lease_seconds: float,
+    batch_octets: int = 8 * 1024 * 1024,
+) -> Start:
     """Make the start of these attempts durable (claim and provider); returns the entries that may be sent.
 
-    Outside a transaction it has committed on return. An entry that is not returned must not be sent: its claim was
-    lost, or its budget is gone; settle it as postponed.
+    Outside a transaction the starts have committed on return. An entry that is not returned must not be sent: its
+    claim was lost, or its budget is gone; settle it as postponed. Bodies beyond `batch_octets` are read one by one.
     """
     rows = await connection.fetch(
         START,
@@ -70,24 +93,16 @@ async def start(
         lease_seconds,
         [provider for _, provider in claims],
         [entry.claimed_by for entry, _ in claims],
+        batch_octets,
     )
-    return {row["entry_id"] for row in rows}
-
-
-async def load(connection: Connection, queue_ids: Sequence[UUID], *, batch_octets: int) -> dict[UUID, StoredMessage]:
-    """The messages of these queue ids, read in batches of about `batch_octets`."""
-    sizes = await connection.fetch(SIZES, queue_ids)
-    messages: dict[UUID, StoredMessage] = {}
-    batch: list[UUID] = []
-    octets = 0
-    for position, row in enumerate(sizes):
-        batch.append(row["id"])
-        octets += row["size_octets"]
-        if octets >= batch_octets or position == len(sizes) - 1:
-            for found in await connection.fetch(LOAD, batch):
-                messages[found["id"]] = _message(found)
-            batch, octets = [], 0
-    return messages
+    messages = {}
+    for row in rows:
+        if row["id"] is None:
+            continue  # another recipient of a message that has come with its first one
+        found = row if row["content"] is not None else await connection.fetchrow(LOAD, row["id"])
+        if found is not None:
+            messages[row["id"]] = _message(found)
+    return Start({row["entry_id"] for row in rows}, messages)
 
 
 def _message(row: asyncpg.Record) -> StoredMessage:

@@ -15,6 +15,9 @@ class Batcher(Generic[Item, Answer]):
 
     A batch that fails for a reason of its own is tried again an item at a time, so that a bad item harms only itself.
     When the store is unavailable every item of the batch learns that at once.
+
+    A first item goes at once. Those that came while it was under way wait `gather_seconds` more, since where there
+    are some there are soon others, and a batch costs much the same whatever is in it.
     """
 
     def __init__(
@@ -24,11 +27,13 @@ class Batcher(Generic[Item, Answer]):
         max_items: int,
         max_weight: int,
         weigh: Callable[[Item], int],
+        gather_seconds: float = 0.003,
     ) -> None:
         self._commit = commit
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
+        self._gather_seconds = gather_seconds
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -52,6 +57,8 @@ class Batcher(Generic[Item, Answer]):
         try:
             while self._waiting:
                 await self._commit_batch(self._take())
+                if self._waiting:
+                    await asyncio.sleep(self._gather_seconds)
         finally:
             self._running = None
 

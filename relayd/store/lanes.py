@@ -11,14 +11,15 @@ import asyncpg
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
-# Lanes that have something new. Unconditional: a lane that a claim is just now calling idle must wait for that claim
-# and then be called due, whatever an older snapshot shows. Not worth a wait for the disk: `sweep` finds a lost wake.
-# Index: mailbox_lanes_pkey.
+# Lanes that have something new. All are locked: a lane that a claim is just now calling idle must wait for that claim
+# and then be called due, whatever an older snapshot shows. Only then is the locked row asked whether it is due anyway.
+# Not worth a wait for the disk: `sweep` finds a lost wake. Index: mailbox_lanes_pkey.
 WAKE = """
 WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 lane AS MATERIALIZED (
-  SELECT l.id FROM cheap, mailbox_lanes l WHERE l.id = ANY($1::bigint[]) ORDER BY l.id FOR NO KEY UPDATE OF l)
-UPDATE mailbox_lanes l SET due_at = LEAST(l.due_at, relayd_now()) FROM lane WHERE l.id = lane.id
+  SELECT l.id, l.due_at FROM cheap, mailbox_lanes l
+   WHERE l.id = ANY($1::bigint[]) ORDER BY l.id FOR NO KEY UPDATE OF l)
+UPDATE mailbox_lanes l SET due_at = relayd_now() FROM lane WHERE l.id = lane.id AND lane.due_at > relayd_now()
 """
 
 # Entries went back into these lanes, due at these times. Index: mailbox_lanes_pkey.
