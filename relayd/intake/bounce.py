@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from relayd.intake.signer import Signer
-from relayd.mail import dsn, trace
+from relayd.mail import dsn, headers, trace
 from relayd.mail.address import Address
 from relayd.mail.dsn import FailedRecipient
 from relayd.rules.settlement import Settlement
@@ -71,7 +71,7 @@ class Bouncer:
             queue_id=str(message.queue_id),
             smtputf8=message.smtputf8,
         )
-        content = await self._signer.sign(message.domain, content, now)
+        content = await self._signer.sign(message.domain, content, headers.scan(content), now)
         return queue.NewMessage(
             queue_id=queue_id,
             client_id=message.client_id,

@@ -113,7 +113,7 @@ class Door:
         now, queue_id = self._now(), new_id()
         envelope = submission.envelope
         message_id = headers.message_id(scan) or f"<{queue_id}@{mailbox.domain.domain}>"
-        content = headers.prepare(
+        prepared = headers.prepare(
             submission.content,
             scan,
             received=trace.received_field(
@@ -129,7 +129,7 @@ class Door:
             message_id=message_id,
             date=trace.date_text(now),
         )
-        content = await self._signer.sign(mailbox.domain, content, now)
+        content = await self._signer.sign(mailbox.domain, prepared.content, prepared.scan, now)
         return queue.NewMessage(
             queue_id=queue_id,
             client_id=submission.identity.client.id,

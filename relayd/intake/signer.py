@@ -3,9 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from relayd.mail import dkim, headers
+from relayd.mail import dkim
 from relayd.mail.dkim_key import SigningKey, load_private
 from relayd.mail.dkim_record import Algorithm
+from relayd.mail.headers import HeaderScan
 from relayd.seal import Seal
 from relayd.store import directory
 from relayd.store.directory import SealedKey, SendingDomain
@@ -22,12 +23,12 @@ class Signer:
         self._active: TimedCache[UUID, list[SealedKey]] = TimedCache(self._load)
         self._opened: dict[UUID, SigningKey] = {}
 
-    async def sign(self, domain: SendingDomain, content: bytes, now: datetime) -> bytes:
-        """`content` with a DKIM-Signature on top for every active key of the domain."""
+    async def sign(self, domain: SendingDomain, content: bytes, scan: HeaderScan, now: datetime) -> bytes:
+        """`content`, of which `scan` is the scan, with a DKIM-Signature on top for every active key of the domain."""
         keys = [self._open(domain.domain, key) for key in await self._active.get(domain.id)]
         if not keys:
             return content
-        return dkim.sign(content, headers.scan(content), keys, signed_at=int(now.timestamp())) + content
+        return dkim.sign(content, scan, keys, signed_at=int(now.timestamp())) + content
 
     def _open(self, domain: str, key: SealedKey) -> SigningKey:
         opened = self._opened.get(key.id)

@@ -5,6 +5,7 @@ Only the top level is read: MIME parts are never opened. What two programs could
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from relayd.mail import encoded_words
 
@@ -19,12 +20,12 @@ _SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field: `name` as it was written, `raw` the whole of it with folding and the final CRLF."""
 
     name: bytes
     raw: bytes
+    key: bytes  # the name in lower case: names are the same in any case
 
     @property
     def value(self) -> bytes:
@@ -47,12 +48,22 @@ class HeaderScan:
     def all(self, name: bytes) -> tuple[Field, ...]:
         """Every field of that name, in any case, from top to bottom."""
         wanted = name.lower()
-        return tuple(field for field in self.fields if field.name.lower() == wanted)
+        return tuple([field for field in self.fields if field.key == wanted])
 
     def first(self, name: bytes) -> Field | None:
         """The topmost field of that name, in any case."""
         wanted = name.lower()
-        return next((field for field in self.fields if field.name.lower() == wanted), None)
+        for field in self.fields:
+            if field.key == wanted:
+                return field
+        return None
+
+
+class Prepared(NamedTuple):
+    """A message that is ready to be signed, and what scanning it would find."""
+
+    content: bytes
+    scan: HeaderScan
 
 
 def scan(content: bytes) -> HeaderScan:
@@ -89,21 +100,28 @@ def received_count(scan: HeaderScan) -> int:
     return len(scan.all(b"Received"))
 
 
-def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: str, date: str) -> bytes:
+def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: str, date: str) -> Prepared:
     """The message as relayd queues it; every byte not named here is unchanged.
 
     `scan` is that of `content`. `received` (a whole field with its CRLF) goes in front; Message-ID (with its
     brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc and Return-Path go.
     """
-    added = [received]
+    fields = [_field(b"Received", received)]
     if scan.first(b"Message-ID") is None:
-        added.append(f"Message-ID: {message_id}\r\n".encode())
+        fields.append(_field(b"Message-ID", f"Message-ID: {message_id}\r\n".encode()))
     if scan.first(b"Date") is None:
-        added.append(f"Date: {date}\r\n".encode())
-    kept = [field.raw for field in scan.fields if field.name.lower() not in _REMOVED]
+        fields.append(_field(b"Date", f"Date: {date}\r\n".encode()))
+    fields += [field for field in scan.fields if field.key not in _REMOVED]
     separator = b"\r\n" if scan.needs_empty_line else b""
-    fields_end = sum(len(field.raw) for field in scan.fields)
-    return b"".join([*added, *kept, separator, memoryview(content)[fields_end:]])
+    header = b"".join([field.raw for field in fields]) + separator
+    fields_end = sum([len(field.raw) for field in scan.fields])
+    return Prepared(
+        header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
+    )
+
+
+def _field(name: bytes, raw: bytes) -> Field:
+    return Field(name, raw, name.lower())
 
 
 def _fields(content: bytes, end: int) -> tuple[Field, ...]:
@@ -115,7 +133,7 @@ def _fields(content: bytes, end: int) -> tuple[Field, ...]:
             raise ValueError(_reason(content, position, end))
         if len(fields) == MAX_FIELDS:
             raise ValueError(f"header has over {MAX_FIELDS} fields")
-        fields.append(Field(match.group(1), match.group()))
+        fields.append(_field(match.group(1), match.group()))
         position = match.end()
     return tuple(fields)
 

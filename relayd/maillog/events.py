@@ -45,11 +45,11 @@ def record(event: Event) -> None:
 def level_of(event: Event) -> int:
     """One of logging's levels. Warnings are what an operator may want to look at, not what is broken."""
     match event:
-        case SessionOpened() | SessionClosed() | Authenticated() | BatchCommitted():
+        case SessionOpened() | SessionClosed() | Authenticated() | BatchCommitted() | AttemptStarted():
             return logging.DEBUG
         case AttemptEnded(outcome="failed" | "uncertain"):
             return logging.WARNING
-        case Accepted() | Bounced() | AttemptStarted() | AttemptEnded() | ClaimsReturned():
+        case Accepted() | Bounced() | AttemptEnded() | ClaimsReturned():
             return logging.INFO
         case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
             return logging.WARNING

@@ -84,7 +84,7 @@ def test_an_attempt_reads_well(stream: io.StringIO) -> None:
     event = sample(AttemptStarted, recipient="you@example.net", upstream="main", attempt=2)
     maillog.record(event)
     assert stream.getvalue() == (
-        f"time=2026-01-31T12:00:00.007Z level=info event=attempt_started queue_id={QUEUE_ID} entry_id={QUEUE_ID}"
+        f"time=2026-01-31T12:00:00.007Z level=debug event=attempt_started queue_id={QUEUE_ID} entry_id={QUEUE_ID}"
         " recipient=you@example.net upstream=main attempt=2\n"
     )
 
@@ -246,6 +246,6 @@ def test_a_log_that_cannot_be_written_stops_nothing(stream: io.StringIO, broken:
 
 def test_any_stream_is_written_in_utf_8(stream: io.StringIO) -> None:
     raw = io.BytesIO()
-    maillog.configure("info", "logfmt", io.TextIOWrapper(raw, encoding="ascii"))
+    maillog.configure("debug", "logfmt", io.TextIOWrapper(raw, encoding="ascii"))
     maillog.record(sample(AttemptStarted, recipient="jörg@example.net"))
     assert "jörg@example.net".encode() in raw.getvalue()

@@ -90,7 +90,8 @@ _line = st.one_of(_odd, st.binary(max_size=20).map(lambda line: line.translate(N
 def test_any_message_verifies_as_prepared_and_delivered(fields: list[tuple[bytes, bytes]], lines: list[bytes]) -> None:
     header = b"".join(name + b":" + value + b"\r\n" for name, value in fields)
     content = header + b"\r\n" + b"".join(line + b"\r\n" for line in lines)
-    content = prepare(content, scan(content), received=b"Received: r\r\n", message_id="<m@h>", date="d")
+    content, found = prepare(content, scan(content), received=b"Received: r\r\n", message_id="<m@h>", date="d")
+    assert found == scan(content)
     assert _verdicts(_signed(content)) == ACCEPTED
 
 

@@ -11,7 +11,9 @@ RECEIVED = b"Received: from a by b\r\n\tid 1; now\r\n"
 
 
 def _prepared(content: bytes) -> bytes:
-    return prepare(content, scan(content), received=RECEIVED, message_id="<new@relay.example>", date="today")
+    prepared = prepare(content, scan(content), received=RECEIVED, message_id="<new@relay.example>", date="today")
+    assert prepared.scan == scan(prepared.content)
+    return prepared.content
 
 
 def test_fields_keep_their_bytes_and_values_are_unfolded() -> None:
