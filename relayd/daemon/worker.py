@@ -4,6 +4,7 @@ It lives as long as its channel: when the supervisor dies, so does it, at once a
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -176,6 +177,14 @@ def _wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def _collect_seldom() -> None:
+    # What was imported lives as long as the process, and most of what a message leaves behind is freed without the
+    # collector: looking for cycles as often as Python does by itself costs a twentieth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def main() -> None:
     """`python -m relayd.daemon.worker CHANNEL_FD SUPERVISOR_PID`."""
     descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
@@ -183,6 +192,7 @@ def main() -> None:
     # The supervisor tells us when to stop; a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _collect_seldom()
     asyncio.run(run(socket.socket(fileno=descriptor)))
 
 
