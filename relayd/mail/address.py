@@ -47,6 +47,12 @@ class Address:
             raise ValueError("malformed domain")
         return cls(local_part, domain if domain.startswith("[") else domain.lower())
 
+    @classmethod
+    def stored(cls, text: str) -> Self:
+        """An address as str() gave it: it was parsed before, so it is only taken apart."""
+        local_part, _, domain = text.rpartition("@")
+        return cls(local_part, domain)
+
     @property
     def is_ascii(self) -> bool:
         """False when carrying this address needs SMTPUTF8 (RFC 6531)."""

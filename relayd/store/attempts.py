@@ -108,7 +108,7 @@ async def start(
 def _message(row: asyncpg.Record) -> StoredMessage:
     return StoredMessage(
         queue_id=row["id"],
-        reverse_path=Address.parse(row["reverse_path"]) if row["reverse_path"] else None,
+        reverse_path=Address.stored(row["reverse_path"]) if row["reverse_path"] else None,
         content=row["content"],
         smtputf8=row["smtputf8"],
         body_8bitmime=row["body_8bitmime"],

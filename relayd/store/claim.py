@@ -217,7 +217,7 @@ def _entry(row: asyncpg.Record, claimant: str) -> ClaimedEntry:
         client_id=row["client_id"],
         mailbox_id=row["mailbox_id"],
         upstream_id=row["upstream_id"],
-        recipient=Address.parse(row["recipient_address"]),
+        recipient=Address.stored(row["recipient_address"]),
         retry_count=row["retry_count"],
         max_retries=row["max_retries"],
         first_attempt_at=row["first_attempt_at"],

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import assert_never
 
 from aiosmtplib import SMTPResponseException
@@ -122,9 +123,11 @@ def refuse(scope: Scope, enhanced: str, text: str) -> Failed:
 
 def clean(text: str) -> str:
     """Text of a peer made fit to be stored and shown: valid Unicode on one line, printable, capped."""
-    decoded = text[: MAX_TEXT_CHARACTERS * 8].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    printable = "".join(character if character.isprintable() else " " for character in decoded)
-    return " ".join(printable.split())[:MAX_TEXT_CHARACTERS]
+    decoded = text[: MAX_TEXT_CHARACTERS * 8]
+    if not (decoded.isascii() and decoded.isprintable()):
+        decoded = decoded.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        decoded = "".join(character if character.isprintable() else " " for character in decoded)
+    return " ".join(decoded.split())[:MAX_TEXT_CHARACTERS]
 
 
 def _matches(rule: Rule, cause: Cause, some_accepted: bool) -> bool:
@@ -137,6 +140,7 @@ def _matches(rule: Rule, cause: Cause, some_accepted: bool) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def _fits(pattern: str, value: str) -> bool:
     """`4xx` fits 450; `5.7.x` fits 5.7.26: an `x` that ends an enhanced code stands for any number."""
     expression = re.escape(pattern).replace(r"\.x", r"\.\d+").replace("x", r"\d")

@@ -35,3 +35,8 @@ def test_spellings_of_one_sender_have_one_key(text: str, key: str):
 )
 def test_a_domain_that_looks_like_another_is_not_it(alike: str, other: str):
     assert Address.parse(f"a@{alike}").ascii_domain != other
+
+
+@pytest.mark.parametrize("text", ["a@b.example", '"a@b"@c.example', "j\u00f6rg@stra\u00dfe.example", "a@[192.0.2.1]"])
+def test_what_was_stored_is_what_was_parsed(text: str) -> None:
+    assert Address.stored(str(Address.parse(text))) == Address.parse(text)
