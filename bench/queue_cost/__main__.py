@@ -60,7 +60,12 @@ async def _run(own: EmbeddedPostgres, options: argparse.Namespace, found: dict[s
     # First, while the server is fresh: a case's leavings would be read into the growth.
     if options.growth:
         await growth.grow(
-            own, messages=options.growth, batch=options.batch, say=_say, keep=lambda sample: keep("growth", sample)
+            own,
+            messages=options.growth,
+            batch=options.batch,
+            say=_say,
+            keep=lambda sample: keep("growth", sample),
+            target=options.migrations,
         )
     if options.rounds:
         upstreams = await trial.prepare(own, cases(options.largest, options.mailboxes), _say)
@@ -93,6 +98,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=200_000,
         help="messages sent to see the tables grow; 0: none",
     )
+    parser.add_argument("--migrations", type=int, default=None, help="last migration applied for the growth; all")
     parser.add_argument("--postgres", type=int, default=None, help="major version of the server's programs")
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="where the server's data goes: a disk")
     parser.add_argument("--out", type=Path, default=results.FILE, help="the raw figures; the page goes beside them")

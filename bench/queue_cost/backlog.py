@@ -118,8 +118,9 @@ async def settle_down(connection: Connection) -> None:
     await connection.execute("CHECKPOINT", timeout=3600)
 
 
-async def count_anew(connection: Connection) -> None:
-    """Statistics, once the live mail is there."""
+async def put_live(connection: Connection, database: Database, count: int) -> None:
+    """Live mail, then statistics; `database` is a worker's."""
+    await product.submit(database, await live_senders(connection), count)
     await connection.execute(COUNTS, timeout=3600)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from bench.queue_cost import cpu, summary
+from bench.queue_cost import counters, cpu, summary
 from relayd.embedded import EmbeddedPostgres
 from relayd.embedded.lifetime import die_with_parent
 from relayd.errors import RelaydError
+from relayd.store.connection import Connection
 
 WORKERS = 2
 _ROOT = Path(__file__).parents[2]
@@ -32,13 +33,14 @@ class Crew:
     batch: int
     deadline_seconds: float = 600.0
 
-    async def drain(self, *, warms: bool = True) -> dict[str, Any]:
-        """Rate, latencies and CPU of draining what is due."""
+    async def drain(self, connection: Connection, *, warms: bool = True) -> dict[str, Any]:
+        """Rate, latencies and costs of draining what is due. `connection` leads to the same database."""
         async with _processes() as processes:
             for number, process in enumerate(processes):
                 _say(process, json.dumps(self._job(number, warms)))
             ready = [await self._hear(process) for process in processes]
             pids = [each["pid"] for each in ready]
+            counted = await counters.read(connection)
             backends, whole = cpu.of_processes(pids), cpu.of_server(self.server.pid)
             for process in processes:
                 _say(process, "go")
@@ -48,7 +50,10 @@ class Crew:
             for process in processes:
                 _say(process, "end")
                 await process.wait()
-        return summary.of_trial(found, backend_cpu_seconds=backends, server_cpu_seconds=whole)
+            # After the workers' ends, for then their last counts are in.
+            since = await counters.read(connection)
+        trial = summary.of_trial(found, backend_cpu_seconds=backends, server_cpu_seconds=whole)
+        return trial | {"per_entry": counters.per_entry(counted, since, trial["entries"])}
 
     def _job(self, number: int, warms: bool) -> Mapping[str, object]:
         return {

@@ -3,6 +3,7 @@
 Each step enqueues, drains and prunes as much as came in some steps before, so that the tables should level off.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -37,13 +38,15 @@ async def grow(
         crew = Crew(own, server.dsn_of(own, DATABASE), upstream_id, batch)
         ends: deque[datetime] = deque(maxlen=KEPT_STEPS)
         for done in range(STEP, messages + 1, STEP):
-            await product.submit(connection, senders, STEP)
-            drained = await crew.drain(warms=False)
-            now = await connection.fetchval("SELECT relayd_now()")
-            ends.append(now)
-            pruned = await product.prune(database, now - ends[0]) if len(ends) == KEPT_STEPS else 0
-            keep({"messages": done, "pruned": pruned, **drained, **await sizes.sample(connection)})
-            say(f"{done} messages: {drained['entries_per_second']:.0f}/s, {pruned} rows pruned")
+            await product.submit(database, senders, STEP)
+            drained = await crew.drain(connection, warms=False)
+            ends.append(await connection.fetchval("SELECT relayd_now()"))
+            began = time.monotonic()
+            pruned = await product.prune(database, ends[0]) if len(ends) == KEPT_STEPS else 0
+            seconds = time.monotonic() - began
+            sampled = await sizes.sample(connection)
+            keep({"messages": done, "pruned": pruned, "prune_seconds": seconds, **drained, **sampled})
+            say(f"{done} messages: {drained['entries_per_second']:.0f}/s, {pruned} rows pruned in {seconds:.1f} s")
     finally:
         await database.close()
         await connection.close()

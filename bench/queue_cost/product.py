@@ -1,7 +1,7 @@
 """The only door to relayd's own functions: what is measured here is what a worker calls, as it calls it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,6 @@ from relayd.rules.settlement import settle as decide
 from relayd.store import attempts, lanes, retention, settlement
 from relayd.store import claim as claiming
 from relayd.store.claim import ClaimedEntry
-from relayd.store.connection import Connection
 from relayd.store.ids import new_id, new_ids
 from relayd.store.pool import Database
 from relayd.store.queue import NewEntry, NewMessage, enqueue
@@ -34,14 +33,18 @@ async def open_as_worker(dsn: str, password: str, *, name: str) -> Database:
     return await Database.open(dsn, password=password, max_size=1, application_name=name, server_settings=HOT_PATH)
 
 
-async def submit(connection: Connection, senders: Sequence[Mapping[str, Any]], count: int, *, batch: int = 50) -> None:
-    """`count` messages of one recipient each, over the senders in turn; batches as intake makes them under load."""
+async def submit(database: Database, senders: Sequence[Mapping[str, Any]], count: int, *, batch: int = 50) -> None:
+    """`count` messages of one recipient each, over the senders in turn; batches as intake makes them under load.
+
+    As a worker, or a foreign key's check would keep the scan that it was planned with while its table was empty.
+    """
     for begin in range(0, count, batch):
         messages = [
             _message(senders[number % len(senders)], number) for number in range(begin, min(begin + batch, count))
         ]
-        await enqueue(connection, messages)
-        await lanes.wake(connection, sorted({message.lane_id for message in messages}))
+        async with database.connection() as connection:
+            await enqueue(connection, messages)
+            await lanes.wake(connection, sorted({message.lane_id for message in messages}))
 
 
 async def claim(database: Database, upstream_id: UUID, *, batch: int, claimant: str) -> tuple[list[ClaimedEntry], bool]:
@@ -74,11 +77,13 @@ async def settle_sent(database: Database, entries: Sequence[ClaimedEntry]) -> in
         return len(await settlement.settle(connection, results))
 
 
-async def prune(database: Database, age: timedelta, *, batch: int = 500) -> int:
-    """As upkeep does, until nothing is left to remove; how many rows went."""
+async def prune(database: Database, before: datetime, *, batch: int = 500) -> int:
+    """As upkeep does, until nothing older than `before` is left; how many rows went."""
     total = 0
     while True:
         async with database.transaction() as connection:
+            # Upkeep's age is of hours, here a batch's own duration counts: the instant is kept, not the age.
+            age = await connection.fetchval("SELECT relayd_now()") - before
             removed = await retention.prune(connection, age, limit=batch)
         if removed == 0:
             return total

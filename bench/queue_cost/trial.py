@@ -1,6 +1,7 @@
 """Measure the cases, interleaved: each trial puts the same live mail into a case's database and drains it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,12 @@ from bench.queue_cost import backlog, plan, product, server
 from bench.queue_cost.case import Case, interleaved
 from bench.queue_cost.crew import Crew
 from relayd.embedded import EmbeddedPostgres
+from relayd.store.connection import Connection
+from relayd.store.pool import Database
 
 Say = Callable[[str], None]
+
+EXPLAINED_LIVE = 2_000
 
 
 async def prepare(own: EmbeddedPostgres, cases: Sequence[Case], say: Say) -> dict[Case, UUID]:
@@ -18,13 +23,8 @@ async def prepare(own: EmbeddedPostgres, cases: Sequence[Case], say: Say) -> dic
     for case in cases:
         say(f"filling {case.database}")
         await server.make_database(own, case.database)
-        connection = await server.connect(own, case.database)
-        database = await product.open_as_worker(server.dsn_of(own, case.database), own.password, name="bench/fill")
-        try:
+        async with _on(own, case) as (connection, database):
             upstreams[case] = await backlog.fill(connection, database, case)
-        finally:
-            await database.close()
-            await connection.close()
     return upstreams
 
 
@@ -40,16 +40,12 @@ async def measure(
 ) -> None:
     """`rounds` trials of each case, each handed to `keep` as it ends."""
     for number, case in interleaved(list(upstreams), rounds):
-        connection = await server.connect(own, case.database)
-        try:
+        async with _on(own, case) as (connection, database):
             await backlog.settle_down(connection)
-            await product.submit(connection, await backlog.live_senders(connection), live)
-            await backlog.count_anew(connection)
-        finally:
-            await connection.close()
-        crew = Crew(own, server.dsn_of(own, case.database), upstreams[case], batch)
-        trial = {"backlog": case.backlog, "mailboxes": case.mailboxes, "round": number, "batch": batch}
-        trial |= await crew.drain()
+            await backlog.put_live(connection, database, live)
+            crew = Crew(own, server.dsn_of(own, case.database), upstreams[case], batch)
+            trial = {"backlog": case.backlog, "mailboxes": case.mailboxes, "round": number, "batch": batch}
+            trial |= await crew.drain(connection)
         say(
             f"round {number} {case.database}: {trial['entries_per_second']:.0f}/s,"
             f" {trial['backend_cpu_seconds_per_1000']:.3f} CPU s/1000"
@@ -61,14 +57,22 @@ async def explain(own: EmbeddedPostgres, upstreams: Mapping[Case, UUID], *, batc
     """The claim's plan in each case, over the same live mail. Leaves the mail in the queue."""
     found = []
     for case, upstream_id in upstreams.items():
-        connection = await server.connect(own, case.database)
-        try:
-            senders = await backlog.live_senders(connection)
+        async with _on(own, case) as (connection, database):
             await backlog.settle_down(connection)
-            await product.submit(connection, senders, 2000)
-            await backlog.count_anew(connection)
+            await backlog.put_live(connection, database, EXPLAINED_LIVE)
+            senders = await backlog.live_senders(connection)
             for step, summed in (await plan.of_claim(connection, upstream_id, senders, batch=batch)).items():
                 found.append({"backlog": case.backlog, "mailboxes": case.mailboxes, "step": step, **summed})
-        finally:
-            await connection.close()
     return found
+
+
+@asynccontextmanager
+async def _on(own: EmbeddedPostgres, case: Case) -> AsyncIterator[tuple[Connection, Database]]:
+    """A connection of ours, and a pool as workers have it."""
+    connection = await server.connect(own, case.database)
+    database = await product.open_as_worker(server.dsn_of(own, case.database), own.password, name="bench")
+    try:
+        yield connection, database
+    finally:
+        await database.close()
+        await connection.close()

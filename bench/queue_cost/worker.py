@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from bench.queue_cost import product
+from bench.queue_cost import counters, product
 from relayd.store.pool import Database
 
 _WARM_BATCHES = 12
@@ -75,12 +75,15 @@ async def _main() -> None:
         )
         async with database.connection() as connection:
             pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute(counters.FLUSH)
         print(json.dumps({"pid": pid, "warm": warm.entries}), flush=True)
         if sys.stdin.readline().strip() != "go":
             return
         measured = await drain(
             database, upstream_id, batch=job["batch"], name=job["name"], deadline_seconds=job["deadline_seconds"]
         )
+        async with database.connection() as connection:
+            await connection.execute(counters.FLUSH)
         print(
             json.dumps(
                 {
