@@ -27,7 +27,9 @@ def own_server(scratch: Path, *, octets: int, major: int | None) -> Iterator[Emb
     Call in the main thread.
     """
     _refuse_unfit(scratch, octets)
-    # SIGTERM as Ctrl-C: what was started is stopped, what was written is removed.
+    # SIGTERM as Ctrl-C: what was started is stopped, what was written is removed. A shell's background job has
+    # inherited that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     directory = Path(tempfile.mkdtemp(prefix="relayd-cost-", dir=scratch))
     # Open to the user that root lends to Postgres.
@@ -59,15 +61,15 @@ async def make_database(server: EmbeddedPostgres, name: str, *, target: int | No
     connection = await connect(server, name)
     try:
         await migrate.up(connection, target)
-        # Noon: a run that passed midnight would find every limit fresh.
+        # The next noon: a run that passed midnight would find every limit fresh.
         await connection.execute(_NOON)
     finally:
         await connection.close()
 
 
+# Forwards, never back: ids carry the machine's time, and are not to seem younger than their rows.
 _NOON = """
-UPDATE relayd_state
-   SET clock_offset = date_trunc('day', now() AT TIME ZONE 'UTC') + interval '12 hours' - now() AT TIME ZONE 'UTC'
+UPDATE relayd_state SET clock_offset = date_trunc('day', now() + interval '12 hours') + interval '12 hours' - now()
 """
 
 
