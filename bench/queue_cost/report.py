@@ -28,7 +28,7 @@ def page(results: Results) -> str:
     for mailboxes in sorted({trial["mailboxes"] for trial in trials}):
         of_spread = [trial for trial in trials if trial["mailboxes"] == mailboxes]
         parts += [f"## Behind {mailboxes:,} exhausted mailbox{'es' if mailboxes > 1 else ''}\n"]
-        parts += ["\n".join(_rates(of_spread)) + "\n", "\n".join(_latencies(of_spread)) + "\n"]
+        parts += ["\n".join(table(of_spread)) + "\n" for table in (_rates, _latencies, _costs)]
     parts += ["## What a claim reads\n", _PLANS, "\n".join(_plans(results["plans"])) + "\n"]
     if results.get("growth"):
         parts += _growth(results["growth"])
@@ -73,6 +73,19 @@ def _latencies(trials: Sequence[Results]) -> Iterator[str]:
         ]
         yield f"| {backlog:,} | {' | '.join(cells)} |"
     yield "\nMilliseconds for a batch, its commit included."
+
+
+def _costs(trials: Sequence[Results]) -> Iterator[str]:
+    yield "| waiting | log, octets | whole pages in the log | blocks touched | blocks read |"
+    yield "|---:|---:|---:|---:|---:|"
+    for backlog, found in _by_backlog(trials):
+        counted = [trial["per_entry"] for trial in found]
+        cells = [
+            _range([each[name] for each in counted], digits)
+            for name, digits in (("wal_octets", 0), ("wal_full_pages", 2), ("blocks_touched", 0), ("blocks_read", 2))
+        ]
+        yield f"| {backlog:,} | {' | '.join(cells)} |"
+    yield "\nFor an entry, from claim to settle, as Postgres counts."
 
 
 _PLANS = """By EXPLAIN (ANALYZE, BUFFERS) of the two statements of a claim, 2,000 live entries in the queue. Rows are
