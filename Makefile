@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
-.PHONY: run test check format lock clean
+.PHONY: run test check format lock clean bench-queue
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -17,6 +17,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# What claim, start and settle cost with how much waiting; its plots: python -m bench.queue_cost.plot, with matplotlib.
+bench-queue: $(VENV)/.dev
+	$(BIN)/python -m bench.queue_cost run $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

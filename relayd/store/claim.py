@@ -46,10 +46,10 @@ class Claim:
     saw_lanes: bool
 
 
-# $1 upstream ids and $2 how many messages each can take; $3 entries read per lane; $4 this claim's name; $5 lease
-# seconds.
+# $1 upstream ids and $2 how many messages each can take; $3 entries read for an upstream, and taken of a lane; $4 this
+# claim's name; $5 lease seconds.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
-# in the same log and does wait. Indexes: mailbox_lanes_runnable, email_queue_due.
+# in the same log and does wait. Indexes: mailbox_lanes_runnable, email_queue_due, email_queue_message.
 CLAIM = """
 WITH clock AS MATERIALIZED (
   SELECT relayd_now() AS now, set_config('synchronous_commit', 'off', true) AS cheap),
@@ -72,28 +72,44 @@ mailbox AS MATERIALIZED (
     FROM lane JOIN email_mailboxes m ON m.id = lane.mailbox_id, clock
    WHERE lane.class = 'mail'
      FOR NO KEY UPDATE OF m SKIP LOCKED),
+-- The oldest of each lane. The read limit is shared out among the lanes: how deep they are costs nothing.
 oldest AS (
-  SELECT lane.id AS lane_id, lane.upstream_id, lane.wanted, e.*,
-         dense_rank() OVER (PARTITION BY lane.id ORDER BY e.next_attempt_at, e.message_id) AS turn,
-         count(*) OVER (PARTITION BY lane.id) = $3 AS cut
-    FROM lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail', clock,
+  SELECT lane.id AS lane_id, lane.upstream_id, lane.wanted, lane.allowance, e.message_id,
+         row_number() OVER (PARTITION BY lane.id ORDER BY min(e.next_attempt_at), e.message_id) AS turn
+    FROM (SELECT lane.*, mailbox.allowance,
+                 CASE WHEN lane.class = 'mail' AND (mailbox.id IS NULL OR mailbox.turned) THEN 0
+                      ELSE GREATEST($3, 2 * lane.wanted) / count(*) OVER (PARTITION BY lane.upstream_id) + 1
+                 END AS share
+            FROM lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail') lane, clock,
     LATERAL (
-      SELECT q.id AS entry_id, q.message_id, q.next_attempt_at FROM email_queue q
+      SELECT q.message_id, q.next_attempt_at FROM email_queue q
        WHERE q.lane_id = lane.id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
        ORDER BY q.next_attempt_at, q.id
-       LIMIT CASE WHEN lane.class <> 'mail' THEN $3
-                  WHEN mailbox.id IS NULL OR mailbox.turned THEN 0
-                  ELSE LEAST($3, mailbox.allowance) END) e),
--- A message that the read limit may have cut waits for the next claim, unless it is all there is.
+       LIMIT LEAST(lane.share, $3, lane.allowance)) e
+   GROUP BY 1, 2, 3, 4, 5),
+placed AS (
+  SELECT *, row_number() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place FROM oldest),
+-- All of a message's due recipients. By its id alone: an index over states would look as good to a plan that was made
+-- while the queue was empty, and then be read from end to end.
 whole AS (
-  SELECT *, max(turn) OVER (PARTITION BY lane_id) AS last_turn FROM oldest),
+  SELECT *, max(unit) OVER (PARTITION BY lane_id, turn) AS last_unit
+    FROM (SELECT p.*, e.id AS entry_id,
+                 row_number() OVER (PARTITION BY p.lane_id ORDER BY p.turn, e.next_attempt_at, e.id) AS unit
+            FROM placed p, clock,
+            LATERAL (
+              SELECT q.id, q.next_attempt_at
+                FROM (SELECT * FROM email_queue WHERE message_id = p.message_id OFFSET 0) q
+               WHERE q.lane_id = p.lane_id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
+               ORDER BY q.next_attempt_at, q.id LIMIT $3) e
+           WHERE p.place <= p.wanted) counted),
+-- A message that the read limit cuts waits for the next claim, unless it is all there is.
 ranked AS (
-  SELECT entry_id, upstream_id, wanted, dense_rank() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place
-    FROM whole WHERE NOT cut OR turn < last_turn OR last_turn = 1),
+  SELECT entry_id FROM whole
+   WHERE (allowance IS NULL OR unit <= allowance) AND (turn = 1 OR last_unit <= $3)),
 free AS (
   -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
   SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
-   WHERE r.place <= r.wanted AND q.status = 'queued' AND q.next_attempt_at <= clock.now
+   WHERE q.status = 'queued' AND q.next_attempt_at <= clock.now
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from relayd.errors import StoreUnavailable
 from relayd.rules.outcome import Outcome, Postponed, Uncertain
-from relayd.store import attempts
+from relayd.store import attempts, retention
+from relayd.store.ids import first_id_at
 from relayd.store.leases import LapsedClaim
 from relayd.store.pool import Database
 from relayd.store.queue import enqueue
@@ -37,6 +38,25 @@ async def test_only_what_ended_long_ago_is_forgotten(db: Database) -> None:
         logged = {row["message_id"] for row in await c.fetch("SELECT message_id FROM email_delivery_logs")}
         assert logged == {live.queue_id, recent.queue_id}
         assert await c.fetchval("SELECT count(*) FROM message_bodies") == 2
+
+
+async def test_what_is_young_is_not_read_to_find_what_is_old(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 500)
+        await c.execute("UPDATE email_queue SET status = 'sent', sent_at = relayd_now()")
+        await c.execute("DELETE FROM email_queue")  # only their age keeps messages and log rows
+        await c.execute("ANALYZE messages, email_delivery_logs")
+        before = await c.fetchval(retention.CLOCK) - timedelta(days=30)
+        bound = first_id_at(before + timedelta(hours=1))
+        for statement in (retention.PRUNE_MESSAGES, retention.PRUNE_LOGS):
+            async with c.transaction():
+                await c.execute("SET LOCAL enable_seqscan = off")
+                plan = await c.fetch(f"EXPLAIN (ANALYZE, TIMING off) {statement}", before, 500, bound)
+            assert "Rows Removed by Filter" not in "\n".join(row[0] for row in plan)
+    await prune(db, timedelta(days=30))
+    async with db.connection() as c:
+        assert await c.fetchval("SELECT count(*) FROM messages") == 500
 
 
 async def test_claims_of_the_dead_are_taken_back_and_of_the_living_left(db: Database) -> None:

@@ -1,0 +1,62 @@
+"""What the queue's statements read and write, as Postgres counts it: no time is measured here."""
+
+import json
+
+from bench.queue_cost.plan import summed
+from relayd.store import attempts
+from relayd.store.claim import CLAIM
+from relayd.store.connection import Connection
+from relayd.store.pool import Database
+from tests.builders import Sender, claim_all, make_sender, put_many
+
+COUNTS = """
+SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot FROM pg_stat_user_tables WHERE relname = 'email_queue'
+"""
+
+
+async def counted(c: Connection) -> tuple[int, int]:
+    # What this session has done is counted at the latest when the next statement after this one is read.
+    await c.execute("SELECT pg_stat_force_next_flush()")
+    row = await c.fetchrow(COUNTS)
+    assert row is not None
+    return row["updates"], row["hot"]
+
+
+async def test_the_start_of_an_attempt_writes_to_no_index(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 30)
+        claimed = await claim_all(c, sender.upstream_id)
+        updates, hot = await counted(c)
+        assert hot == 0 and updates == 30  # a claim changes the state, which indexes are over
+        started = await attempts.start(c, [(entry, "capture") for entry in claimed], lease_seconds=600)
+        assert len(started) == 30
+        updates, hot = await counted(c)
+    assert updates == 60
+    # A page may have no room left for a new version of one of its rows.
+    assert hot >= 20
+
+
+async def rows_read_by_claim(c: Connection, sender: Sender) -> int:
+    await c.execute("ANALYZE email_queue, mailbox_lanes, email_mailboxes")
+    transaction = c.transaction()
+    await transaction.start()
+    await c.execute("SET LOCAL enable_seqscan = off")
+    arguments = ([sender.upstream_id], [20], 200, "node:1:2", 300.0)
+    explained = await c.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CLAIM}", *arguments)
+    await transaction.rollback()
+    return int(summed(json.loads(explained) if isinstance(explained, str) else explained)["rows_read"])
+
+
+async def test_a_claim_reads_no_more_from_deep_lanes_than_from_shallow_ones(db: Database) -> None:
+    async with db.connection() as c:
+        senders = [await make_sender(c, f"box{number}@example.com") for number in range(10)]
+        for sender in senders:
+            await put_many(c, sender, 30)
+        await claim_all(c, senders[0].upstream_id, messages=20)  # opens the mailboxes' windows
+        shallow = await rows_read_by_claim(c, senders[0])
+        for sender in senders:
+            await put_many(c, sender, 170)
+        deep = await rows_read_by_claim(c, senders[0])
+    assert shallow > 200  # it does read ahead
+    assert deep <= shallow * 1.1
