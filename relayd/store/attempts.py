@@ -40,7 +40,7 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
   UPDATE email_queue q
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
-         lease_expires_at = clock.now + make_interval(secs => $3)
+         lease_expires_at = clock.now + make_interval(secs => $3), updated_at = clock.now
     FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
          email_mailboxes m, mailbox_lanes l, email_configurations c, relayd_state s
    WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.claimed_by = t.claimed_by

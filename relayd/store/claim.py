@@ -115,7 +115,7 @@ claimed AS (
   UPDATE email_queue q
      SET status = 'sending', reason = NULL, claimed_by = $4, fence = q.fence + 1, attempt_started_at = NULL,
          lease_expires_at = clock.now + make_interval(secs => $5), upstream_id = lane.upstream_id,
-         reserved_until = mailbox.window_ends_at
+         updated_at = clock.now, reserved_until = mailbox.window_ends_at
     FROM free, clock, lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail'
    WHERE q.id = free.id AND lane.id = q.lane_id
   RETURNING q.id, q.fence, q.message_id, q.client_id, q.mailbox_id, q.lane_id, q.upstream_id, q.recipient_address,

@@ -56,7 +56,7 @@ settled AS (
      SET status = t.status, reason = t.reason, pending_reason = t.pending_reason,
          retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
          next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
-         claimed_by = NULL, lease_expires_at = NULL,
+         claimed_by = NULL, lease_expires_at = NULL, updated_at = clock.now,
          reserved_until = CASE WHEN t.status <> 'sent' AND NOT t.returns_unit THEN q.reserved_until END,
          provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
          sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
