@@ -24,7 +24,9 @@ class StoredMessage:
 
 
 # Only while the claim is ours, unstarted, nothing of it paused, and its budget still good: the window has not turned
-# and the limit was not lowered under it. $3 lease seconds, $4 provider and $5 claim by entry. Index: email_queue_pkey.
+# and the limit was not lowered under it. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look
+# cheap to a plan that was made while nothing was. $3 lease seconds, $4 provider and $5 claim by entry.
+# Index: email_queue_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
@@ -33,7 +35,7 @@ started AS (
          lease_expires_at = clock.now + make_interval(secs => $3)
     FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
          email_mailboxes m, mailbox_lanes l, email_configurations c, relayd_state s
-   WHERE q.id = t.id AND q.fence = t.fence AND q.status = 'sending' AND q.claimed_by = t.claimed_by
+   WHERE q.id = t.id AND q.fence = t.fence AND q.status IS NOT DISTINCT FROM 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
      AND m.id = q.mailbox_id AND l.id = q.lane_id AND NOT l.held
      AND c.id = q.upstream_id AND c.is_active AND c.paused_at IS NULL AND s.paused_at IS NULL

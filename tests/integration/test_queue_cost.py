@@ -2,10 +2,13 @@
 
 import json
 
-from bench.queue_cost.plan import summed
+import pytest
+
+from bench.queue_cost.plan import nodes, summed
 from relayd.store import attempts
-from relayd.store.claim import CLAIM
+from relayd.store.claim import CLAIM, RESCHEDULE
 from relayd.store.connection import Connection
+from relayd.store.ids import new_ids
 from relayd.store.pool import Database
 from tests.builders import Sender, claim_all, make_sender, put_many
 
@@ -60,3 +63,43 @@ async def test_a_claim_reads_no_more_from_deep_lanes_than_from_shallow_ones(db: 
         deep = await rows_read_by_claim(c, senders[0])
     assert shallow > 200  # it does read ahead
     assert deep <= shallow * 1.1
+
+
+# Each scan of the queue, and how the index that serves it is entered. Nothing else may be read.
+PLANNED_WHILE_EMPTY = {
+    "claim": {
+        "email_queue_due": "((lane_id = ",
+        "email_queue_message": "(message_id = ",
+        "email_queue_pkey": "(id = ",
+    },
+    "reschedule": {"email_queue_due": "(lane_id = "},
+    "start": {"email_queue_pkey": "(id = "},
+}
+
+
+@pytest.mark.parametrize("step", list(PLANNED_WHILE_EMPTY))
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Database, step: str, mode: str) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 3000)
+        await c.execute("UPDATE email_queue SET status = 'sent', sent_at = relayd_now()")
+        await c.execute("VACUUM (ANALYZE) email_queue, mailbox_lanes, email_mailboxes")
+        ids = new_ids(20)
+        statement, arguments = {
+            "claim": (CLAIM, ([sender.upstream_id], [20], 200, "node:1:2", 300.0)),
+            "reschedule": (RESCHEDULE, ([sender.mail_lane_id], 300.0)),
+            "start": (attempts.START, (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20)),
+        }[step]
+        async with c.transaction():
+            await c.execute("SET LOCAL enable_seqscan = off")
+            await c.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            explained = await c.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+    plan = json.loads(explained) if isinstance(explained, str) else explained
+    entered = {
+        (node["Index Name"], node.get("Index Cond", "")) for node in nodes(plan[0]["Plan"]) if "Index Name" in node
+    }
+    of_queue = {(name, condition) for name, condition in entered if name.startswith("email_queue_")}
+    assert {name for name, _ in of_queue} == set(PLANNED_WHILE_EMPTY[step])
+    for name, condition in of_queue:
+        assert condition.startswith(PLANNED_WHILE_EMPTY[step][name]), (name, condition)
