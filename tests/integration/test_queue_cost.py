@@ -65,6 +65,11 @@ async def test_a_claim_reads_no_more_from_deep_lanes_than_from_shallow_ones(db: 
     assert deep <= shallow * 1.1
 
 
+SEND_ALL_AWAY = """
+UPDATE email_queue SET status = 'sending', claimed_by = 'x', lease_expires_at = relayd_now() WHERE status = 'queued';
+UPDATE email_queue SET status = 'sent', sent_at = relayd_now(), claimed_by = NULL, lease_expires_at = NULL
+"""
+
 # Each scan of the queue, and how the index that serves it is entered. Nothing else may be read.
 PLANNED_WHILE_EMPTY = {
     "claim": {
@@ -81,14 +86,16 @@ PLANNED_WHILE_EMPTY = {
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Database, step: str, mode: str) -> None:
     async with db.connection() as c:
-        sender = await make_sender(c)
-        await put_many(c, sender, 3000)
-        await c.execute("UPDATE email_queue SET status = 'sent', sent_at = relayd_now()")
+        senders = [await make_sender(c, f"box{number}@example.com") for number in range(40)]
+        for _ in range(2):
+            for sender in senders:
+                await put_many(c, sender, 100)
+            await c.execute(SEND_ALL_AWAY)
         await c.execute("VACUUM (ANALYZE) email_queue, mailbox_lanes, email_mailboxes")
         ids = new_ids(20)
         statement, arguments = {
-            "claim": (CLAIM, ([sender.upstream_id], [20], 200, "node:1:2", 300.0)),
-            "reschedule": (RESCHEDULE, ([sender.mail_lane_id], 300.0)),
+            "claim": (CLAIM, ([senders[0].upstream_id], [20], 200, "node:1:2", 300.0)),
+            "reschedule": (RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], 300.0)),
             "start": (attempts.START, (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20)),
         }[step]
         async with c.transaction():
