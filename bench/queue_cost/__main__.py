@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 async def _run(own: EmbeddedPostgres, options: argparse.Namespace, found: dict[str, Any]) -> None:
     connection = await server.connect(own, "relayd")
     try:
-        found["postgres"] = await results.postgres(connection)
+        found["postgres"] = await server.described(connection)
     finally:
         await connection.close()
 
