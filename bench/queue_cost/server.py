@@ -44,7 +44,12 @@ def own_server(scratch: Path, *, octets: int, major: int | None) -> Iterator[Emb
     directory.chmod(0o711)
     try:
         with EmbeddedPostgres(directory / "state", major=major) as server:
-            yield server
+            try:
+                yield server
+            finally:
+                # Whoever asks again while it ends has to wait: half an end would leave a server or its data behind.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
