@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 async def _run(own: EmbeddedPostgres, options: argparse.Namespace, found: dict[str, Any]) -> None:
     connection = await server.connect(own, "relayd")
     try:
-        found["postgres"] = await results.postgres(connection)
+        found["postgres"] = await server.described(connection)
     finally:
         await connection.close()
 
@@ -101,6 +101,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--migrations", type=int, default=None, help="last migration applied for the growth; all")
     parser.add_argument("--postgres", type=int, default=None, help="major version of the server's programs")
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="where the server's data goes: a disk")
+    parser.add_argument("--note", default="", help="what was special about this run, for the page")
     parser.add_argument("--out", type=Path, default=results.FILE, help="the raw figures; the page goes beside them")
     return parser.parse_args(arguments)
 
@@ -122,6 +123,7 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "rounds": options.rounds,
         "largest": options.largest,
+        "note": options.note,
     }
 
 

@@ -31,6 +31,13 @@ SELECT $1, $2, $3, $4 || n || '@example.com', $6, $7, date_trunc('day', relayd_n
   FROM generate_series(0, $5::int - 1) AS n
 """
 
+# As the trigger on mailboxes makes them, which for one mailbox reads them all.
+LANES = """
+INSERT INTO mailbox_lanes (mailbox_id, class, upstream_id, held)
+SELECT m.id, k.class, m.upstream_id, false FROM email_mailboxes m CROSS JOIN (VALUES ('mail'), ('dsn')) AS k (class)
+ ORDER BY m.email_address, k.class
+"""
+
 # Mailboxes by name, each with its lane for mail.
 SENDERS = """
 SELECT m.id AS mailbox_id, m.client_id, m.email_address, l.id AS lane_id
@@ -97,8 +104,11 @@ async def fill(connection: Connection, database: Database, case: Case) -> UUID:
     found = await connection.fetchrow(FOUNDATION)
     assert found is not None
     owner = (found["client_id"], found["domain_id"], found["upstream_id"])
-    await connection.execute(MAILBOXES, *owner, "live", LIVE_MAILBOXES, 100_000_000, 0, timeout=600)
-    await connection.execute(MAILBOXES, *owner, "spent", case.mailboxes, 500, 500, timeout=600)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute(MAILBOXES, *owner, "live", LIVE_MAILBOXES, 100_000_000, 0)
+        await connection.execute(MAILBOXES, *owner, "spent", case.mailboxes, 500, 500)
+        await connection.execute(LANES)
     if case.backlog:
         await _fill_waiting(connection, case)
     upstream_id: UUID = found["upstream_id"]
@@ -132,7 +142,7 @@ async def live_senders(connection: Connection) -> list[Any]:
 async def _fill_waiting(connection: Connection, case: Case) -> None:
     per_mailbox, per_message = case.entries_per_mailbox, case.recipients_per_message
     async with connection.transaction():
-        # No foreign key needs a look: all rows come from here. The lanes' triggers have run before.
+        # No foreign key needs a look: all rows come from here.
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("SET LOCAL statement_timeout = 0")
         # CREATE TABLE AS takes no parameters: numbers, put in as such.

@@ -40,7 +40,7 @@ def summed(explained: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "rows": round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]),
             "buffers": _buffers(node),
         }
-        for node in _nodes(top)
+        for node in nodes(top)
         if "Relation Name" in node and "Scan" in node["Node Type"]
     ]
     return {
@@ -51,11 +51,12 @@ def summed(explained: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _buffers(node: Mapping[str, Any]) -> int:
-    return int(node.get("Shared Hit Blocks", 0)) + int(node.get("Shared Read Blocks", 0))
-
-
-def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The node and all below it."""
     yield node
     for child in node.get("Plans", ()):
-        yield from _nodes(child)
+        yield from nodes(child)
+
+
+def _buffers(node: Mapping[str, Any]) -> int:
+    return int(node.get("Shared Hit Blocks", 0)) + int(node.get("Shared Read Blocks", 0))

@@ -29,7 +29,8 @@ def page(results: Results) -> str:
         of_spread = [trial for trial in trials if trial["mailboxes"] == mailboxes]
         parts += [f"## Behind {mailboxes:,} exhausted mailbox{'es' if mailboxes > 1 else ''}\n"]
         parts += ["\n".join(table(of_spread)) + "\n" for table in (_rates, _latencies, _costs)]
-    parts += ["## What a claim reads\n", _PLANS, "\n".join(_plans(results["plans"])) + "\n"]
+    if results["plans"]:
+        parts += ["## What a claim reads\n", _PLANS, "\n".join(_plans(results["plans"])) + "\n"]
     if results.get("growth"):
         parts += _growth(results["growth"])
     return "\n".join(parts)
@@ -38,7 +39,7 @@ def page(results: Results) -> str:
 def _intro(results: Results) -> str:
     machine, postgres, options = results["machine"], results["postgres"], results["options"]
     settings = ", ".join(f"{name} {value}" for name, value in postgres.items() if name != "version")
-    return _INTRO.format(
+    intro = _INTRO.format(
         machine=f"{machine['cores']} cores of an {machine['cpu']}, {machine['memory_gib']} GiB, Linux"
         f" {machine['kernel']}, Python {machine['python']}",
         postgres=f"PostgreSQL {postgres['version']}, embedded, on a disk: {settings}",
@@ -47,6 +48,7 @@ def _intro(results: Results) -> str:
         batch=options["batch"],
         rounds=options["rounds"],
     )
+    return intro + (f"\n{options['note']}\n" if options["note"] else "")
 
 
 def _rates(trials: Sequence[Results]) -> Iterator[str]:

@@ -6,17 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from relayd.store.connection import Connection
-
 FILE = Path(__file__).parents[1] / "QUEUE.json"
-_SETTINGS = (
-    "fsync",
-    "synchronous_commit",
-    "full_page_writes",
-    "shared_buffers",
-    "wal_compression",
-    "autovacuum_naptime",
-)
 
 
 def write(results: dict[str, Any], file: Path = FILE) -> None:
@@ -41,12 +31,6 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-
-
-async def postgres(connection: Connection) -> dict[str, str]:
-    """Its version and the settings that decide what a commit costs."""
-    found = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _SETTINGS}
-    return {"version": await connection.fetchval("SHOW server_version"), **found}
 
 
 def _first(file: Path, key: str) -> str:

@@ -18,6 +18,14 @@ from relayd.store.connection import Connection, Connector
 from relayd.store.dsn import parse_dsn
 
 _IN_MEMORY = ("tmpfs", "ramfs")
+_SETTINGS = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "shared_buffers",
+    "wal_compression",
+    "autovacuum_naptime",
+)
 
 
 @contextmanager
@@ -36,7 +44,12 @@ def own_server(scratch: Path, *, octets: int, major: int | None) -> Iterator[Emb
     directory.chmod(0o711)
     try:
         with EmbeddedPostgres(directory / "state", major=major) as server:
-            yield server
+            try:
+                yield server
+            finally:
+                # Whoever asks again while it ends has to wait: half an end would leave a server or its data behind.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -65,6 +78,12 @@ async def make_database(server: EmbeddedPostgres, name: str, *, target: int | No
         await connection.execute(_NOON)
     finally:
         await connection.close()
+
+
+async def described(connection: Connection) -> dict[str, str]:
+    """Its version and the settings that decide what a commit costs."""
+    found = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _SETTINGS}
+    return {"version": await connection.fetchval("SHOW server_version"), **found}
 
 
 # Forwards, never back: ids carry the machine's time, and are not to seem younger than their rows.

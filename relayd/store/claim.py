@@ -89,17 +89,16 @@ oldest AS (
    GROUP BY 1, 2, 3, 4, 5),
 placed AS (
   SELECT *, row_number() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place FROM oldest),
--- All of a message's due recipients. By its id alone: an index over states would look as good to a plan that was made
--- while the queue was empty, and then be read from end to end.
+-- All of a message's due recipients. (IS NOT DISTINCT FROM: see `free`.)
 whole AS (
   SELECT *, max(unit) OVER (PARTITION BY lane_id, turn) AS last_unit
     FROM (SELECT p.*, e.id AS entry_id,
                  row_number() OVER (PARTITION BY p.lane_id ORDER BY p.turn, e.next_attempt_at, e.id) AS unit
             FROM placed p, clock,
             LATERAL (
-              SELECT q.id, q.next_attempt_at
-                FROM (SELECT * FROM email_queue WHERE message_id = p.message_id OFFSET 0) q
-               WHERE q.lane_id = p.lane_id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
+              SELECT q.id, q.next_attempt_at FROM email_queue q
+               WHERE q.message_id = p.message_id AND q.lane_id = p.lane_id
+                 AND q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now
                ORDER BY q.next_attempt_at, q.id LIMIT $3) e
            WHERE p.place <= p.wanted) counted),
 -- A message that the read limit cuts waits for the next claim, unless it is all there is.
@@ -108,8 +107,10 @@ ranked AS (
    WHERE (allowance IS NULL OR unit <= allowance) AND (turn = 1 OR last_unit <= $3)),
 free AS (
   -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
+  -- IS NOT DISTINCT FROM, for it rules out the indexes over what is queued: to a plan that was made while nothing was,
+  -- they look as cheap as the primary key, and would then be read from end to end.
   SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
-   WHERE q.status = 'queued' AND q.next_attempt_at <= clock.now
+   WHERE q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q

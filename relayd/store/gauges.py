@@ -35,7 +35,7 @@ SELECT s.status, count(q.created_at) AS entries,
   FROM unnest($1::text[]) AS s (status)
   LEFT JOIN LATERAL (
        SELECT created_at FROM email_queue
-        WHERE status = s.status AND status IN ('pending', 'queued', 'sending')) q ON true
+        WHERE status = s.status AND (status IN ('pending', 'queued', 'sending')) IS TRUE) q ON true
  GROUP BY s.status
 """
 

@@ -29,7 +29,9 @@ class LiveMail:
 # One probe of an index for each state. Indexes: email_queue_live, mailbox_lanes_mailbox_id_class_key, email_queue_due,
 # email_queue_in_flight.
 COUNT_OF_MAILBOXES = """
-SELECT (SELECT count(*) FROM email_queue WHERE status = 'pending' AND mailbox_id = ANY($1::uuid[])) AS pending,
+SELECT (SELECT count(*) FROM email_queue
+         WHERE (status IN ('pending', 'queued', 'sending')) IS TRUE AND status = 'pending'
+           AND mailbox_id = ANY($1::uuid[])) AS pending,
        (SELECT count(*) FROM mailbox_lanes l JOIN email_queue q ON q.lane_id = l.id AND q.status = 'queued'
          WHERE l.mailbox_id = ANY($1::uuid[])) AS queued,
        (SELECT count(*) FROM email_queue WHERE status = 'sending' AND mailbox_id = ANY($1::uuid[])) AS sending

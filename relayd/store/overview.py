@@ -59,7 +59,7 @@ STATE = "SELECT relayd_now() AS now, clock_timestamp() AS clock, paused_at, paus
 # Live states only. Index: email_queue_live.
 DEPTH = """
 SELECT status, count(*) AS count, min(created_at) AS oldest FROM email_queue
- WHERE status IN ('pending', 'queued', 'sending') GROUP BY 1
+ WHERE (status IN ('pending', 'queued', 'sending')) IS TRUE GROUP BY 1
 """
 
 # $1 the first id of the span, $2 the most to count, newest first. Index: email_delivery_logs_pkey.

@@ -110,7 +110,7 @@ _MATCHES = """
 # Indexes: email_queue_live for live states, the id range for ended ones, email_queue_recipient, email_queue_message.
 COUNT_LIVE = f"""
 SELECT q.status, count(*) AS count FROM email_queue q
- WHERE q.status IN ('pending', 'queued', 'sending') AND q.status = ANY($11::text[]) AND {_MATCHES} GROUP BY 1
+ WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = ANY($11::text[]) AND {_MATCHES} GROUP BY 1
 """  # noqa: S608 (constants of this module)
 COUNT_ENDED = f"""
 SELECT q.status, count(*) AS count FROM email_queue q WHERE q.status = ANY($11::text[]) AND {_MATCHES} GROUP BY 1
@@ -119,7 +119,7 @@ SELECT q.status, count(*) AS count FROM email_queue q WHERE q.status = ANY($11::
 # One state's next page. Indexes: email_queue_live, then email_queue_pkey.
 PAGE_LIVE = f"""
 SELECT q.id, q.created_at FROM email_queue q
- WHERE q.status IN ('pending', 'queued', 'sending') AND q.status = $11::text AND {_MATCHES}
+ WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = $11::text AND {_MATCHES}
    AND ($12::timestamptz IS NULL OR (q.created_at, q.id) > ($12, $13::uuid))
  ORDER BY q.created_at, q.id LIMIT $14
 """  # noqa: S608 (constants of this module)

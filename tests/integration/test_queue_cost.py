@@ -2,10 +2,13 @@
 
 import json
 
-from bench.queue_cost.plan import summed
+import pytest
+
+from bench.queue_cost.plan import nodes, summed
 from relayd.store import attempts
-from relayd.store.claim import CLAIM
+from relayd.store.claim import CLAIM, RESCHEDULE
 from relayd.store.connection import Connection
+from relayd.store.ids import new_ids
 from relayd.store.pool import Database
 from tests.builders import Sender, claim_all, make_sender, put_many
 
@@ -60,3 +63,54 @@ async def test_a_claim_reads_no_more_from_deep_lanes_than_from_shallow_ones(db: 
         deep = await rows_read_by_claim(c, senders[0])
     assert shallow > 200  # it does read ahead
     assert deep <= shallow * 1.1
+
+
+SEND_ALL_AWAY = """
+UPDATE email_queue SET status = 'sending', claimed_by = 'x', lease_expires_at = relayd_now() WHERE status = 'queued';
+UPDATE email_queue SET status = 'sent', sent_at = relayd_now(), claimed_by = NULL, lease_expires_at = NULL
+"""
+
+# Each scan of a table that grows, and how the index that serves it is entered. Nothing else may be read.
+PLANNED_WHILE_EMPTY = {
+    "claim": {
+        "email_queue_due": "((lane_id = ",
+        "email_queue_message": "(message_id = ",
+        "email_queue_pkey": "(id = ",
+    },
+    "reschedule": {"email_queue_due": "(lane_id = "},
+    "start": {
+        "email_queue_pkey": "(id = ",
+        "messages_pkey": "(id = ",
+        "message_bodies_pkey": "(message_id = ",
+    },
+}
+
+
+@pytest.mark.parametrize("step", list(PLANNED_WHILE_EMPTY))
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Database, step: str, mode: str) -> None:
+    async with db.connection() as c:
+        senders = [await make_sender(c, f"box{number}@example.com") for number in range(40)]
+        for _ in range(2):
+            for sender in senders:
+                await put_many(c, sender, 100)
+            await c.execute(SEND_ALL_AWAY)
+        await c.execute("VACUUM (ANALYZE) email_queue, mailbox_lanes, email_mailboxes")
+        ids = new_ids(20)
+        statement, arguments = {
+            "claim": (CLAIM, ([senders[0].upstream_id], [20], 200, "node:1:2", 300.0)),
+            "reschedule": (RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], 300.0)),
+            "start": (attempts.START, (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20)),
+        }[step]
+        async with c.transaction():
+            await c.execute("SET LOCAL enable_seqscan = off")
+            await c.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            explained = await c.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+    plan = json.loads(explained) if isinstance(explained, str) else explained
+    entered = {
+        (node["Index Name"], node.get("Index Cond", "")) for node in nodes(plan[0]["Plan"]) if "Index Name" in node
+    }
+    growing = {(name, condition) for name, condition in entered if name.startswith(("email_queue_", "message"))}
+    assert {name for name, _ in growing} == set(PLANNED_WHILE_EMPTY[step])
+    for name, condition in growing:
+        assert condition.startswith(PLANNED_WHILE_EMPTY[step][name]), (name, condition)

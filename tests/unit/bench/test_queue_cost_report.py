@@ -22,7 +22,7 @@ def results(**more):
     return {
         "machine": {"cpu": "Some CPU", "cores": 2, "memory_gib": 4, "kernel": "6.1", "python": "3.11"},
         "postgres": {"version": "18.1", "fsync": "on"},
-        "options": {"live": 1000, "live_mailboxes": 100, "batch": 20, "rounds": 3},
+        "options": {"live": 1000, "live_mailboxes": 100, "batch": 20, "rounds": 3, "note": "A quiet day."},
         "trials": [trial(0, 1, 1000), trial(0, 2, 500), trial(10_000, 1, 900), trial(10_000, 2, 500)],
         "plans": [],
         **more,
@@ -37,7 +37,12 @@ def test_a_backlog_is_compared_with_the_empty_queue_of_its_round():
 
 def test_what_was_not_measured_has_no_place_on_the_page():
     assert "Growth" not in report.page(results())
-    assert "exhausted mailbox" not in report.page(results(trials=[]))
+    assert "What a claim reads" not in report.page(results())
+    assert "## Behind" not in report.page(results(trials=[]))
+
+
+def test_what_was_special_about_the_run_is_told():
+    assert "A quiet day." in report.page(results())
 
 
 def test_a_plan_names_its_largest_scan():
