@@ -1,28 +1,131 @@
-import sys, tempfile, shutil, signal
+"""`python -m bench`: measure, keep the results, draw them. Ends what it started, however it ends itself."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from bench import process
-from bench.systems import make_systems
-from bench.source import start_source
-from bench.trial import Load, run_trial
+
+from bench import machine, packages, process, results, table
+from bench.errors import BenchError
+from bench.load import Load, Trial
 from bench.loopback import free_port
-import argparse
-a=argparse.ArgumentParser(); a.add_argument("--only",action="append"); a.add_argument("--count",type=int,default=500)
-a.add_argument("--octets",type=int,default=4096); a.add_argument("--connections",type=int,default=50); a.add_argument("--reuse",action="store_true"); a.add_argument("--rounds",type=int,default=1)
-o=a.parse_args()
-def ended(*_): raise KeyboardInterrupt
-signal.signal(signal.SIGTERM, ended)
-process.become_subreaper()
-d=Path(tempfile.mkdtemp(prefix="rb-",dir="/var/tmp")); d.chmod(0o711)
-try:
-    sp=free_port("127.0.0.1")
-    systems=make_systems(d,"127.0.0.1",sp)
-    for _ in range(o.rounds):
-      for name in o.only or systems:
-        s=systems[name]
-        l=Load(o.octets,o.reuse,o.connections,o.count)
-        f=run_trial(s,d,"127.0.0.1",sp,l,lambda dd,c: start_source(dd,"127.0.0.1",s.port,sender=s.sender,octets=l.octets,count=c,connections=l.connections,is_reused=l.is_reused))
-        k=1000/o.count
-        print(f"{name}: replied {o.count/f.replied_seconds:.0f}/s arrived {o.count/f.arrived_seconds:.0f}/s pss {f.peak_pss_octets>>20} MB; CPU s per 1000:", {n:round(v*k,3) for n,v in {**f.cpu_by_part,**f.cpu_by_name,**f.cpu_others}.items() if v*k>=.005},flush=True)
-finally:
-    process.sweep()
-    shutil.rmtree(d,ignore_errors=True)
+from bench.names import NAMES, RELAYD_RSA
+from bench.options import HERE, Options, parse
+from bench.plan import Plan, make_plan
+from bench.proof import prove
+from bench.results import Results
+from bench.summary import row_of
+from bench.system import System
+from bench.systems import make_systems
+from bench.trial import Bench, run_trial
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LEAST_SHOWN = 0.01
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 1 when something failed, 130 when it was told to end."""
+    try:
+        options = parse(arguments)
+        found = results.load(options.results or HERE) if options.draw else _measure(options)
+        _keep(found, options)
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("bench: told to end; everything that it started is stopped\n")
+        return 130
+    return 1 if any(trial.failure for trial in found.trials) else 0
+
+
+def _measure(options: Options) -> Results:
+    plan = make_plan(options)
+    if os.geteuid() != 0:
+        raise BenchError("Postfix needs root to start, and so does the bench")
+    packages.install_missing()
+    description = machine.describe(options.directory)
+    with _bench(options) as bench:
+        systems = make_systems(bench.directory, bench.address, bench.sink_port)
+        signatures = {name: prove(bench, name, systems[name]) for name in plan.systems}
+        trials = list(_trials(bench, systems, plan))
+    return Results(results.today(), options.short, description, signatures, trials)
+
+
+def _trials(bench: Bench, systems: Mapping[str, System], plan: Plan) -> Iterator[Trial]:
+    made = []
+    for number, name, load in plan.turns():
+        made.append(_try(bench, systems[name], name, number, load))
+        yield made[-1]
+    reference = plan.reference()
+    row = row_of(made, RELAYD_RSA, reference) if reference else None
+    for number, name, load in plan.latency_turns(row.arrived.median / 2) if row and plan.has_latency else ():
+        yield _try(bench, systems[name], name, number, load)
+
+
+def _try(bench: Bench, system: System, name: str, number: int, load: Load) -> Trial:
+    """A failed trial is a result too, and the others go on."""
+    print(f"round {number + 1}: {NAMES[name]}: {table.title_of(load)}: ", end="", flush=True)
+    try:
+        figures = run_trial(bench, system, load)
+    except BenchError as error:
+        print(f"FAILED: {error}", flush=True)
+        system.discard()
+        return Trial(name, number, load, None, bench.without_paths(str(error)))
+    trial = Trial(name, number, load, figures)
+    print(_line(trial), flush=True)
+    return trial
+
+
+def _line(trial: Trial) -> str:
+    row = row_of([trial], trial.system, trial.load)
+    assert row and trial.figures
+    thousands = trial.load.count / 1000
+    others = {name: seconds / thousands for name, seconds in trial.figures.cpu_others.items()}
+    shares = {**row.cpu_by_part, **row.cpu_by_process, **others}
+    used = ", ".join(f"{name} {seconds:.2f}" for name, seconds in shares.items() if seconds >= _LEAST_SHOWN)
+    latency = trial.figures.latency
+    reply = f"; 250 after p50 {latency.session_p50:.1f} ms, p99 {latency.session_p99:.1f} ms" if latency else ""
+    rates = f"{row.replied.median:.0f}/s to the last 250, {row.arrived.median:.0f}/s to the last arrival"
+    return f"{rates}; CPU s per 1000: {used}; {row.peak_pss_octets / 1024**2:.0f} MB{reply}"
+
+
+@contextmanager
+def _bench(options: Options) -> Iterator[Bench]:
+    """A directory of this run's own, and the promise that neither it nor a process is left."""
+    directory = Path(tempfile.mkdtemp(prefix="rb-", dir=options.directory))
+    # Other users have to get through: Postfix's, Postgres's, smtp-sink's.
+    directory.chmod(0o711)
+    process.become_subreaper()
+    for number in _ENDINGS:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield Bench(directory, options.address, free_port(options.address))
+    finally:
+        for number in _ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
+        process.sweep()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _keep(found: Results, options: Options) -> None:
+    if options.results is None:
+        return
+    if not options.draw:
+        results.save(found, options.results)
+    (options.results / table.FILE).write_text(table.render(found))
+    # Optional: whoever only wants figures has no need of matplotlib.
+    if find_spec("matplotlib") is None:
+        print("no plot: matplotlib is not installed here; `make bench ARGS=--draw` draws it")
+        return
+    plot = import_module("bench.plot")
+    plot.draw(found, options.results)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

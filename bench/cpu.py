@@ -4,7 +4,7 @@ Short-lived processes count too: who waits for them carries their time. Per name
 """
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,15 +28,13 @@ class Spent:
 
 def snapshot(roots: Mapping[str, int]) -> Snapshot:
     """Read all trees. `roots`: the top process of each part, by the part's name; parts may be nested."""
-    return Snapshot(
-        {part: {each.pid: (_name(each), each) for each in proc.tree(root)} for part, root in roots.items()}
-    )
+    return Snapshot({part: {each.pid: (_name(each), each) for each in proc.tree(root)} for part, root in roots.items()})
 
 
 def spent(before: Snapshot, after: Snapshot) -> Spent:
     """What was used between the two. A part's figure is exact to the clock's ticks."""
     by_part = {}
-    by_name: Counter[str] = Counter()
+    by_name: defaultdict[str, float] = defaultdict(float)
     for part, now in after.parts.items():
         then = before.parts.get(part, {})
         by_part[part] = _total(now) - _total(then)
@@ -48,7 +46,7 @@ def spent(before: Snapshot, after: Snapshot) -> Spent:
             if pid not in now:
                 # Its whole life has gone to whoever waited for it; what was before the first snapshot is not ours.
                 by_name[f"{part}: ended"] -= process.own_seconds + process.reaped_seconds
-    return Spent(by_part, {name: seconds for name, seconds in by_name.most_common() if seconds >= 0.005})
+    return Spent(by_part, dict(sorted(by_name.items(), key=lambda item: -item[1])))
 
 
 def _total(processes: Mapping[int, tuple[str, proc.Process]]) -> float:

@@ -30,16 +30,24 @@ Syslog no
 
 # One module, no statistics, no Redis, no DNS; each of the two processes scans what it is given itself.
 _RSPAMD = """\
-options {{ filters = "dkim"; pidfile = "{directory}/pid"; tempdir = "{directory}"; dns {{ nameserver = ["127.0.0.1"]; }} \
-explicit_modules = []; cache_file = "{directory}/symbols.cache"; hs_cache_dir = "{directory}"; }}
+options {{
+  filters = "dkim"; explicit_modules = [];
+  pidfile = "{directory}/pid"; tempdir = "{directory}"; hs_cache_dir = "{directory}";
+  cache_file = "{directory}/symbols.cache";
+  dns {{ nameserver = ["127.0.0.1"]; }}
+}}
 logging {{ type = "file"; filename = "{directory}/rspamd.log"; level = "warning"; }}
-worker "rspamd_proxy" {{ bind_socket = "{socket} mode=0666"; milter = yes; timeout = 120s; count = 2; \
-upstream "local" {{ default = yes; self_scan = yes; }} }}
+worker "rspamd_proxy" {{
+  bind_socket = "{socket} mode=0666"; milter = yes; timeout = 120s; count = 2;
+  upstream "local" {{ default = yes; self_scan = yes; }}
+}}
 modules {{ path = "{plugins}/dkim_signing.lua"; }}
 lua = "{rules}/rspamd.lua";
-dkim_signing {{ sign_local = true; sign_networks = ["127.0.0.0/8", "::1"]; use_domain = "header"; use_esld = false; \
-allow_username_mismatch = true; check_pubkey = false; use_redis = false; try_fallback = false; \
-domain {{ {domain} {{ path = "{key}"; selector = "{selector}"; }} }} }}
+dkim_signing {{
+  sign_local = true; sign_networks = ["127.0.0.0/8", "::1"]; allow_username_mismatch = true;
+  use_domain = "header"; use_esld = false; check_pubkey = false; use_redis = false; try_fallback = false;
+  domain {{ {domain} {{ path = "{key}"; selector = "{selector}"; }} }}
+}}
 """
 
 
@@ -72,9 +80,7 @@ class OpenDkim:
         config = self._directory / "opendkim.conf"
         if not config.exists():
             key = make_key(self._directory)
-            config.write_text(
-                _OPENDKIM.format(domain=SENDER_DOMAIN, selector=_SELECTOR, key=key, socket=self._path)
-            )
+            config.write_text(_OPENDKIM.format(domain=SENDER_DOMAIN, selector=_SELECTOR, key=key, socket=self._path))
         self._path.unlink(missing_ok=True)
         log = self._directory / "log"
         self._process = process.start(["/usr/sbin/opendkim", "-f", "-x", str(config)], log=log)

@@ -112,6 +112,9 @@ class Postfix:
     def discard(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
 
+    def account(self) -> Mapping[str, str]:
+        raise BenchError("Postfix is not set up for STARTTLS and AUTH here")
+
     def roots(self) -> Mapping[str, int]:
         assert self._master
         return {"postfix": self._master.pid, **(self._milter.roots() if self._milter else {})}

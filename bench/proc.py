@@ -58,8 +58,8 @@ def title(pid: int) -> str:
 
 
 def _all() -> Iterator[Process]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (process := _read(int(entry))):
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (process := _read(int(entry.name))):
             yield process
 
 

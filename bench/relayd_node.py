@@ -65,24 +65,17 @@ mode = "0600"
 
 
 class RelaydNode:
-    """Postgres and the node, started and stopped together. `login` and `secret` are those of an app."""
-
-    login = "bench"
+    """Postgres and the node, started and stopped together. `account` logs an app in."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._directory = place.directory
         self.port = free_port(place.address)
         self._http_port = free_port(place.address)
-        self.secret = ""
+        self.account: Mapping[str, str] = {}
         self._postgres = EmbeddedPostgres(self._directory / "state")
         self._socket = self._directory / "control.sock"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def certificate(self) -> Path:
-        """What a client that begins TLS must trust."""
-        return self._directory / "certificate.pem"
 
     def start(self) -> None:
         is_new = not self._directory.exists()
@@ -116,20 +109,12 @@ class RelaydNode:
         assert self._process
         return {"relayd": self._process.pid, "postgres": self._postgres.pid}
 
-    def postgres_version(self) -> str:
-        """As the server tells it; it must run."""
-
-        async def ask() -> str:
-            connection = await asyncpg.connect(self._postgres.dsn, password=self._postgres.password)
-            try:
-                return str(await connection.fetchval("SHOW server_version"))
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
+    @property
+    def _certificate(self) -> Path:
+        return self._directory / "certificate.pem"
 
     def _make_files(self) -> None:
-        make_certificate(self._place.address, certificate=self.certificate, key=self._directory / "tls.key")
+        make_certificate(self._place.address, certificate=self._certificate, key=self._directory / "tls.key")
         for name, text in (("seal.key", new_key()), ("password", self._postgres.password)):
             path = self._directory / name
             path.touch(mode=0o600)
@@ -174,7 +159,8 @@ class RelaydNode:
         for domain in (SENDER_DOMAIN, RSA_DOMAIN):
             control.post(path_of("domains"), {"domain": domain, "client": "acme"})
             control.post(path_of("mailboxes"), {"email_address": f"app@{domain}", "daily_send_limit": None})
-        self.secret = control.post(path_of("credentials"), {"login": self.login, "client": "acme"}).data["secret"]
+        made = control.post(path_of("credentials"), {"login": "bench", "client": "acme"}).data
+        self.account = {"login": "bench", "secret": made["secret"], "certificate": str(self._certificate)}
         asyncio.run(self._retire_ed25519())
         # What the workers have seen of the trusted network's client, before it was there, they believe for a second.
         time.sleep(1.5)
@@ -206,6 +192,9 @@ class Relayd:
 
     def discard(self) -> None:
         self.node.discard()
+
+    def account(self) -> Mapping[str, str]:
+        return self.node.account
 
     def roots(self) -> Mapping[str, int]:
         return self.node.roots()

@@ -45,6 +45,10 @@ class System(Protocol):
         """Forget the mail of a trial that failed; the system is stopped."""
         ...
 
+    def account(self) -> Mapping[str, str]:
+        """What logs an app in under STARTTLS (`login`, `secret`, `certificate`); BenchError where nobody can."""
+        ...
+
     def roots(self) -> Mapping[str, int]:
         """The top processes of its parts, for the CPU and the memory that it uses."""
         ...

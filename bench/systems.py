@@ -1,24 +1,13 @@
-"""The systems that are compared, by the names under which the results know them."""
+"""Make the systems that are compared, each in a directory of its own."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.milters import OpenDkim, Rspamd
+from bench.names import BASELINE, NAMES, RELAYD_RSA
 from bench.postfix import Postfix
 from bench.relayd_node import RSA_DOMAIN, Relayd, RelaydNode
 from bench.system import SENDER_DOMAIN, Place, System
-
-# What everything is compared with, and who is measured with TLS and for latency.
-BASELINE = "postfix"
-RELAYD_RSA = "relayd-rsa"
-
-NAMES: Mapping[str, str] = {
-    BASELINE: "Postfix, no signing",
-    "postfix-opendkim": "Postfix + OpenDKIM, RSA-2048",
-    "postfix-rspamd": "Postfix + rspamd, RSA-2048",
-    RELAYD_RSA: "relayd, RSA-2048",
-    "relayd": "relayd, RSA-2048 + Ed25519",
-}
 
 
 def make_systems(directory: Path, address: str, sink_port: int) -> dict[str, System]:

@@ -6,144 +6,129 @@ A trial that gets stuck, loses mail or sees more than was sent has failed; its r
 import os
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import cpu, proc, process
 from bench.errors import BenchError
+from bench.generator import read_timings
+from bench.load import Figures, Load
 from bench.sink import Sink
-from bench.source import start_source
+from bench.source import LOG, TIMINGS, start_source
+from bench.summary import latency_of
 from bench.system import System
 
 WARM_UP_MESSAGES = 200
 _WARM_UP_CONNECTIONS = 20
-_WARM_UP_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
-_MEMORY_SECONDS = 1.0
+# Seldom: adding up what all processes hold takes the machine some hundredths of a second.
+_MEMORY_SECONDS = 2.5
 # After the last arrival a system still writes down that it is done; that is its work too.
 _AFTERWARDS_SECONDS = 0.7
 BOUND_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is sent. `octets` is the message's size; `is_reused`: many messages a connection."""
+class Bench:
+    """Where trials happen: a directory, the address of all, and the sink's port there."""
 
-    octets: int
-    is_reused: bool
-    connections: int
-    count: int
-    generator: str = "smtp-source"  # or "plain", "tls+auth": the bench's own
+    directory: Path
+    address: str
+    sink_port: int
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """CPU seconds are for the whole load, of the system by part and by process name; `others` are the test's own."""
-
-    replied_seconds: float
-    arrived_seconds: float
-    cpu_by_part: dict[str, float] = field(default_factory=dict)
-    cpu_by_name: dict[str, float] = field(default_factory=dict)
-    cpu_others: dict[str, float] = field(default_factory=dict)
-    peak_pss_octets: int = 0
+    def without_paths(self, text: str) -> str:
+        """The same text, fit for the results."""
+        return text.replace(str(self.directory), "DIRECTORY")
 
 
-StartLoad = Callable[[Path, int], "subprocess.Popen[bytes]"]
-
-
-def run_trial(system: System, directory: Path, address: str, sink_port: int, load: Load, start: StartLoad) -> Figures:
+def run_trial(bench: Bench, system: System, load: Load) -> Figures:
     """Raises BenchError with the reason when it fails; the system is stopped either way."""
     os.sync()  # what the trial before left to be written is not written during this one
-    with Sink(directory, address, sink_port) as sink:
+    (bench.directory / LOG).unlink(missing_ok=True)
+    with Sink(bench.directory, bench.address, bench.sink_port) as sink:
         try:
             system.start()
-            _warm_up(system, directory, address, sink)
-            return _measure(system, directory, sink, load, start)
+            warm_up = Load(octets=4096, is_reused=False, connections=_WARM_UP_CONNECTIONS, count=WARM_UP_MESSAGES)
+            send(bench, system, sink, warm_up)
+            return _measure(bench, system, sink, load)
         finally:
             system.stop()
 
 
-def _warm_up(system: System, directory: Path, address: str, sink: Sink) -> None:
-    source = start_source(
-        directory,
-        address,
-        system.port,
-        sender=system.sender,
-        octets=4096,
-        count=WARM_UP_MESSAGES,
-        connections=_WARM_UP_CONNECTIONS,
-        is_reused=False,
-    )
-    try:
-        end = time.monotonic() + _WARM_UP_SECONDS
-        while source.poll() is None or sink.arrived() < WARM_UP_MESSAGES:
-            if source.poll() or time.monotonic() > end:
-                raise BenchError(f"warm-up: {sink.arrived()} of {WARM_UP_MESSAGES} arrived{_said(directory)}")
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        process.stop(source)
-    time.sleep(_AFTERWARDS_SECONDS)
-
-
-def _measure(system: System, directory: Path, sink: Sink, load: Load, start: StartLoad) -> Figures:
-    wanted = WARM_UP_MESSAGES + load.count
-    before, others_before = cpu.snapshot(system.roots()), cpu.snapshot({"sink": sink.pid})
-    own_before, children_before = os.times(), _children_seconds()
-    began = time.monotonic()
-    source = start(directory, load.count)
-    try:
-        replied, arrived, peak = _watch(system, sink, source, wanted, began, directory)
-    finally:
-        process.stop(source)
-    time.sleep(_AFTERWARDS_SECONDS)
-    if sink.arrived() != wanted:
-        raise BenchError(f"{sink.arrived() - wanted} messages more arrived than were sent")
+def _measure(bench: Bench, system: System, sink: Sink, load: Load) -> Figures:
+    before, sink_before = cpu.snapshot(system.roots()), cpu.snapshot({"sink": sink.pid})
+    times_before = os.times()
+    sent = send(bench, system, sink, load, arrived_before=WARM_UP_MESSAGES)
     used = cpu.spent(before, cpu.snapshot(system.roots()))
-    own = os.times()
+    others = cpu.spent(sink_before, cpu.snapshot({"sink": sink.pid})).by_part
+    times = os.times()
+    # No child but the load generator has ended in between.
+    others["source"] = times.children_user + times.children_system
+    others["source"] -= times_before.children_user + times_before.children_system
+    others["bench"] = times.user + times.system - times_before.user - times_before.system
+    began_at, replied_at, latency = sent.began_at, sent.replied_at, None
+    if load.generator != "smtp-source":
+        # Python takes a while to start and to end: the first message and the last reply are what counts.
+        timings = read_timings(bench.directory / TIMINGS)
+        began_at, replied_at = min(each.due_at for each in timings), max(each.replied_at for each in timings)
+        latency = latency_of(timings)
     return Figures(
-        replied_seconds=replied,
-        arrived_seconds=arrived,
+        replied_seconds=replied_at - began_at,
+        arrived_seconds=sent.arrived_at - began_at,
         cpu_by_part=used.by_part,
-        cpu_by_name=used.by_name,
-        cpu_others={
-            "source": _children_seconds() - children_before,
-            **cpu.spent(others_before, cpu.snapshot({"sink": sink.pid})).by_part,
-            "bench": own.user + own.system - own_before.user - own_before.system,
-        },
-        peak_pss_octets=peak,
+        cpu_by_process=used.by_name,
+        cpu_others=others,
+        peak_pss_octets=sent.peak_pss_octets,
+        latency=latency,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When the generator was started, when it ended, after the last reply, and when all was at the sink."""
+
+    began_at: float
+    replied_at: float
+    arrived_at: float
+    peak_pss_octets: int
+
+
+def send(bench: Bench, system: System, sink: Sink, load: Load, *, arrived_before: int = 0) -> Sent:
+    """Until every message has arrived, and what follows that is done too."""
+    wanted = arrived_before + load.count
+    began_at = time.monotonic()
+    source = start_source(bench.directory, bench.address, system, load)
+    try:
+        sent = _watch(bench, system, sink, source, wanted, began_at)
+    finally:
+        process.stop(source)
+    time.sleep(_AFTERWARDS_SECONDS)
+    if (arrived := sink.arrived()) != wanted:
+        raise BenchError(f"{arrived - wanted} more arrived than were sent")
+    return sent
 
 
 def _watch(
-    system: System, sink: Sink, source: "subprocess.Popen[bytes]", wanted: int, began: float, directory: Path
-) -> tuple[float, float, int]:
-    """Seconds until the source ended and until all had arrived, and the system's peak memory in octets."""
-    replied, arrived, peak, next_memory = 0.0, 0.0, 0, began
-    while True:
+    bench: Bench, system: System, sink: Sink, source: "subprocess.Popen[bytes]", wanted: int, began_at: float
+) -> Sent:
+    replied_at = arrived_at = None
+    count, peak, next_memory_at = 0, 0, began_at + _MEMORY_SECONDS
+    while replied_at is None or arrived_at is None:
         now = time.monotonic()
-        count = sink.arrived()
-        if not replied and source.poll() is not None:
-            replied = now - began
+        if arrived_at is None and (count := sink.arrived()) >= wanted:
+            arrived_at = now
+        if replied_at is None and source.poll() is not None:
+            replied_at = now
             if source.returncode != 0:
-                raise BenchError(f"the load generator failed{_said(directory)}")
-        if not arrived and count >= wanted:
-            arrived = now - began
-        if arrived and replied:
-            return replied, arrived, peak
-        if now - began > BOUND_SECONDS:
+                raise BenchError(f"the load generator failed: {process.last_words(bench.directory / LOG)}")
+        if now - began_at > BOUND_SECONDS:
             raise BenchError(f"stuck: {count} of {wanted} had arrived after {BOUND_SECONDS:.0f} s")
-        if now >= next_memory:
-            peak = max(peak, sum(proc.pss_octets(root) for root in set(system.roots().values())))
-            next_memory = now + _MEMORY_SECONDS
+        if now >= next_memory_at:
+            peak = max(peak, _memory_octets(system))
+            next_memory_at = now + _MEMORY_SECONDS
         time.sleep(_LOOK_SECONDS)
+    return Sent(began_at, replied_at, arrived_at, max(peak, _memory_octets(system)))
 
 
-def _children_seconds() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def _said(directory: Path) -> str:
-    log = directory / "source.log"
-    return f": {process.last_words(log)}" if log.exists() else ""
+def _memory_octets(system: System) -> int:
+    return sum(map(proc.pss_octets, system.roots().values()))
