@@ -37,6 +37,7 @@ UPDATE dkim_keys SET status = 'retired'
 """
 
 
+# All clients are one peer here, whose share of connections would not be even over the workers.
 _CONFIG = """\
 node = "bench"
 hostname = "relayd.example.com"
@@ -50,6 +51,7 @@ key_file = "{directory}/seal.key"
 listen = ["{listen}"]
 tls_certificate = "{directory}/certificate.pem"
 tls_key = "{directory}/tls.key"
+max_connections_per_peer = 1000
 [[trusted_networks]]
 network = "127.0.0.0/8"
 client = "acme"

@@ -46,7 +46,8 @@ def render(results: Results) -> str:
 def title_of(load: Load) -> str:
     """In words."""
     sessions = "reused connections" if load.is_reused else "a new connection each"
-    return f"{load.octets // 1024} KB, {sessions}, {load.connections} at once"
+    pace = f"{load.rate:.0f} a second" if load.rate else f"{load.connections} at once"
+    return f"{load.octets // 1024} KB, {sessions}, {pace}"
 
 
 def _machine(results: Results) -> str:
