@@ -78,6 +78,8 @@ scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
 
+_MOST_SECONDS = 600
+
 
 class Postfix:
     """Needs root. With a milter, that signs for SENDER_DOMAIN."""
@@ -98,12 +100,15 @@ class Postfix:
             self._milter.start()
         log = self._directory / "control"
         process.run(["/usr/sbin/postfix", "-c", str(self._config), "check"], log=log)
-        # Not `postfix start`, whose master leaves us: this one is ours, so its pid is and it dies with the bench.
-        self._master = process.start([f"{_daemon_directory()}/master", "-c", str(self._config), "-s"], log=log)
+        # Not `postfix start`, whose master leaves us: this pid is ours. As it changes its user for a while, the
+        # kernel forgets that it should die with the bench: hence an end of its own.
+        end = str(_MOST_SECONDS)
+        self._master = process.start(
+            [f"{_daemon_directory()}/master", "-c", str(self._config), "-s", "-e", end], log=log
+        )
         process.wait_for_port(self._place.address, self.port, self._master, self._directory / "log")
 
     def stop(self) -> None:
-        # Its children are its process group; on SIGTERM it ends them all.
         process.stop(self._master)
         self._master = None
         if self._milter:

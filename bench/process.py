@@ -45,15 +45,21 @@ def start(
 
 
 def stop(process: "subprocess.Popen[bytes] | None") -> None:
-    """SIGTERM, and SIGKILL to what does not follow it. Harmless when it has ended."""
+    """SIGTERM to it, SIGKILL to whatever of its tree does not follow. Harmless when it has ended."""
     if process is None or process.poll() is not None:
         return
+    family = proc.descendants(process.pid)
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    # What it did not end has become our child; a number that is somebody else's by now has not.
+    ours = {each.pid for each in proc.descendants(os.getpid()) if each.parent == os.getpid()}
+    for child in family:
+        if child.pid in ours:
+            _end(child.pid)
 
 
 def run(arguments: Sequence[str], *, log: Path, seconds: float = 60.0) -> None:
@@ -98,8 +104,12 @@ def last_words(log: Path) -> str:
 def sweep() -> None:
     """Kill every descendant that is left, by pid, and reap it. After an orderly end there is none."""
     while left := proc.descendants(os.getpid()):
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+        for each in left:
+            _end(each.pid)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        # Not a child yet if its parent still lives; the next sweep finds it.
+        os.waitpid(pid, 0)
