@@ -24,6 +24,7 @@ from bench.summary import row_of
 from bench.system import System
 from bench.systems import make_systems
 from bench.trial import Bench, run_trial
+from relayd.errors import RelaydError
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LEAST_SHOWN = 0.01
@@ -73,7 +74,7 @@ def _try(bench: Bench, system: System, name: str, number: int, load: Load) -> Tr
     print(f"round {number + 1}: {NAMES[name]}: {table.title_of(load)}: ", end="", flush=True)
     try:
         figures = run_trial(bench, system, load)
-    except BenchError as error:
+    except (BenchError, RelaydError, OSError) as error:
         print(f"FAILED: {error}", flush=True)
         system.discard()
         return Trial(name, number, load, None, bench.without_paths(str(error)))

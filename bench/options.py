@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--draw", action="store_true", help="measure nothing: make table and plot anew from the raw results")
     add("--only", action="append", choices=list(NAMES), default=[], metavar="NAME", help=f"of {', '.join(NAMES)}")
     add("--rounds", type=int, help="how often everything is measured (3)")
-    add("--count", type=int, help="messages of 4 KB a trial; of larger ones half as many (5000)")
+    add("--count", type=int, help="messages of 4 KB a trial; of larger ones half as many (4500)")
     add("--octets", type=int, action="append", default=[], help="size of the message (4096 and 102400)")
     add("--connections", type=int, action="append", default=[], help="at once (20 and 50)")
     add("--sessions", choices=("new", "reused"), help="a connection for each message, or for many (both)")

@@ -8,8 +8,8 @@ from bench.names import BASELINE, NAMES, RELAYD_RSA
 from bench.options import Options
 
 SMALL_OCTETS, LARGE_OCTETS = 4096, 102_400
-# At 4 KB about ten seconds for a Postfix that does not sign; a large message counts as two small ones.
-_COUNT, _SHORT_COUNT = 5000, 1500
+# At 4 KB seven to ten seconds for most; a large message counts as two small ones.
+_COUNT, _SHORT_COUNT = 4500, 1500
 _LATENCY_SECONDS = 15
 
 
