@@ -1,18 +1,15 @@
 """`python -m bench`: measure, keep the results, draw them. Ends what it started, however it ends itself."""
 
 import os
-import shutil
-import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import machine, packages, process, results, table
+from bench import machine, packages, results, table
 from bench.errors import BenchError
+from bench.guard import guarded
 from bench.load import Load, Trial
 from bench.loopback import free_port
 from bench.names import NAMES, RELAYD_RSA
@@ -26,7 +23,6 @@ from bench.systems import make_systems
 from bench.trial import Bench, run_trial
 from relayd.errors import RelaydError
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LEAST_SHOWN = 0.01
 
 
@@ -34,28 +30,34 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 when something failed, 130 when it was told to end."""
     try:
         options = parse(arguments)
-        found = results.load(options.results or HERE) if options.draw else _measure(options)
-        _keep(found, options)
+        if options.draw:
+            _keep(results.load(options.results or HERE), options)
+            return 0
+        if os.geteuid() != 0:
+            raise BenchError("Postfix needs root to start, and so does the bench")
+        packages.install_missing()
+        description = machine.describe(options.directory)
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    return guarded(lambda directory: _measure(options, description, directory), options.directory)
+
+
+def _measure(options: Options, description: dict[str, str], directory: Path) -> int:
+    plan = make_plan(options)
+    bench = Bench(directory, options.address, free_port(options.address))
+    systems = make_systems(directory, bench.address, bench.sink_port)
+    try:
+        signatures = {name: prove(bench, name, systems[name]) for name in plan.systems}
+        trials = list(_trials(bench, systems, plan))
+        _keep(Results(results.today(), options.short, description, signatures, trials), options)
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("bench: told to end; everything that it started is stopped\n")
         return 130
-    return 1 if any(trial.failure for trial in found.trials) else 0
-
-
-def _measure(options: Options) -> Results:
-    plan = make_plan(options)
-    if os.geteuid() != 0:
-        raise BenchError("Postfix needs root to start, and so does the bench")
-    packages.install_missing()
-    description = machine.describe(options.directory)
-    with _bench(options) as bench:
-        systems = make_systems(bench.directory, bench.address, bench.sink_port)
-        signatures = {name: prove(bench, name, systems[name]) for name in plan.systems}
-        trials = list(_trials(bench, systems, plan))
-    return Results(results.today(), options.short, description, signatures, trials)
+    return 1 if any(trial.failure for trial in trials) else 0
 
 
 def _trials(bench: Bench, systems: Mapping[str, System], plan: Plan) -> Iterator[Trial]:
@@ -94,24 +96,6 @@ def _line(trial: Trial) -> str:
     reply = f"; 250 after p50 {latency.session_p50:.1f} ms, p99 {latency.session_p99:.1f} ms" if latency else ""
     rates = f"{row.replied.median:.0f}/s to the last 250, {row.arrived.median:.0f}/s to the last arrival"
     return f"{rates}; CPU s per 1000: {used}; {row.peak_pss_octets / 1024**2:.0f} MB{reply}"
-
-
-@contextmanager
-def _bench(options: Options) -> Iterator[Bench]:
-    """A directory of this run's own, and the promise that neither it nor a process is left."""
-    directory = Path(tempfile.mkdtemp(prefix="rb-", dir=options.directory))
-    # Other users have to get through: Postfix's, Postgres's, smtp-sink's.
-    directory.chmod(0o711)
-    process.become_subreaper()
-    for number in _ENDINGS:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield Bench(directory, options.address, free_port(options.address))
-    finally:
-        for number in _ENDINGS:
-            signal.signal(number, signal.SIG_IGN)
-        process.sweep()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _keep(found: Results, options: Options) -> None:

@@ -38,12 +38,18 @@ def disk(directory: Path) -> str:
     device, kind = max(_mounts_above(directory.resolve()))[1:]
     if kind in _IN_MEMORY:
         raise BenchError(f"{directory} is in memory ({kind}); name a directory on a disk with --directory")
+    name = Path(device).name
+    if name.startswith(("vd", "xvd")):
+        # What a virtual disk says of itself is made up.
+        return f"{kind} on a virtual disk"
     number = directory.stat().st_dev
-    queue = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    rotational = [path for path in (queue / "queue/rotational", queue / "../queue/rotational") if path.exists()]
-    spins = rotational[0].read_text().strip() == "1" if rotational else None
-    described = {True: "rotational disk", False: "solid-state disk", None: "disk"}[spins]
-    return f"{kind} on a {'virtual ' if Path(device).name.startswith('vd') else ''}{described}"
+    block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+    # A partition's device is below its disk's.
+    rotational = [path for path in (block / "queue/rotational", block.parent / "queue/rotational") if path.exists()]
+    if not rotational:
+        return f"{kind} on a disk"
+    spins = rotational[0].read_text().strip() == "1"
+    return f"{kind} on a {'rotational' if spins else 'solid-state'} disk"
 
 
 def _mounts_above(directory: Path) -> Iterator[tuple[int, str, str]]:

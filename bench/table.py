@@ -84,7 +84,7 @@ def _load(trials: Sequence[Trial], load: Load) -> str:
                 _rate(row.replied),
                 _rate(row.arrived),
                 _ratio(ratio(row, baseline)),
-                f"{_cpu(row.cpu)}: {_parts(row.cpu_by_part)}",
+                _cpu(row.cpu) + _parts(row.cpu_by_part),
                 f"{row.cpu_others.get('source', 0) + row.cpu_others.get('sink', 0):.2f}",
                 f"{row.peak_pss_octets / 1024**2:.0f} MB",
             )
@@ -164,15 +164,22 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _rate(value: Range) -> str:
-    return f"{value.median:.0f} ({value.least:.0f}–{value.most:.0f})"
+    return _range(value, ".0f")
 
 
 def _cpu(value: Range) -> str:
-    return f"{value.median:.2f} ({value.least:.2f}–{value.most:.2f})"
+    return _range(value, ".2f")
 
 
 def _milliseconds(value: Range) -> str:
-    return f"{value.median:.1f} ({value.least:.1f}–{value.most:.1f})"
+    return _range(value, ".1f")
+
+
+def _range(value: Range, form: str) -> str:
+    if value.least == value.most:
+        # One round: there is no range.
+        return f"{value.median:{form}}"
+    return f"{value.median:{form}} ({value.least:{form}}–{value.most:{form}})"
 
 
 def _ratio(value: float | None) -> str:
@@ -180,4 +187,5 @@ def _ratio(value: float | None) -> str:
 
 
 def _parts(parts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+    shares = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+    return f": {shares}" if len(parts) > 1 else ""

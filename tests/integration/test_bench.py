@@ -40,6 +40,22 @@ assert [each.name for each in proc.descendants(__import__("os").getpid())] == ["
 process.sweep()
 assert not proc.descendants(__import__("os").getpid())
 """
+# As Postfix: the daemon is its own session's leader, and the kernel does not end it with its parent.
+_GUARDED = """
+import os, subprocess, sys, time
+from pathlib import Path
+from bench.guard import guarded
+
+def work(directory):
+    daemon = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+    print(os.getpid(), daemon.pid, flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        return 130
+
+sys.exit(guarded(work, Path(sys.argv[1])))
+"""
 LOAD = Load(4096, is_reused=False, connections=5, count=40)
 
 
@@ -94,18 +110,24 @@ def test_what_daemons_leave_behind_is_found_and_ended(tmp_path: Path) -> None:
         os.kill(int(log.read_text()), 0)
 
 
-def test_what_the_bench_starts_dies_with_it(tmp_path: Path) -> None:
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom bench import process\n"
-        "print(process.start(['/bin/sleep', '600'], log=Path(sys.argv[1])).pid, flush=True)\ntime.sleep(600)\n"
-    )
-    bench = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "log")], stdout=subprocess.PIPE)
-    assert bench.stdout
-    pid = int(bench.stdout.readline())
-    assert proc.title(pid).startswith("/bin/sleep")
-    bench.send_signal(signal.SIGKILL)
-    bench.communicate(timeout=60)
-    wait_until(lambda: not proc.title(pid), what="the death of what was started")
+@pytest.mark.parametrize(
+    ("victim", "number", "code"),
+    [
+        ("guard", signal.SIGTERM, 130),
+        ("guard", signal.SIGINT, 130),
+        ("guard", signal.SIGKILL, -signal.SIGKILL),
+        ("work", signal.SIGKILL, 1),
+    ],
+)
+def test_nothing_is_left_however_the_bench_ends(tmp_path: Path, victim: str, number: signal.Signals, code: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", _GUARDED, str(tmp_path)], stdout=subprocess.PIPE, text=True) as guard:
+        assert guard.stdout
+        work, daemon = map(int, guard.stdout.readline().split())
+        assert list(tmp_path.iterdir())
+        os.kill({"guard": guard.pid, "work": work}[victim], number)
+        assert guard.wait(60) == code
+    wait_until(lambda: not proc.title(daemon) and not proc.title(work), what="the end of all processes")
+    wait_until(lambda: not list(tmp_path.iterdir()), what="the end of the directory")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
