@@ -103,6 +103,8 @@ def _keep(found: Results, options: Options) -> None:
         return
     if not options.draw:
         results.save(found, options.results)
+        # As rounded there: drawing anew makes the same files.
+        found = results.load(options.results)
     (options.results / table.FILE).write_text(table.render(found))
     # Optional: whoever only wants figures has no need of matplotlib.
     if find_spec("matplotlib") is None:
