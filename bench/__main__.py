@@ -54,9 +54,6 @@ def _measure(options: Options, description: dict[str, str], directory: Path) -> 
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("bench: told to end; everything that it started is stopped\n")
-        return 130
     return 1 if any(trial.failure for trial in trials) else 0
 
 

@@ -17,6 +17,8 @@ from typing import NoReturn
 from bench import process
 from relayd.embedded.lifetime import die_with_parent
 
+# As a shell tells of Ctrl-C.
+INTERRUPTED = 130
 # What Ctrl-C, kill and a closed terminal send.
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,7 +26,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def guarded(work: Callable[[Path], int], directory: Path) -> int:
     """Do the work in a process of its own, with a new directory below `directory`. Its exit code, or 1 if it has none.
 
-    In `work` the signals that end a program raise KeyboardInterrupt, once.
+    In `work` the signals that end a program raise KeyboardInterrupt, once; then the code is INTERRUPTED.
     """
     process.become_subreaper()
     scratch = Path(tempfile.mkdtemp(prefix="rb-", dir=directory))
@@ -57,14 +59,20 @@ def _fork(work: Callable[[Path], int], scratch: Path) -> int:
 def _work(work: Callable[[Path], int], scratch: Path) -> NoReturn:
     code = 1
     try:
-        process.become_subreaper()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
-        code = work(scratch)
-    except BaseException:
-        traceback.print_exc()
-    finally:
+        try:
+            process.become_subreaper()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
+            code = work(scratch)
+        except KeyboardInterrupt:
+            sys.stderr.write("bench: told to end; everything that it started is stopped\n")
+            code = INTERRUPTED
+        except BaseException:
+            traceback.print_exc()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
         # The guard does the same; it may be gone.
         _clean(scratch)
+    finally:
+        # Whatever happens: this half never returns into the guard's.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
