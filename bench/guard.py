@@ -79,8 +79,9 @@ def _work(work: Callable[[Path], int], scratch: Path) -> NoReturn:
 
 
 def _interrupt(*_: object) -> None:
+    # Not SIG_IGN: Python makes an OSError of a signal that had come already, and children would inherit it.
     for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 
