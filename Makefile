@@ -1,16 +1,22 @@
 # `make run` starts relayd with nothing but Python; `make test` and `make check` are what CI runs.
 PYTHON ?= python3
 VENV   ?= .venv
+BENCH  ?= .venv-bench
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+QUIET  := -m pip --disable-pip-version-check --no-input -q
+PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test check format lock clean bench-queue
+.PHONY: run test bench check format lock clean bench-queue
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+# Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
+bench: $(BENCH)/.ready
+	$(BENCH)/bin/python -m bench $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,11 +38,13 @@ lock: $(VENV)/.dev
 	$(COMPILE) --output-file requirements-build.lock requirements-build.in
 	$(COMPILE) --extra embedded --output-file requirements.lock pyproject.toml
 	$(COMPILE) --all-extras --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra embedded -c requirements.lock --output-file requirements-bench.lock \
+		pyproject.toml requirements-bench.in
 COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-header --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH)
 
 # Without build isolation, or building would fetch its tools unlocked.
 $(VENV)/.build: requirements-build.lock
@@ -53,3 +61,12 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.build
 	$(PIP) install --no-build-isolation --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/.run
+
+# What users run, and a plotter.
+$(BENCH)/.ready: requirements-bench.lock requirements-build.lock pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python $(QUIET) install --require-hashes -r requirements-build.lock
+	$(BENCH)/bin/python $(QUIET) install --no-build-isolation --require-hashes \
+		-r requirements-bench.lock
+	$(BENCH)/bin/python $(QUIET) install --no-build-isolation --no-deps -e .
+	@touch $@
