@@ -16,7 +16,8 @@ UNLOCK_SECONDS = 2.0
 
 TRY = "SELECT pg_try_advisory_lock($1, $2)"
 UNLOCK = "SELECT pg_advisory_unlock($1, $2)"
-TOUCH = "SELECT 1"
+# A lock on a server that takes no writes any more keeps nobody off the one that does.
+TOUCH = "SELECT current_setting('transaction_read_only')::bool"
 
 
 def node_lock(name: str) -> int:
@@ -40,8 +41,10 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
 
 
 async def touch(connection: Connection) -> None:
-    """Raise StoreUnavailable (some of it through the pool) if the connection that holds the lock is gone."""
+    """Raise StoreUnavailable (some of it through the pool) if the lock is gone, or its server takes no writes."""
     try:
-        await connection.execute(TOUCH)
+        is_read_only = await connection.fetchval(TOUCH)
     except asyncpg.InterfaceError as error:
         raise StoreUnavailable("the connection that held the lock is gone") from error
+    if is_read_only:
+        raise StoreUnavailable("the server that held the lock takes no writes any more")
