@@ -27,7 +27,8 @@ from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import publishing
-from relayd.errors import RelaydError, StoreUnavailable
+from relayd.errors import RelaydError, StoreFull, StoreUnavailable
+from relayd.store import durability
 from relayd.store.pool import Database
 from relayd.upkeep import runner
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 8
 NOTIFY_SECONDS = 5.0
+# Who asks, a load balancer say, waits no longer itself.
+READY_SECONDS = 3.0
 
 
 class Supervisor:
@@ -188,10 +191,12 @@ class Supervisor:
         if self._crew is None or self._crew.ready == 0:
             return Readiness(False, "no worker is ready")
         try:
-            async with database.connection() as connection:
-                await connection.execute("SELECT 1")
-        except StoreUnavailable:
-            return Readiness(False, "the database does not answer")
+            async with asyncio.timeout(READY_SECONDS), database.connection() as connection:
+                await durability.probe(connection)
+        except StoreFull:
+            return Readiness(False, "the database's disk is full")
+        except (StoreUnavailable, TimeoutError):
+            return Readiness(False, "the database takes no writes")
         return Readiness(True, "ready")
 
 
