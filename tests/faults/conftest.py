@@ -34,4 +34,4 @@ def pair(state_directory: Path) -> Iterator[PostgresPair]:
 @pytest.fixture
 def short() -> dict[str, Any]:
     """What makes a trial short: what is silent is given up soon."""
-    return {"major": wanted_major(), "rate": 50.0, "database": {"statement_timeout_seconds": 1}}
+    return {"major": wanted_major(), "rate": 50.0, "processes": 1, "database": {"statement_timeout_seconds": 1}}

@@ -8,6 +8,9 @@ from typing import Any
 
 import asyncpg
 
+from relayd.store import migrate
+from relayd.store.connection import Connector
+from relayd.store.dsn import parse_dsn
 from tests.crash.journal import read_journal
 from tests.crash.ledger import Verdict, compare
 from tests.crash.load import Load
@@ -67,7 +70,7 @@ def trial(
     settings: dict[str, Any] = {"delivery": {"poll_seconds": 0.2, "first_retry_seconds": 0.5}, **sections}
     house = House(dsn, password, **settings)
     try:
-        house.migrate()
+        run(_migrate(dsn, password))
         house.start()
         with Recorder(directory / "arrivals") as sink:
             furnish(house, sink.port)
@@ -75,8 +78,17 @@ def trial(
                 running = Trial(house, sink, load, directory)
                 running.wait_for_mail()
                 yield running
+    except BaseException as error:
+        error.add_note(f"the node's log ends:\n{house.log_text()[-3000:]}")
+        raise
     finally:
         house.close()
+
+
+async def _migrate(dsn: str, password: str) -> None:
+    connection = await Connector(parse_dsn(dsn, password)).connect()
+    await migrate.up(connection, directory=migrate.find_directory())
+    await connection.close()
 
 
 def _live(server: PostgresServer) -> bool:
