@@ -4,13 +4,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
-.PHONY: run test check format lock clean
+.PHONY: run test faults check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+# What Postgres may do to relayd, at length: promotions, restarts, silence, a crowd, a full disk. ARGS="failover" for one.
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

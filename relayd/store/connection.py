@@ -106,8 +106,13 @@ class Connector:
                 is_full = is_full or isinstance(error, asyncpg.TooManyConnectionsError)
                 failures.append(f"{server.host or 'the default host'}: {reason(error)}")
                 last_error = error
-        kind = TooManyConnections if is_full else StoreUnavailable
-        raise kind(f"cannot connect to Postgres: {'; '.join(failures)}") from last_error
+        told = f"cannot connect to Postgres: {'; '.join(failures)}"
+        if is_full:
+            raise TooManyConnections(
+                f"{told}; all its connections are in use: raise max_connections there, "
+                "or lower processes or database.connections here"
+            ) from last_error
+        raise StoreUnavailable(told) from last_error
 
     def distrust(self, server: Server) -> None:
         """It hangs, or takes no writes any more: drop all connections to it, and look at the next host first.

@@ -15,7 +15,7 @@ from tests.faults.trial import trial
 from tests.peers.postgres_server import PostgresServer, stop_all
 
 THROW_OUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'relayd %'"
-OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'relayd %'"
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'relayd %'"
 
 
 class Crowd:
@@ -38,7 +38,7 @@ class Crowd:
 
     async def _enter(self, throwing_out: bool) -> None:
         await self._take_all()
-        while throwing_out and await self._held[0].fetchval(OTHERS):
+        while throwing_out and await self._held[0].fetchval(OURS):
             await self._held[0].fetchval(THROW_OUT)
             await self._take_all()
 
