@@ -14,10 +14,11 @@ from tests.peers.proxy import Proxy
 
 @dataclass(frozen=True)
 class Silence:
-    """One of them. `unanswered` are clients that gave up before they were told anything."""
+    """One of them. `unanswered`: clients that heard nothing and gave up. `was_ready`: what /readyz said meanwhile."""
 
     seconds: float
     unanswered: int
+    was_ready: bool
 
 
 def silences(
@@ -41,8 +42,11 @@ def silences(
                     proxy.fall_silent()
                     # As many as there are connections.
                     running.wait_for_refusals(8)
+                    was_ready = running.is_ready()
                     proxy.speak()
-                    yield Silence(running.wait_for_mail(), running.load.unanswered)
+                    seconds = running.wait_for_mail()
+                    assert running.is_ready(), "mail is taken, and /readyz denies it"
+                    yield Silence(seconds, running.load.unanswered, was_ready)
                 yield running.verdict(server)
     finally:
         stop_all([server])

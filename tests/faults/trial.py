@@ -1,6 +1,8 @@
 """A relayd under load on a database that somebody is about to harm, and the ledger of it afterwards."""
 
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,15 @@ class Trial:
         """Until so many more are refused."""
         wanted = self.load.refused + count
         wait_until(lambda: self.load.refused >= wanted, seconds=seconds, what="refusals")
+
+    def is_ready(self) -> bool:
+        """What /readyz says."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.house.http_port}/readyz", timeout=30):
+                return True
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code != 503
 
     def verdict(self, server: PostgresServer, *, seconds: float = 90.0) -> Verdict:
         """End the load, let the queue run empty, stop the node, and compare."""
