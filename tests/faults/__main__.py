@@ -27,12 +27,16 @@ from tests.peers.small_disk import CannotMount
 PROMISED_SECONDS = 30.0
 """From a primary's end to mail being accepted by its successor."""
 
+MAIL_BETWEEN = 500
+
 WAYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 
 Trial = Callable[[argparse.Namespace, Path, Path, dict[str, Any]], Iterator[Any]]
 
 TRIALS: dict[str, Trial] = {
-    "failover": lambda asked, files, state, how: promotions(_turns(Fate, asked.promotions), files, state, **how),
+    "failover": lambda asked, files, state, how: promotions(
+        _turns(Fate, asked.promotions), files, state, between=MAIL_BETWEEN, **how
+    ),
     "restarts": lambda asked, files, state, how: restarts(_turns(WAYS, asked.restarts), files, state, **how),
     "silence": lambda asked, files, state, how: silences(asked.rounds, files, state, **how),
     "crowd": lambda asked, files, state, how: crowdings(_turns((False, True), asked.rounds), files, state, **how),

@@ -33,5 +33,11 @@ def pair(state_directory: Path) -> Iterator[PostgresPair]:
 
 @pytest.fixture
 def short() -> dict[str, Any]:
-    """What makes a trial short: what is silent is given up soon."""
-    return {"major": wanted_major(), "rate": 50.0, "processes": 1, "database": {"statement_timeout_seconds": 1}}
+    """What makes a trial short."""
+    return {"major": wanted_major(), "rate": 50.0, "processes": 1}
+
+
+@pytest.fixture
+def impatient(short: dict[str, Any]) -> dict[str, Any]:
+    """And what is silent is given up soon. Not for all: a busy machine may be silent for a moment, too."""
+    return {**short, "database": {"statement_timeout_seconds": 1.5}}

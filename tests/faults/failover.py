@@ -30,17 +30,18 @@ def promotions(
     *,
     major: int | None = None,
     patience_seconds: float = 60.0,
+    between: int = SURELY_NEW,
     rate: float = 100.0,
     **sections: Any,
 ) -> Iterator[Promotion | Verdict]:
-    """Each promotion as it is done, and last the verdict on all of them."""
+    """Each promotion as it is done, and last the verdict on all of them. `between`: messages from one to the next."""
     with (
         PostgresPair(state, major=major) as pair,
         trial(pair.dsn, pair.password, directory, rate=rate, **sections) as running,
     ):
         for fate in fates:
             yield Promotion(fate, _promote(pair, running, fate, patience_seconds))
-            running.wait_for_mail()
+            running.wait_for_mail(between)
         yield running.verdict(pair.primary)
 
 

@@ -23,18 +23,18 @@ def _clean(verdict: Any) -> Verdict:
 
 
 def test_a_promoted_standby_takes_over_and_nothing_is_lost(
-    tmp_path: Path, state_directory: Path, short: dict[str, Any]
+    tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
     # The last lives on as a primary that nobody follows, with all of our connections to it.
     fates = [Fate.IMMEDIATE, Fate.READ_ONLY, Fate.ISOLATED]
-    *_, verdict = promotions(fates, tmp_path, state_directory, **short)
+    *_, verdict = promotions(fates, tmp_path, state_directory, **impatient)
     _clean(verdict)
 
 
 def test_a_primary_that_hangs_and_wakes_up_too_late_gets_nothing(
-    tmp_path: Path, state_directory: Path, short: dict[str, Any]
+    tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
-    *_, verdict = promotions([Fate.HUNG], tmp_path, state_directory, **short)
+    *_, verdict = promotions([Fate.HUNG], tmp_path, state_directory, **impatient)
     _clean(verdict)
 
 
@@ -44,9 +44,9 @@ def test_restarts_lose_nothing(tmp_path: Path, state_directory: Path, short: dic
 
 
 def test_a_silent_way_to_postgres_is_given_up_in_time_and_taken_again(
-    tmp_path: Path, state_directory: Path, short: dict[str, Any]
+    tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
-    silence, verdict = silences(1, tmp_path, state_directory, **short)
+    silence, verdict = silences(1, tmp_path, state_directory, **impatient)
     assert isinstance(silence, Silence) and silence.unanswered == 0 and not silence.was_ready
     assert _clean(verdict).unanswered == 0
 
