@@ -15,7 +15,7 @@ from tests.crash import kills, report
 from tests.crash.drill import sigterm
 from tests.crash.kills import FAILPOINTS, Series, Victim
 from tests.crash.ledger import Verdict
-from tests.crash.seeded import SEEDED
+from tests.crash.seeded import SEEDED, run_seed
 
 PARTS = ("seeds", "failpoints", "random", "sigterm")
 MOST = 1000
@@ -32,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def begin(work: Callable[..., Any], *args: Any) -> "Future[Any]":
             return pool.submit(work, *args)
 
-        planted = (
-            [(each, begin(_seed, number)) for number, each in enumerate(SEEDED)] if "seeds" in options.parts else []
-        )
+        seeds = range(len(SEEDED)) if "seeds" in options.parts else range(0)
+        planted = [(SEEDED[number], begin(run_seed, number)) for number in seeds]
         series = [begin(work, *args) for work, *args in _series(options)]
         seeds_are_well = all([_report_seed(each, future) for each, future in planted])
         return 0 if _report_series(series) and seeds_are_well else 1
@@ -52,10 +51,6 @@ def _series(options: argparse.Namespace) -> list[tuple[Any, ...]]:
     if "sigterm" in options.parts:
         wanted.append((sigterm, options.sigterms, random.Random(f"{options.seed} sigterm")))
     return wanted
-
-
-def _seed(number: int) -> tuple[Verdict, Verdict]:
-    return SEEDED[number].unseeded(), SEEDED[number].seeded()
 
 
 def _report_seed(each: Any, future: "Future[tuple[Verdict, Verdict]]") -> bool:

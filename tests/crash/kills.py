@@ -147,7 +147,7 @@ def _workers(scene: Scene) -> list[int]:
 
 def _arm(scene: Scene, failpoint: str, victim: Victim, dice: random.Random) -> str:
     # Bounces are fewer than messages.
-    every = dice.randint(1, 4 if "bounce" in failpoint else 20)
+    every = dice.randint(1, 4) if "bounce" in failpoint else dice.randint(5, 25)
     match victim:
         case Victim.WORKER:
             return f"{failpoint}:{every}"

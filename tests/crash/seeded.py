@@ -172,3 +172,8 @@ SEEDED = (
     Seeded("bounce-on-its-own", "bounce", _killed("settle-bounce", Victim.WORKER)),
     Seeded("idle-by-an-old-look", "stuck", _claim_with_an_old_snapshot),
 )
+
+
+def run_seed(number: int) -> tuple[Verdict, Verdict]:
+    """The run of this seed, without it and with it."""
+    return SEEDED[number].unseeded(), SEEDED[number].seeded()
