@@ -1,16 +1,20 @@
-# `make run` starts relayd with nothing but Python; `make test` and `make check` are what CI runs.
+# `make run` starts relayd with nothing but Python; `make test` and `make check` are what CI runs; `make crash` kills it
+# a thousand times over and takes most of an hour.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
-.PHONY: run test faults check format lock clean
+.PHONY: run test crash faults check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.crash $(ARGS)
 
 # What Postgres may do to relayd, at length: promotions, restarts, silence, a crowd, a full disk. ARGS="failover" for one.
 faults: $(VENV)/.dev

@@ -210,6 +210,7 @@ class Scheduler:
         claims = [(entry, each.terms.provider) for each in planned for entry in each.entries]
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         async with self._database.connection() as connection:
+            failpoints.reach_soon("start-sent")
             started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
         self._emit(BatchCommitted("start", len(started), asyncio.get_running_loop().time() - began))
         self._untried(

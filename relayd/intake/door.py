@@ -155,6 +155,7 @@ class Door:
         began = asyncio.get_running_loop().time()
         failpoints.reach("enqueue-before")
         async with self._database.connection() as connection:
+            failpoints.reach_soon("enqueue-sent")
             await queue.enqueue(connection, messages)
         failpoints.reach("enqueue-committed")
         self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aiosmtplib import SMTPResponse
 
+from relayd import failpoints
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.connection import Connection
@@ -61,6 +62,7 @@ async def _send(connection: Connection, transmission: Transmission, outcomes: di
     if not accepted:
         return None
 
+    failpoints.reach("upstream-data-before")
     response = await connection.ask(Stage.DATA, b"DATA")
     if response.code != 354:
         return judge_reply(Stage.DATA, response.code, response.message)

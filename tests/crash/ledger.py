@@ -17,7 +17,7 @@ from tests.crash.snapshot import Entry, Snapshot
 
 @dataclass
 class Verdict:
-    """Counts, and for each kind of fault what is wrong, a line each. `nobody_died` makes any doubt a fault."""
+    """Counts, and for each kind of fault what is wrong, a line each."""
 
     acknowledged: int = 0
     unanswered: int = 0
@@ -57,8 +57,10 @@ def compare(
     *,
     octets: int = 600,
     nobody_died: bool = False,
+    nothing_lapsed: bool = False,
 ) -> Verdict:
-    """`octets` is the load's. With `nobody_died` every result was heard, so nothing may be in doubt or unlogged."""
+    """`octets` is the load's. Where `nobody_died` every result was heard, so each must be in the log; where besides
+    `nothing_lapsed`, no lease given away under its holder, there is no reason for a doubt."""
     verdict = Verdict(
         acknowledged=sum(handed.is_acknowledged for handed in journal),
         unanswered=sum(handed.code == 0 for handed in journal),
@@ -68,7 +70,11 @@ def compare(
     verdict.delivered = len({key for key in deliveries if key[0] and not _is_bounce(entries.get(key))})
     _look_for_losses(verdict, journal, deliveries, entries)
     for key, entry in entries.items():
-        _judge_entry(verdict, entry, deliveries[key], nobody_died)
+        _judge_entry(verdict, entry, deliveries[key])
+        if nobody_died:
+            _look_for_unlogged(verdict, entry, deliveries[key])
+        if nobody_died and nothing_lapsed and entry.doubts:
+            verdict.faults["needless doubt"].append(f"{_name(entry)}: {entry.doubts}, though nobody died")
     _look_for_strangers(verdict, journal, arrivals, entries, octets)
     _look_at_bounces(verdict, database.entries)
     _look_at_usage(verdict, arrivals, database, entries)
@@ -95,8 +101,8 @@ def _look_for_losses(
             )
 
 
-def _judge_entry(verdict: Verdict, entry: Entry, delivered: int, nobody_died: bool) -> None:
-    name = f"entry {entry.entry_id} of {entry.queue_id} to {entry.recipient}"
+def _judge_entry(verdict: Verdict, entry: Entry, delivered: int) -> None:
+    name = _name(entry)
     verdict.queued += entry.is_live
     verdict.bounced += entry.has_failed and not _is_bounce(entry)
     verdict.doubts += entry.doubts
@@ -110,10 +116,13 @@ def _judge_entry(verdict: Verdict, entry: Entry, delivered: int, nobody_died: bo
         verdict.faults["lost"].append(f"{name}: a bounce that is sent and never arrived")
     if entry.is_stuck:
         verdict.faults["stuck"].append(f"{name}: {entry.status}, could go, and nothing happens")
-    if nobody_died and entry.doubts:
-        verdict.faults["needless doubt"].append(f"{name}: {entry.doubts}, though nobody died")
-    if nobody_died and delivered > entry.events.count("sent"):
-        verdict.faults["unlogged"].append(f"{name}: {delivered} times, {entry.events.count('sent')} logged as sent")
+
+
+def _look_for_unlogged(verdict: Verdict, entry: Entry, delivered: int) -> None:
+    if delivered > entry.events.count("sent"):
+        verdict.faults["unlogged"].append(
+            f"{_name(entry)}: {delivered} times, {entry.events.count('sent')} logged as sent"
+        )
 
 
 def _look_for_strangers(
@@ -169,6 +178,10 @@ def _look_at_usage(
             verdict.faults["usage"].append(f"{usage.mailbox}: {sent} delivered, {usage.used} counted")
         if usage.limit is not None and sent > usage.limit:
             verdict.faults["limit"].append(f"{usage.mailbox}: {sent} delivered, {usage.limit} allowed")
+
+
+def _name(entry: Entry) -> str:
+    return f"entry {entry.entry_id} of {entry.queue_id} to {entry.recipient}"
 
 
 def _is_bounce(entry: Entry | None) -> bool:

@@ -51,7 +51,7 @@ def database(*entries: Entry, usage: Usage = USAGE) -> Snapshot:
 
 
 def test_what_arrived_once_is_no_fault() -> None:
-    verdict = compare([HANDED], [ARRIVAL], database(ENTRY), nobody_died=True)
+    verdict = compare([HANDED], [ARRIVAL], database(ENTRY), nobody_died=True, nothing_lapsed=True)
     assert verdict.is_clean, str(verdict)
     assert (verdict.acknowledged, verdict.delivered) == (1, 1)
 
@@ -101,7 +101,7 @@ FAULTS: list[tuple[str, Callable[[], object]]] = [
     ("limit", lambda: compare([HANDED], [ARRIVAL], database(ENTRY, usage=replace(USAGE, limit=0)))),
     (
         "needless doubt",
-        lambda: compare([HANDED], [ARRIVAL], database(UNCERTAIN), nobody_died=True),
+        lambda: compare([HANDED], [ARRIVAL], database(UNCERTAIN), nobody_died=True, nothing_lapsed=True),
     ),
     (
         "unlogged",

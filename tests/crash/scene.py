@@ -1,0 +1,249 @@
+"""One node on its own Postgres, a sink and a load: what a crash needs, and what the ledger reads afterwards.
+
+Postgres runs with fsync and synchronous_commit on, and its WAL writer almost asleep: an immediate stop then loses every
+commit that nobody waited for, as a loss of power would, rather than the few of the last 200 ms. The data may lie in
+memory: a process that is killed takes nothing with it that it had written to a file.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from relayd.embedded import EmbeddedPostgres
+from relayd.errors import RelaydError
+from relayd.store.connection import Connection
+from tests.conftest import FreshDatabase, _migrate, state_directory_of_its_own, wanted_major
+from tests.crash.journal import read_journal
+from tests.crash.ledger import Verdict, compare
+from tests.crash.load import Load
+from tests.crash.recorder import Recorder, read_arrivals
+from tests.crash.snapshot import take_snapshot
+from tests.e2e.conftest import furnish
+from tests.e2e.house import House, wait_until
+
+ROOT = Path(__file__).parents[2]
+DRAIN_SECONDS = 10.0
+EMPTY_SECONDS = 60.0
+# Commits that wait for nobody stay in memory for long.
+SLEEPY_WAL_WRITER = ("ALTER SYSTEM SET wal_writer_delay = '10s'", "ALTER SYSTEM SET wal_writer_flush_after = '64MB'")
+LIVE = "SELECT count(*) FROM email_queue WHERE status IN ('pending', 'queued', 'sending')"
+
+
+def mixed(number: int) -> str:
+    """Recipients of which one in eight is refused for good, and another one once."""
+    return f"{ {3: 'refused', 6: 'deferred'}.get(number % 8, 'm') }{number}@example.net"
+
+
+class Scene:
+    """Use as a context manager. `start` the node, let `load` run, break things, then ask for the `verdict`."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        processes: int = 2,
+        limit: str = "unlimited",
+        **delivery: Any,
+    ) -> None:
+        self._environment = dict(environment or {})
+        self._processes = processes
+        self._limit = limit
+        self._delivery = delivery
+        self._journals: list[Path] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relayd-crash-")))
+            state = stack.enter_context(state_directory_of_its_own())
+            self.postgres = stack.enter_context(EmbeddedPostgres(state, major=wanted_major()))
+            self.postmaster_pid_file = state / "postgres" / "data" / "postmaster.pid"
+            self.supervisor_pid_file = self.directory / "supervisor.pid"
+            self.database = FreshDatabase(self.postgres.dsn, self.postgres.password)
+            with Loop() as loop:
+                loop.do(_migrate(self.database))
+            self.ask(_configure)
+            self.sink = stack.enter_context(Recorder(self.directory / "arrivals"))
+            smtp_port, http_port = steady_ports(2)
+            self.house = House(
+                self.postgres.dsn,
+                self.postgres.password,
+                processes=self._processes,
+                submission={"listen": [f"127.0.0.1:{smtp_port}"]},
+                http={"listen": f"127.0.0.1:{http_port}"},
+                log={"level": "warning"},
+                delivery={
+                    "first_retry_seconds": 0.2,
+                    "longest_retry_seconds": 1,
+                    "drain_seconds": DRAIN_SECONDS,
+                    **self._delivery,
+                },
+            )
+            self.house.smtp_port, self.house.http_port = smtp_port, http_port
+            stack.callback(self.house.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    # The node.
+
+    @property
+    def is_running(self) -> bool:
+        process = self.house.process
+        return process is not None and process.poll() is None
+
+    def start(self, **environment: str) -> None:
+        """Start the node; the first time with a client, a mailbox and the sink for an upstream."""
+        # The seeds and the failpoints are this tree's, whatever else is installed.
+        environment = {**self._environment, **environment}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT)]))
+        self.house.spawn(**environment)
+        process = self.house.process
+        assert process
+        self.supervisor_pid_file.write_text(str(process.pid))
+        if not self.house.notifications.wait_for("READY=1", 60, process):
+            if process.wait() == -signal.SIGKILL:
+                return  # a failpoint came before it was ready; whoever watches sees it dead
+            raise AssertionError(f"relayd did not start:\n{self.house.log_text()[-5000:]}")
+        if not self._journals:
+            furnish(self.house, self.sink.port, limit=self._limit)
+            # There to stay: a seed that loses commits is to lose messages, not the mailbox that they come from.
+            self.ask(lambda connection: connection.execute("CHECKPOINT"))
+
+    def load(self, **settings: Any) -> Load:
+        """A load with a journal of its own; use it as a context manager."""
+        journal = self.directory / f"journal-{len(self._journals)}"
+        first = len(self._journals) * 1_000_000 + 1
+        self._journals.append(journal)
+        return Load(self.house.smtp_port, journal, first=first, **settings)
+
+    # Its Postgres.
+
+    def stop_postgres_at_once(self) -> None:
+        """As a failure of power would, without a last word to the disk."""
+        os.kill(self.postgres.pid, signal.SIGQUIT)
+
+    @property
+    def has_postgres(self) -> bool:
+        return is_alive(self.postgres.pid)
+
+    def start_postgres(self) -> int:
+        """Start it again after it has died; returns how often it died anew meanwhile."""
+        deaths = 0
+        while True:
+            self.postgres.stop()
+            try:
+                self.postgres.start()
+            except RelaydError:
+                deaths += 1
+                if deaths > 20:
+                    raise
+            else:
+                return deaths
+
+    def ask(self, question: Callable[[Connection], Coroutine[Any, Any, Any]]) -> Any:
+        """Put a question to the database, on a connection outside relayd."""
+
+        async def answer() -> Any:
+            connection = await self.database.connect()
+            try:
+                return await question(connection)
+            finally:
+                await connection.close()
+
+        with Loop() as loop:
+            return loop.do(answer())
+
+    # The end.
+
+    def live(self) -> int:
+        """Entries that are not done yet."""
+        return int(self.ask(lambda connection: connection.fetchval(LIVE)))
+
+    def drain(self) -> None:
+        """Let a node without failpoints end what there is."""
+        if self.house.process:
+            # Not a drain: at a failpoint that is still armed it would hardly come to its end.
+            self.house.kill()
+        if not self.has_postgres:
+            self.start_postgres()
+        self.start()
+        self.empty()
+
+    def empty(self) -> None:
+        """Wait until the queue is empty; what is not done within a minute is for the ledger to name."""
+        with suppress(AssertionError):
+            wait_until(lambda: self.live() == 0, seconds=EMPTY_SECONDS)
+
+    def verdict(
+        self, *, nobody_died: bool = False, nothing_lapsed: bool = False, patience_seconds: float = 2.0
+    ) -> Verdict:
+        """The ledger of everything that this scene has seen."""
+        snapshot = self.ask(lambda connection: take_snapshot(connection, patience_seconds=patience_seconds))
+        return compare(
+            read_journal(*self._journals),
+            read_arrivals(self.directory / "arrivals"),
+            snapshot,
+            nobody_died=nobody_died,
+            nothing_lapsed=nothing_lapsed,
+        )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Loop:
+    """An event loop that runs only while something is done: so that plain code may keep connections."""
+
+    def __enter__(self) -> Self:
+        # Not asyncio.run's: that would take away the loop that pytest-asyncio has set.
+        self._loop = asyncio.new_event_loop()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.close()
+
+    def do(self, work: Awaitable[Any]) -> Any:
+        """Its result."""
+        return self._loop.run_until_complete(work)
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Begun, and going on whenever something else is done."""
+        return self._loop.create_task(work)
+
+
+async def _configure(connection: Connection) -> None:
+    for statement in SLEEPY_WAL_WRITER:
+        await connection.execute(statement)
+    await connection.execute("SELECT pg_reload_conf()")
+
+
+def steady_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that no connection gets by itself: one that knocks while nobody listens would take its own
+    door for its own end, and the door would be gone."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, lowest)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+def alive_among(pids: Iterable[int]) -> set[int]:
+    """Those of them that still run."""
+    return {pid for pid in pids if is_alive(pid)}
