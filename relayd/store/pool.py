@@ -117,7 +117,7 @@ class Database:
         async with self.connection() as connection:
             server = server_of(connection)
             async with connection.transaction():
-                # Here as well: a rollback on a connection that hangs would hang, too.
+                # Here as well: a rollback on a connection that hangs would wait as long again.
                 with self._unavailable_told(connection, server):
                     yield connection
 

@@ -11,6 +11,7 @@ import pytest
 from relayd.errors import StoreFull, StoreUnavailable
 from relayd.store import locks
 from relayd.store.pool import Database
+from tests.faults.crowd import Crowd
 from tests.peers.postgres_pair import Fate, PostgresPair
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.proxy import Proxy
@@ -34,7 +35,7 @@ async def _port(database: Database) -> int:
 
 
 async def test_one_use_that_hangs_frees_all_others_of_that_server(server: PostgresServer) -> None:
-    """Each would wait its own time limit, one after the other, and a rollback for ever."""
+    """Each would wait its own time limit, one after the other."""
     with Proxy(server.port) as proxy:
         dsn = server.dsn.replace(server.host, f"127.0.0.1:{proxy.port}")
         async with opened(dsn, server.password, statement_timeout_seconds=0.5, connect_timeout_seconds=1) as database:
@@ -86,6 +87,23 @@ async def test_a_primary_that_was_overtaken_is_not_used_again_even_if_it_is_the_
             with pytest.raises(StoreUnavailable, match=r"standby was promoted|Postgres is unavailable"):
                 await _port(database)
         assert former.is_running
+
+
+async def test_a_crowded_server_is_asked_again_while_we_hold_a_connection_to_it(server: PostgresServer) -> None:
+    crowd = Crowd(server)
+    async with opened(server.dsn, server.password, max_size=2, acquire_timeout_seconds=30) as database:
+        try:
+            async with database.connection() as held:
+                await asyncio.to_thread(crowd.enter, throwing_out=False)
+                waiting = asyncio.create_task(_port(database))
+                # It finds out that there is no other by then, and must not give up.
+                await asyncio.sleep(0.5)
+                assert await held.fetchval(PORT) == server.port
+            assert await waiting == server.port
+        finally:
+            await asyncio.to_thread(crowd.close)
+    async with opened(server.dsn, server.password) as database:
+        assert await _port(database) == server.port
 
 
 async def test_a_lock_on_a_server_that_takes_no_writes_any_more_is_lost(server: PostgresServer) -> None:
