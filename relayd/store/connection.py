@@ -4,8 +4,10 @@ asyncpg could try several hosts itself, but stops at a first one that answers 53
 primary that was overtaken for one that may write.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, TypeAlias
 
@@ -16,7 +18,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from relayd.errors import RelaydError, StoreUnavailable
 from relayd.store.dsn import Dsn
-from relayd.store.server import Overtaken, Server, ServerConnection, Timelines
+from relayd.store.server import END_BACKENDS, Overtaken, Server, ServerConnection, Timelines
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
@@ -77,6 +79,7 @@ class Connector:
         self._first = 0
         self._timelines = Timelines()
         self._timeout_seconds = connect_timeout_seconds
+        self._ending: set[asyncio.Task[None]] = set()
         self._arguments: dict[str, Any] = {
             "user": dsn.user,
             "password": dsn.password,
@@ -124,19 +127,27 @@ class Connector:
         index = self._servers.index(server)
         self._servers[index] = Server(server.host)
         self._first = (index + 1) % len(self._servers)
-        server.cut_off()
+        ending = asyncio.create_task(self._end_backends(server, server.cut_off()))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        """Let go of what is under way in the background."""
+        for ending in self._ending:
+            ending.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _end_backends(self, server: Server, pids: list[int]) -> None:
+        # If it cannot be asked, it has nothing to do for us either.
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TargetServerAttributeNotMatched):
+            connection = await self._open(server, {"target_session_attrs": SessionAttribute.any})
+            try:
+                await connection.execute(END_BACKENDS, pids, timeout=self._timeout_seconds)
+            finally:
+                connection.terminate()
 
     async def _connect_to(self, server: Server, pool_arguments: dict[str, Any]) -> ServerConnection:
-        host = server.host
-        place: dict[str, Any] = {} if host is None else {"host": host.name, "port": host.port}
-        try:
-            connection: ServerConnection = await asyncpg.connect(
-                self._dsn.options_only, **place, **{**pool_arguments, **self._arguments}
-            )
-        except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise  # a certificate that is not believed is a ValueError too, but the other end's doing
-            raise RelaydError(f"the database's settings cannot be used: {error}") from None
+        connection = await self._open(server, pool_arguments)
         try:
             await _set_codecs(connection)
             if len(self._servers) > 1:
@@ -145,6 +156,19 @@ class Connector:
             connection.terminate()
             raise
         server.adopt(connection)
+        return connection
+
+    async def _open(self, server: Server, arguments: dict[str, Any]) -> ServerConnection:
+        host = server.host
+        place: dict[str, Any] = {} if host is None else {"host": host.name, "port": host.port}
+        try:
+            connection: ServerConnection = await asyncpg.connect(
+                self._dsn.options_only, **place, **{**self._arguments, **arguments}
+            )
+        except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise  # a certificate that is not believed is a ValueError too, but the other end's doing
+            raise RelaydError(f"the database's settings cannot be used: {error}") from None
         return connection
 
 

@@ -19,6 +19,8 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
        current_setting('synchronous_standby_names') AS standbys
 """
 
+TAKES_WRITES = "SELECT NOT current_setting('transaction_read_only')::bool"
+
 # A commit of something, to the disk and to the standby, that leaves nothing behind but in the log.
 PROBE = "SELECT pg_logical_emit_message(true, 'relayd', '')"
 
@@ -53,6 +55,12 @@ async def warnings(connection: Connection, *, has_several_hosts: bool = False) -
             "accepted messages can be lost when the standby takes over"
         )
     return found
+
+
+async def takes_writes(connection: Connection) -> bool:
+    """False once this server has become a standby, or its owner has closed it for writes. Says nothing of its disk."""
+    answer: bool = await connection.fetchval(TAKES_WRITES)
+    return answer
 
 
 async def probe(connection: Connection) -> None:

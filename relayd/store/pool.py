@@ -140,6 +140,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait a little for those who still use it, then cut them off."""
+        await self._connector.close()
         try:
             await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

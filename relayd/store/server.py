@@ -19,6 +19,13 @@ SELECT system_identifier::text AS cluster, substr(pg_walfile_name(pg_current_wal
   FROM pg_control_system()
 """
 
+# A commit that waits for a standby does not notice that its client is gone: each would hold a connection, and locks,
+# until the standby is back. They are ours by name. $1: their processes.
+END_BACKENDS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = ANY($1::int[]) AND application_name = current_setting('application_name')
+"""
+
 
 class Overtaken(RelaydError):
     """This server's standby was promoted: another server is the primary now."""
@@ -42,10 +49,16 @@ class Server:
         connection.server = self
         self.connections.add(connection)
 
-    def cut_off(self) -> None:
-        """End every connection, also those in use: what waits there would wait for its time limit, one by one."""
-        for connection in list(self.connections):
+    def cut_off(self) -> list[int]:
+        """End every connection, also those in use: what waits there would wait for its time limit, one by one.
+
+        Returns the processes of the server that may not have noticed.
+        """
+        living = [connection for connection in self.connections if not connection.is_closed()]
+        pids = [connection.get_server_pid() for connection in living]
+        for connection in living:
             connection.terminate()
+        return pids
 
 
 def server_of(connection: object) -> Server:

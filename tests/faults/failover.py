@@ -14,6 +14,8 @@ from tests.peers.postgres_pair import Fate, PostgresPair
 # While a primary lives that does not know that it was replaced.
 OVERTAKEN_MAIL = 100
 
+SUPERVISORS = "SELECT FROM pg_stat_activity WHERE application_name = 'relayd supervisor'"
+
 
 @dataclass(frozen=True)
 class Promotion:
@@ -56,5 +58,10 @@ def _promote(pair: PostgresPair, running: Trial, fate: Fate, patience_seconds: f
         # It wakes up and takes itself for the primary.
         pair.standby.go_on()
         running.wait_for_mail(OVERTAKEN_MAIL)
+    if fate is Fate.ISOLATED:
+        # Nor does the supervisor go on there, with its locks, though all that it reads is answered.
+        wait_until(
+            lambda: not pair.standby.execute(SUPERVISORS), seconds=patience_seconds, what="the supervisor's going"
+        )
     pair.rebuild()
     return seconds

@@ -29,10 +29,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Filling:
-    """One of them. `reply`: what an app was told meanwhile; `seconds`: from there being room to mail being accepted."""
+    """One of them. `reply`: what an app was told meanwhile, `was_ready`: what /readyz said; `seconds`: from there being
+    room to mail being accepted."""
 
     kind: Kind
     reply: bytes
+    was_ready: bool
     seconds: float
 
 
@@ -57,16 +59,24 @@ def fillings(
                         _use_up_wal(server)
                     running.wait_for_refusals(8)
                     reply = _asked(running)
+                    was_ready = running.is_ready()
                     disk.clear()
                     began = time.monotonic()
                     if not server.is_running or kind is Kind.WAL:
                         # As its service manager does, which would see it end.
-                        wait_until(lambda: not server.is_running or _answers(server), what="Postgres's end or recovery")
+                        wait_until(
+                            lambda: not server.is_running or _answers(server),
+                            seconds=60,
+                            what="Postgres's end or recovery",
+                        )
                         if not server.is_running:
                             server.start()
                     running.wait_for_mail()
-                    yield Filling(kind, reply, time.monotonic() - began)
+                    yield Filling(kind, reply, was_ready, time.monotonic() - began)
                 yield running.verdict(server)
+        except BaseException as error:
+            error.add_note(f"Postgres's log ends:\n{server.log_text[-3000:]}")
+            raise
         finally:
             stop_all([server])
 

@@ -11,6 +11,7 @@ import pytest
 from relayd.errors import StoreFull, StoreUnavailable
 from relayd.store import locks
 from relayd.store.pool import Database
+from tests.e2e.house import wait_until
 from tests.faults.crowd import Crowd
 from tests.peers.postgres_pair import Fate, PostgresPair
 from tests.peers.postgres_server import PostgresServer
@@ -87,6 +88,23 @@ async def test_a_primary_that_was_overtaken_is_not_used_again_even_if_it_is_the_
             with pytest.raises(StoreUnavailable, match=r"standby was promoted|Postgres is unavailable"):
                 await _port(database)
         assert former.is_running
+
+
+async def test_commits_given_up_while_their_standby_is_away_hold_no_connections(server: PostgresServer) -> None:
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'relayd'"
+    await asyncio.to_thread(server.execute, "CREATE TABLE t (n integer)")
+    await asyncio.to_thread(server.configure, synchronous_standby_names="*")
+
+    async def insert() -> None:
+        async with database.connection() as connection:
+            await connection.execute("INSERT INTO t VALUES (1)")
+
+    async with opened(server.dsn, server.password, statement_timeout_seconds=0.5) as database:
+        results = await asyncio.gather(*(insert() for _ in range(5)), return_exceptions=True)
+        assert {type(result) for result in results} == {StoreUnavailable}
+        await asyncio.to_thread(
+            wait_until, lambda: not server.execute(waiting), what="an end of commits that nobody waits for"
+        )
 
 
 async def test_a_crowded_server_is_asked_again_while_we_hold_a_connection_to_it(server: PostgresServer) -> None:

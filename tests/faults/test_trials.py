@@ -69,4 +69,5 @@ def test_a_full_disk_is_told_apart_and_mail_is_taken_again_once_there_is_room(
         pytest.skip(f"needs a filesystem of its own: {error}")
     assert isinstance(tables, Filling) and tables.reply.startswith(b"451 4.3.1 ")
     assert isinstance(wal, Filling) and wal.reply.startswith(b"451 4.3.")
+    assert not tables.was_ready and not wal.was_ready
     assert _clean(verdict).unanswered == 0
