@@ -21,7 +21,7 @@ from tests.e2e.house import wait_until
 
 Run = Callable[[Mapping[str, str]], Verdict]
 
-KILLS = 2
+KILLS = 1
 # How long a thing that is not to happen is given to happen.
 NEVER_SECONDS = 8.0
 DOUBTS = "SELECT count(*) FROM email_delivery_logs WHERE event = 'uncertain'"
