@@ -19,8 +19,9 @@ from typing import Any, Self
 from relayd.embedded import EmbeddedPostgres
 from relayd.embedded.lifetime import die_with_parent
 from relayd.errors import RelaydError
+from relayd.store import migrate
 from relayd.store.connection import Connection
-from tests.conftest import FreshDatabase, _migrate, state_directory_of_its_own, wanted_major
+from tests.conftest import FreshDatabase, state_directory_of_its_own, wanted_major
 from tests.crash.journal import read_journal
 from tests.crash.ledger import Verdict, compare
 from tests.crash.load import Load
@@ -71,9 +72,7 @@ class Scene:
             self.postmaster_pid_file = state / "postgres" / "data" / "postmaster.pid"
             self.supervisor_pid_file = self.directory / "supervisor.pid"
             self.database = FreshDatabase(self.postgres.dsn, self.postgres.password)
-            with Loop() as loop:
-                loop.do(_migrate(self.database))
-            self.ask(_configure)
+            self.ask(_set_up)
             self.sink = stack.enter_context(Recorder(self.directory / "arrivals"))
             smtp_port, http_port = steady_ports(2)
             self.house = House(
@@ -111,8 +110,8 @@ class Scene:
         """Start the node; the first time with a client, a mailbox and the sink for an upstream."""
         # The seeds and the failpoints are this tree's, whatever else is installed.
         environment = {**self._environment, **environment}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT)]))
-        self.house.spawn(**environment)
+        path = environment.get("PYTHONPATH") or os.environ.get("PYTHONPATH")
+        self.house.spawn(**environment | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))})
         process = self.house.process
         assert process
         self.supervisor_pid_file.write_text(str(process.pid))
@@ -232,7 +231,8 @@ class Loop:
         return self._loop.create_task(work)
 
 
-async def _configure(connection: Connection) -> None:
+async def _set_up(connection: Connection) -> None:
+    await migrate.up(connection, directory=migrate.find_directory())
     for statement in SLEEPY_WAL_WRITER:
         await connection.execute(statement)
     await connection.execute("SELECT pg_reload_conf()")
