@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tests.crash.ledger import Verdict
-from tests.crash.scene import Scene, alive_among, mixed
+from tests.crash.machine import alive_among
+from tests.crash.scene import Scene, mixed
 
 # In the order in which a message passes them. docs/testing.md says where each one is.
 FAILPOINTS = (

@@ -5,13 +5,10 @@ commit that nobody waited for, as a loss of power would, rather than the few of 
 memory: a process that is killed takes nothing with it that it had written to a file.
 """
 
-import asyncio
 import os
-import random
 import signal
-import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +22,7 @@ from tests.conftest import FreshDatabase, state_directory_of_its_own, wanted_maj
 from tests.crash.journal import read_journal
 from tests.crash.ledger import Verdict, compare
 from tests.crash.load import Load
+from tests.crash.machine import Loop, is_alive, steady_ports
 from tests.crash.recorder import Recorder, read_arrivals
 from tests.crash.snapshot import take_snapshot
 from tests.e2e.conftest import furnish
@@ -63,6 +61,7 @@ class Scene:
         self._limit = limit
         self._delivery = delivery
         self._journals: list[Path] = []
+        self._is_furnished = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -107,22 +106,32 @@ class Scene:
         return process is not None and process.poll() is None
 
     def start(self, **environment: str) -> None:
-        """Start the node; the first time with a client, a mailbox and the sink for an upstream."""
-        # The seeds and the failpoints are this tree's, whatever else is installed.
+        """Start the node; the first time with a client, a mailbox and the sink for an upstream.
+
+        Postgres may be dying just now, of a kill that came before; then it is started again, and the node after it.
+        """
         environment = {**self._environment, **environment}
         path = environment.get("PYTHONPATH") or os.environ.get("PYTHONPATH")
-        self.house.spawn(**environment | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))})
-        process = self.house.process
-        assert process
-        self.supervisor_pid_file.write_text(str(process.pid))
-        if not self.house.notifications.wait_for("READY=1", 60, process):
-            if process.wait() == -signal.SIGKILL:
-                return  # a failpoint came before it was ready; whoever watches sees it dead
-            raise AssertionError(f"relayd did not start:\n{self.house.log_text()[-5000:]}")
-        if not self._journals:
+        # The seeds and the failpoints are this tree's, whatever else is installed.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, str(ROOT)]))
+        while not self._has_started(environment):
+            wait_until(
+                lambda: not self.has_postgres, seconds=5, what=f"a reason for\n{self.house.log_text()[-3000:]}\n"
+            )
+            self.start_postgres()
+        if not self._is_furnished:
+            self._is_furnished = True
             furnish(self.house, self.sink.port, limit=self._limit)
             # There to stay: a seed that loses commits is to lose messages, not the mailbox that they come from.
             self.ask(lambda connection: connection.execute("CHECKPOINT"))
+
+    def _has_started(self, environment: Mapping[str, str]) -> bool:
+        """True too if a failpoint came before it was ready: whoever watches sees it dead."""
+        self.house.spawn(**environment)
+        process = self.house.process
+        assert process
+        self.supervisor_pid_file.write_text(str(process.pid))
+        return self.house.notifications.wait_for("READY=1", 60, process) or process.wait(60) == -signal.SIGKILL
 
     def load(self, **settings: Any) -> Load:
         """A load with a journal of its own; use it as a context manager."""
@@ -203,54 +212,8 @@ class Scene:
         )
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-class Loop:
-    """An event loop that runs only while something is done: so that plain code may keep connections."""
-
-    def __enter__(self) -> Self:
-        # Not asyncio.run's: that would take away the loop that pytest-asyncio has set.
-        self._loop = asyncio.new_event_loop()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.close()
-
-    def do(self, work: Awaitable[Any]) -> Any:
-        """Its result."""
-        return self._loop.run_until_complete(work)
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Begun, and going on whenever something else is done."""
-        return self._loop.create_task(work)
-
-
 async def _set_up(connection: Connection) -> None:
     await migrate.up(connection, directory=migrate.find_directory())
     for statement in SLEEPY_WAL_WRITER:
         await connection.execute(statement)
     await connection.execute("SELECT pg_reload_conf()")
-
-
-def steady_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that no connection gets by itself: one that knocks while nobody listens would take its own
-    door for its own end, and the door would be gone."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(10_000, lowest)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
-
-
-def alive_among(pids: Iterable[int]) -> set[int]:
-    """Those of them that still run."""
-    return {pid for pid in pids if is_alive(pid)}

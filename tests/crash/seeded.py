@@ -16,7 +16,8 @@ from relayd.store import lanes, locks
 from tests.crash import kills
 from tests.crash.kills import Victim
 from tests.crash.ledger import Verdict
-from tests.crash.scene import Loop, Scene
+from tests.crash.machine import Loop
+from tests.crash.scene import Scene
 from tests.e2e.house import wait_until
 
 Run = Callable[[Mapping[str, str]], Verdict]
