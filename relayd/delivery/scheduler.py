@@ -214,12 +214,12 @@ class Scheduler:
             started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
         self._emit(BatchCommitted("start", len(started), asyncio.get_running_loop().time() - began))
         self._untried(
-            [entry for entry, _ in claims if entry.entry_id not in started],
+            [entry for entry, _ in claims if entry not in started],
             "its window, its limit or a pause changed before it began",
         )
         kept = []
         for each in planned:
-            entries = tuple(entry for entry in each.entries if entry.entry_id in started)
+            entries = tuple(entry for entry in each.entries if entry in started)
             if entries:
                 kept.append(Attempt(each.terms, entries))
         return kept

@@ -40,11 +40,12 @@ started AS (
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
               AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
-  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider)
-INSERT INTO email_delivery_logs
-       (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
-SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock
-RETURNING entry_id
+  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider, t.claimed_by),
+logged AS (
+  INSERT INTO email_delivery_logs
+         (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
+  SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock)
+SELECT id, claimed_by FROM started
 """
 
 # Bodies are loaded up to a few MB at a time. Indexes: messages_pkey, message_bodies_pkey.
@@ -57,11 +58,12 @@ SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
 
 async def start(
     connection: Connection, claims: Sequence[tuple[ClaimedEntry, str]], *, lease_seconds: float
-) -> set[UUID]:
-    """Make the start of these attempts durable (claim and provider); returns the entries that may be sent.
+) -> set[ClaimedEntry]:
+    """Make the start of these attempts durable (claim and provider); returns the claims that may be sent.
 
-    Outside a transaction it has committed on return. An entry that is not returned must not be sent: its claim was
-    lost, or its budget is gone; settle it as postponed.
+    Outside a transaction it has committed on return. What is not returned must not be sent: its claim was lost, or its
+    budget is gone; settle it as postponed. A claim that was lost with Postgres may stand here beside the one that was
+    made in its place: of the same entry one is returned and the other is not.
     """
     rows = await connection.fetch(
         START,
@@ -71,7 +73,8 @@ async def start(
         [provider for _, provider in claims],
         [entry.claimed_by for entry, _ in claims],
     )
-    return {row["entry_id"] for row in rows}
+    started = {(row["id"], row["claimed_by"]) for row in rows}
+    return {entry for entry, _ in claims if (entry.entry_id, entry.claimed_by) in started}
 
 
 async def load(connection: Connection, queue_ids: Sequence[UUID], *, batch_octets: int) -> dict[UUID, StoredMessage]:
