@@ -19,6 +19,8 @@ from tests.crash.seeded import SEEDED, run_seed
 
 PARTS = ("seeds", "failpoints", "random", "sigterm")
 MOST = 1000
+# Little enough to be reached.
+LIMIT_A_KILL = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +50,8 @@ def _series(options: argparse.Namespace) -> list[tuple[Any, ...]]:
                 wanted.append((kills.at_failpoint, failpoint, victim, options.kills, dice))
     if "random" in options.parts:
         wanted.append((kills.at_random, options.random, random.Random(f"{options.seed} random")))
+        fewer, dice = max(1, options.random // 4), random.Random(f"{options.seed} limit")
+        wanted.append((kills.at_random, fewer, dice, str(fewer * LIMIT_A_KILL)))
     if "sigterm" in options.parts:
         wanted.append((sigterm, options.sigterms, random.Random(f"{options.seed} sigterm")))
     return wanted
@@ -88,7 +92,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--failpoint", action="append", choices=FAILPOINTS, help="only this one; may be repeated")
     parser.add_argument("--victim", action="append", type=Victim, choices=list(Victim), help="only this one")
     parser.add_argument("--kills", type=_count, default=20, help="at each failpoint, of each victim (20)")
-    parser.add_argument("--random", type=_count, default=200, help="kills of anybody at any moment (200)")
+    parser.add_argument(
+        "--random",
+        type=_count,
+        default=200,
+        help="kills of anybody at any moment (200), and a quarter as many with a daily limit",
+    )
     parser.add_argument("--sigterms", type=_count, default=100, help="in the SIGTERM drill (100)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the dice, to repeat a run")
     parser.add_argument("--jobs", type=_count, default=2, help="nodes at once (2)")

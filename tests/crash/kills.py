@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tests.crash.ledger import Verdict
-from tests.crash.scene import Scene, alive_among, mixed
+from tests.crash.machine import alive_among
+from tests.crash.scene import Scene, mixed
 
 # In the order in which a message passes them. docs/testing.md says where each one is.
 FAILPOINTS = (
@@ -85,10 +86,10 @@ def at_failpoint(
         return Series(failpoint, victim, kills, watch.deaths, scene.verdict(), time.monotonic() - began)
 
 
-def at_random(kills: int, dice: random.Random) -> Series:
-    """Whoever, whenever."""
+def at_random(kills: int, dice: random.Random, limit: str = "unlimited") -> Series:
+    """Whoever, whenever. With a `limit` most of the load stays in the queue, and not one more may leave it."""
     began = time.monotonic()
-    with Scene() as scene:
+    with Scene(limit=limit) as scene:
         scene.start()
         with scene.load(rate=RATE, connections=CONNECTIONS, recipient=mixed):
             watch = _Watch(scene)
@@ -99,7 +100,10 @@ def at_random(kills: int, dice: random.Random) -> Series:
                 if watch.look():
                     scene.start()
         scene.drain()
-        return Series("(any moment)", "(any)", kills, watch.deaths, scene.verdict(), time.monotonic() - began)
+        verdict = scene.verdict()
+    is_limited = limit != "unlimited"
+    complaints = ("the limit was never reached",) if is_limited and not verdict.queued else ()
+    return Series(f"random, {limit}", "any", kills, watch.deaths, verdict, time.monotonic() - began, complaints)
 
 
 class _Watch:

@@ -5,24 +5,24 @@ commit that nobody waited for, as a loss of power would, rather than the few of 
 memory: a process that is killed takes nothing with it that it had written to a file.
 """
 
-import asyncio
 import os
-import random
 import signal
-import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from relayd.embedded import EmbeddedPostgres
+from relayd.embedded.lifetime import die_with_parent
 from relayd.errors import RelaydError
+from relayd.store import migrate
 from relayd.store.connection import Connection
-from tests.conftest import FreshDatabase, _migrate, state_directory_of_its_own, wanted_major
+from tests.conftest import FreshDatabase, state_directory_of_its_own, wanted_major
 from tests.crash.journal import read_journal
 from tests.crash.ledger import Verdict, compare
 from tests.crash.load import Load
+from tests.crash.machine import Loop, is_alive, steady_ports
 from tests.crash.recorder import Recorder, read_arrivals
 from tests.crash.snapshot import take_snapshot
 from tests.e2e.conftest import furnish
@@ -33,7 +33,11 @@ DRAIN_SECONDS = 10.0
 EMPTY_SECONDS = 60.0
 # Commits that wait for nobody stay in memory for long.
 SLEEPY_WAL_WRITER = ("ALTER SYSTEM SET wal_writer_delay = '10s'", "ALTER SYSTEM SET wal_writer_flush_after = '64MB'")
-LIVE = "SELECT count(*) FROM email_queue WHERE status IN ('pending', 'queued', 'sending')"
+# What is not done, but for what waits for its mailbox's limit and for nothing else.
+LIVE = """
+SELECT count(*) FROM email_queue q JOIN mailbox_lanes l ON l.id = q.lane_id
+ WHERE q.status IN ('pending', 'sending') OR (q.status = 'queued' AND l.blocked_until <= relayd_now())
+"""
 
 
 def mixed(number: int) -> str:
@@ -57,6 +61,7 @@ class Scene:
         self._limit = limit
         self._delivery = delivery
         self._journals: list[Path] = []
+        self._is_furnished = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -66,9 +71,7 @@ class Scene:
             self.postmaster_pid_file = state / "postgres" / "data" / "postmaster.pid"
             self.supervisor_pid_file = self.directory / "supervisor.pid"
             self.database = FreshDatabase(self.postgres.dsn, self.postgres.password)
-            with Loop() as loop:
-                loop.do(_migrate(self.database))
-            self.ask(_configure)
+            self.ask(_set_up)
             self.sink = stack.enter_context(Recorder(self.directory / "arrivals"))
             smtp_port, http_port = steady_ports(2)
             self.house = House(
@@ -86,6 +89,8 @@ class Scene:
                 },
             )
             self.house.smtp_port, self.house.http_port = smtp_port, http_port
+            # However this harness ends, it leaves nobody behind.
+            self.house.before_exec = die_with_parent(signal.SIGKILL)
             stack.callback(self.house.close)
             self._stack = stack.pop_all()
         return self
@@ -101,22 +106,32 @@ class Scene:
         return process is not None and process.poll() is None
 
     def start(self, **environment: str) -> None:
-        """Start the node; the first time with a client, a mailbox and the sink for an upstream."""
-        # The seeds and the failpoints are this tree's, whatever else is installed.
+        """Start the node; the first time with a client, a mailbox and the sink for an upstream.
+
+        Postgres may be dying just now, of a kill that came before; then it is started again, and the node after it.
+        """
         environment = {**self._environment, **environment}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT)]))
+        path = environment.get("PYTHONPATH") or os.environ.get("PYTHONPATH")
+        # The seeds and the failpoints are this tree's, whatever else is installed.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, str(ROOT)]))
+        while not self._has_started(environment):
+            wait_until(
+                lambda: not self.has_postgres, seconds=5, what=f"a reason for\n{self.house.log_text()[-3000:]}\n"
+            )
+            self.start_postgres()
+        if not self._is_furnished:
+            self._is_furnished = True
+            furnish(self.house, self.sink.port, limit=self._limit)
+            # There to stay: a seed that loses commits is to lose messages, not the mailbox that they come from.
+            self.ask(lambda connection: connection.execute("CHECKPOINT"))
+
+    def _has_started(self, environment: Mapping[str, str]) -> bool:
+        """True too if a failpoint came before it was ready: whoever watches sees it dead."""
         self.house.spawn(**environment)
         process = self.house.process
         assert process
         self.supervisor_pid_file.write_text(str(process.pid))
-        if not self.house.notifications.wait_for("READY=1", 60, process):
-            if process.wait() == -signal.SIGKILL:
-                return  # a failpoint came before it was ready; whoever watches sees it dead
-            raise AssertionError(f"relayd did not start:\n{self.house.log_text()[-5000:]}")
-        if not self._journals:
-            furnish(self.house, self.sink.port, limit=self._limit)
-            # There to stay: a seed that loses commits is to lose messages, not the mailbox that they come from.
-            self.ask(lambda connection: connection.execute("CHECKPOINT"))
+        return self.house.notifications.wait_for("READY=1", 60, process) or process.wait(60) == -signal.SIGKILL
 
     def load(self, **settings: Any) -> Load:
         """A load with a journal of its own; use it as a context manager."""
@@ -165,7 +180,7 @@ class Scene:
     # The end.
 
     def live(self) -> int:
-        """Entries that are not done yet."""
+        """Entries that are not done yet and could be."""
         return int(self.ask(lambda connection: connection.fetchval(LIVE)))
 
     def drain(self) -> None:
@@ -197,53 +212,8 @@ class Scene:
         )
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-class Loop:
-    """An event loop that runs only while something is done: so that plain code may keep connections."""
-
-    def __enter__(self) -> Self:
-        # Not asyncio.run's: that would take away the loop that pytest-asyncio has set.
-        self._loop = asyncio.new_event_loop()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.close()
-
-    def do(self, work: Awaitable[Any]) -> Any:
-        """Its result."""
-        return self._loop.run_until_complete(work)
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Begun, and going on whenever something else is done."""
-        return self._loop.create_task(work)
-
-
-async def _configure(connection: Connection) -> None:
+async def _set_up(connection: Connection) -> None:
+    await migrate.up(connection, directory=migrate.find_directory())
     for statement in SLEEPY_WAL_WRITER:
         await connection.execute(statement)
     await connection.execute("SELECT pg_reload_conf()")
-
-
-def steady_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that no connection gets by itself: one that knocks while nobody listens would take its own
-    door for its own end, and the door would be gone."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(10_000, lowest)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
-
-
-def alive_among(pids: Iterable[int]) -> set[int]:
-    """Those of them that still run."""
-    return {pid for pid in pids if is_alive(pid)}
