@@ -15,7 +15,7 @@ from relayd.errors import StoreUnavailable
 from relayd.metrics.files import workers_families
 from relayd.metrics.meter import Meter
 from relayd.metrics.node import NodeState, database_families
-from relayd.store import durability, gauges
+from relayd.store import gauges
 from relayd.store.gauges import Gauges
 from relayd.store.pool import Database
 from relayd.store.timed_cache import TimedCache
@@ -63,7 +63,7 @@ class MetricsPage:
         is_up, is_durable = False, None
         try:
             async with asyncio.timeout(LOOK_SECONDS), self._database.connection() as connection:
-                is_durable = not await durability.warnings(connection)
+                is_durable = not await self._database.warnings(connection)
                 is_up = True
                 return _View(is_up, is_durable, await gauges.read(connection))
         except (StoreUnavailable, TimeoutError):

@@ -130,9 +130,13 @@ class Database:
         try:
             with self._unavailable_told(connection, connection.server):
                 await _examine(connection, migrations)
-                return await durability.warnings(connection, has_several_hosts=len(self._dsn.hosts) > 1)
+                return await self.warnings(connection)
         finally:
             connection.terminate()
+
+    async def warnings(self, connection: Connection) -> list[str]:
+        """What the operator should know of this server before mail is lost; empty if all is well."""
+        return await durability.warnings(connection, has_several_hosts=len(self._dsn.hosts) > 1)
 
     def safe_dsn(self) -> str:
         """Where the database is, without any secret."""
