@@ -1,4 +1,5 @@
-# `make run` starts relayd with nothing but Python; `make test` and `make check` are what CI runs.
+# `make run` starts relayd with nothing but Python; `make test` and `make check` are what CI runs; `make crash` kills it
+# a thousand times over and takes most of an hour.
 PYTHON ?= python3
 VENV   ?= .venv
 BENCH  ?= .venv-bench
@@ -6,13 +7,20 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test bench check format lock clean bench-queue
+.PHONY: run test crash faults bench bench-queue check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.crash $(ARGS)
+
+# What Postgres may do to relayd, at length: promotions, restarts, silence, a crowd, a full disk. ARGS="failover" for one.
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults $(ARGS)
 
 # Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
 bench: $(BENCH)/.ready

@@ -12,6 +12,10 @@ class StoreUnavailable(RelaydError):
     """Postgres cannot be reached or cannot write just now; trying again later may work."""
 
 
+class StoreFull(StoreUnavailable):
+    """The disk that Postgres writes to is full."""
+
+
 class Refusal(RelaydError):
     """A command asks for what cannot be done: unknown name, name taken, bad value. Nothing was changed.
 

@@ -67,7 +67,7 @@ async def start(database: Database, entries: Sequence[ClaimedEntry]) -> list[Cla
         started = await attempts.start(
             connection, [(entry, PROVIDER) for entry in entries], lease_seconds=ATTEMPT_LEASE_SECONDS
         )
-    return [entry for entry in entries if entry.entry_id in started.entry_ids]
+    return [entry for entry in entries if entry in started.entries]
 
 
 async def settle_sent(database: Database, entries: Sequence[ClaimedEntry]) -> int:

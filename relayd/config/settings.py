@@ -78,7 +78,7 @@ class DatabaseSettings(_Section):
     connections: Annotated[int, Field(ge=2, le=100)] = 6
     connect_timeout_seconds: Seconds = 3.0
     acquire_timeout_seconds: Seconds = 5.0
-    statement_timeout_seconds: Seconds = 30.0
+    statement_timeout_seconds: Seconds = 10.0
 
     @field_validator("password_credential")
     @classmethod

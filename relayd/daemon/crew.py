@@ -35,6 +35,7 @@ class Crew:
         metrics_directory: Path,
         provision_for: str | None,
         on_death: Callable[[str, int], Coroutine[Any, Any, None]],
+        on_refusal: Callable[[], None],
     ) -> None:
         self.incarnation = secrets.token_hex(4)
         self._settings = settings
@@ -43,6 +44,7 @@ class Crew:
         self._metrics_directory = metrics_directory
         self._provision_for = provision_for
         self._on_death = on_death
+        self._on_refusal = on_refusal
         self._workers: list[WorkerProcess] = []
         self._serial = 0
         self.node_state = NodeState(workers_wanted=settings.processes)
@@ -54,6 +56,11 @@ class Crew:
     def ready(self) -> int:
         """How many workers accept mail."""
         return sum(worker.ready.is_set() and not worker.has_ended for worker in self._workers)
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether one of them could not queue a message a moment ago."""
+        return any(worker.is_refusing for worker in self._workers)
 
     async def start(self) -> None:
         """Start them all. Raises RelaydError if the first ones cannot start."""
@@ -116,7 +123,9 @@ class Crew:
             sockets=tuple((each.socket.fileno(), each.mode) for each in self._sockets),
             provision_for=self._provision_for,
         )
-        return WorkerProcess(orders, metrics_directory=self._metrics_directory, on_end=self._on_end)
+        return WorkerProcess(
+            orders, metrics_directory=self._metrics_directory, on_end=self._on_end, on_refusal=self._on_refusal
+        )
 
     async def _expect_ready(self, worker: WorkerProcess) -> None:
         try:

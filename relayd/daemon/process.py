@@ -11,17 +11,28 @@ from relayd.daemon import notify
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 
+REFUSAL_SECONDS = 10.0
+
 
 class WorkerProcess:
     """Owns the process from `start` on."""
 
-    def __init__(self, orders: Orders, *, metrics_directory: Path, on_end: Callable[["WorkerProcess"], None]) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        *,
+        metrics_directory: Path,
+        on_end: Callable[["WorkerProcess"], None],
+        on_refusal: Callable[[], None],
+    ) -> None:
         self.orders = orders
         self.ready = asyncio.Event()
         self.failure: str | None = None
         self.is_draining = False
         self._metrics_directory = metrics_directory
         self._on_end = on_end
+        self._on_refusal = on_refusal
+        self._refused_at: float | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -37,6 +48,13 @@ class WorkerProcess:
     def has_ended(self) -> bool:
         """Whether the process is gone."""
         return self._ended.is_set()
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether it could not queue a message a moment ago. For a moment only: without mail nothing more is heard."""
+        if self._refused_at is None or self.has_ended:
+            return False
+        return asyncio.get_running_loop().time() - self._refused_at < REFUSAL_SECONDS
 
     async def start(self) -> None:
         """Spawn it. Must be called from the main thread: the worker dies with the thread that made it."""
@@ -104,6 +122,11 @@ class WorkerProcess:
                     self.ready.set()
                 case "draining":
                     self._deaf.set()
+                case "refusing":
+                    self._refused_at = asyncio.get_running_loop().time()
+                    self._on_refusal()
+                case "queueing":
+                    self._refused_at = None
                 case "failed":
                     self.failure = message["reason"]
         await self._process.wait()

@@ -8,6 +8,8 @@ from relayd.store.pool import Database
 
 # A plan made while the queue was empty must not be a scan of the whole table when it is full.
 HOT_PATH = {"enable_seqscan": "off", "jit": "off"}
+# Nobody waits at a port for these: an operator's command over a million entries, a chore.
+PATIENT_STATEMENT_SECONDS = 30.0
 
 
 async def open_database(
@@ -25,7 +27,9 @@ async def open_database(
         max_size=connections or settings.connections,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         acquire_timeout_seconds=settings.acquire_timeout_seconds,
-        statement_timeout_seconds=settings.statement_timeout_seconds,
+        statement_timeout_seconds=settings.statement_timeout_seconds
+        if hot
+        else max(settings.statement_timeout_seconds, PATIENT_STATEMENT_SECONDS),
         ssl=_tls(settings),
         application_name=name,
         server_settings=HOT_PATH if hot else None,

@@ -20,14 +20,15 @@ from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
-from relayd.daemon.http import HttpEndpoint, Readiness
+from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.orders import Secrets
+from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import publishing
-from relayd.errors import RelaydError, StoreUnavailable
+from relayd.errors import RelaydError
 from relayd.store.pool import Database
 from relayd.upkeep import runner
 
@@ -77,6 +78,8 @@ class Supervisor:
                 log.warning("%s", warning)
             take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
             await take_back.from_predecessors()
+            readiness = ReadinessCheck(database)
+            stack.push_async_callback(readiness.close)
             self._crew = crew = Crew(
                 settings,
                 self._keys,
@@ -84,12 +87,17 @@ class Supervisor:
                 metrics_directory=metrics_directory,
                 provision_for=self._provision_for,
                 on_death=take_back.from_worker,
+                on_refusal=readiness.suspect,
             )
             await self._open_control(database, stack)
             # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
             metrics.prepare_directory(metrics_directory)
             page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
-            http = HttpEndpoint(sockets=http_sockets, metrics_page=page, readiness=lambda: self._readiness(database))
+            http = HttpEndpoint(
+                sockets=http_sockets,
+                metrics_page=page,
+                readiness=lambda: readiness.ask(workers=crew.ready, is_refusing=crew.is_refusing),
+            )
             await http.start()
             stack.push_async_callback(http.close)
             upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
@@ -183,16 +191,6 @@ class Supervisor:
             if needs_restart:
                 log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
         notify.notify(READY="1")
-
-    async def _readiness(self, database: Database) -> Readiness:
-        if self._crew is None or self._crew.ready == 0:
-            return Readiness(False, "no worker is ready")
-        try:
-            async with database.connection() as connection:
-                await connection.execute("SELECT 1")
-        except StoreUnavailable:
-            return Readiness(False, "the database does not answer")
-        return Readiness(True, "ready")
 
 
 async def _show_life() -> None:

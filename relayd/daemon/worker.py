@@ -11,6 +11,8 @@ import signal
 import socket
 import ssl
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
@@ -19,6 +21,7 @@ from relayd.config.settings import Settings
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 from relayd.daemon.providers import Providers
+from relayd.daemon.readiness import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
 from relayd.daemon.terms import retry_policy, session_limits
@@ -45,7 +48,14 @@ log = logging.getLogger(__name__)
 class Worker:
     """Everything of one process, wired. `start`, then `drain`."""
 
-    def __init__(self, orders: Orders, database: Database, provisioner: Provisioner | None) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        database: Database,
+        provisioner: Provisioner | None,
+        *,
+        tell_supervisor: Callable[[str], None],
+    ) -> None:
         settings = orders.settings
         self._database = database
         self._clock = DatabaseClock()
@@ -80,7 +90,7 @@ class Worker:
             senders,
             signer,
             DoorTerms(settings.hostname, settings.delivery.max_retries),
-            emit=emit,
+            emit=QueueingReport(emit, tell_supervisor, clock=time.monotonic).emit,
             wake=self.wake,
             now=_wall_clock,
         )
@@ -136,7 +146,7 @@ async def run(end: socket.socket) -> None:
         settings.database, orders.secrets.database_password, name=f"relayd {orders.claimant}", hot=True
     )
     try:
-        worker = Worker(orders, database, await _provisioner(orders, database))
+        worker = Worker(orders, database, await _provisioner(orders, database), tell_supervisor=channel.send)
         await worker.start()
     except RelaydError as error:
         channel.send("failed", reason=str(error))

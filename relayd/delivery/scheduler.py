@@ -205,18 +205,19 @@ class Scheduler:
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         try:
             async with self._database.connection() as connection:
+                failpoints.reach_soon("start-sent")
                 started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
             raise
-        self._emit(BatchCommitted("start", len(started.entry_ids), asyncio.get_running_loop().time() - began))
+        self._emit(BatchCommitted("start", len(started.entries), asyncio.get_running_loop().time() - began))
         self._untried(
-            [entry for entry, _ in claims if entry.entry_id not in started.entry_ids],
+            [entry for entry, _ in claims if entry not in started.entries],
             "its window, its limit or a pause changed before it began",
         )
         for each in taken:
-            entries = tuple(entry for entry in each.entries if entry.entry_id in started.entry_ids)
+            entries = tuple(entry for entry in each.entries if entry in started.entries)
             if entries:
                 self._launch(Attempt(each.terms, entries), started.messages[entries[0].queue_id])
 

@@ -145,7 +145,10 @@ class Settler:
                 await queue.enqueue(connection, bounces)
                 # Not `wake`: that is made for a commit that need not wait for the disk, and this one must.
                 await lanes.requeue(connection, [(message.lane_id, self._now()) for message in bounces])
+                failpoints.reach("settle-bounce")
+                failpoints.reach_soon("settle-bounce-sent")
             failpoints.reach("settle-commit")
+            failpoints.reach_soon("settle-sent")
         failpoints.reach("settle-after")
         self._report(decided, asyncio.get_running_loop().time() - started)
         for bounce in bounces:

@@ -12,7 +12,7 @@ from datetime import datetime
 import asyncpg
 
 from relayd import failpoints
-from relayd.errors import StoreUnavailable
+from relayd.errors import StoreFull, StoreUnavailable
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
@@ -35,6 +35,7 @@ BATCH_MESSAGES = 500
 BATCH_OCTETS = 16 * 1024 * 1024
 
 UNAVAILABLE = Reply(451, "4.3.0", "Temporary server problem, try again later")
+FULL = Reply(451, "4.3.1", "Insufficient system storage, try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Door:
             await self._batcher.submit(message)
         except StoreUnavailable as error:
             self._emit(StoreLost("enqueue", str(error)))
-            return self._refuse(submission, "unavailable", UNAVAILABLE)
+            return self._refuse(submission, "unavailable", FULL if isinstance(error, StoreFull) else UNAVAILABLE)
         except SealError as error:
             log.error("cannot sign: %s", error)
             return self._refuse(submission, "unavailable", UNAVAILABLE)
@@ -156,6 +157,7 @@ class Door:
         began = asyncio.get_running_loop().time()
         failpoints.reach("enqueue-before")
         async with self._database.connection() as connection:
+            failpoints.reach_soon("enqueue-sent")
             await queue.enqueue(connection, messages)
         failpoints.reach("enqueue-committed")
         self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))

@@ -30,9 +30,15 @@ class NodeState:
         yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted)
 
 
-def database_families(is_up: bool, gauges: Gauges | None) -> Iterator[Metric]:
-    """Without gauges, whether the database is up is all there is."""
+def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | None) -> Iterator[Metric]:
+    """None is what could not be read just now."""
     yield GaugeMetricFamily("relayd_database_up", "Whether Postgres answers the supervisor", value=float(is_up))
+    if is_durable is not None:
+        yield GaugeMetricFamily(
+            "relayd_database_durable",
+            "Whether what Postgres commits outlives a crash, as far as its settings tell",
+            value=float(is_durable),
+        )
     if gauges is None:
         return
     entries = GaugeMetricFamily("relayd_queue_entries", "Live queue entries, by state", labels=["state"])

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _View:
     is_up: bool
+    is_durable: bool | None
     gauges: Gauges | None
 
 
@@ -49,23 +50,27 @@ class MetricsPage:
         """The text format 0.0.4. What it says of the database may be KEPT_SECONDS old."""
         view = await self._views.get(None)
         counted = chain(workers_families(self._multiproc_dir), self._meter.registry.collect())
-        families = [*summed(counted), *self._node.families(), *database_families(view.is_up, view.gauges)]
+        families = [
+            *summed(counted),
+            *self._node.families(),
+            *database_families(view.is_up, view.is_durable, view.gauges),
+        ]
         page = CollectorRegistry()
         page.register(_Families(families))
         return generate_latest(page)
 
     async def _look(self, _: None) -> _View:
-        is_up = False
+        is_up, is_durable = False, None
         try:
             async with asyncio.timeout(LOOK_SECONDS), self._database.connection() as connection:
-                await connection.fetchval("SELECT 1")
+                is_durable = not await self._database.warnings(connection)
                 is_up = True
-                return _View(is_up, await gauges.read(connection))
+                return _View(is_up, is_durable, await gauges.read(connection))
         except (StoreUnavailable, TimeoutError):
-            return _View(is_up, None)
+            return _View(is_up, is_durable, None)
         except Exception:
             log.exception("cannot read the gauges")
-            return _View(is_up, None)
+            return _View(is_up, is_durable, None)
 
 
 def summed(families: Iterable[Metric]) -> list[Metric]:

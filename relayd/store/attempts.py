@@ -25,9 +25,9 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The entries that may be sent now, and their messages by queue id."""
+    """The claims that may be sent now, and their messages by queue id."""
 
-    entry_ids: set[UUID]
+    entries: set[ClaimedEntry]
     messages: dict[UUID, StoredMessage]
 
 
@@ -51,18 +51,18 @@ started AS (
      AND (q.reserved_until IS NULL
           OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
               AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
-  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider),
+  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider, t.claimed_by),
 logged AS (
   INSERT INTO email_delivery_logs
          (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
   SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock),
 entry AS (
-  SELECT id, message_id, row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
+  SELECT id, claimed_by, message_id, row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
 message AS (
   SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime,
          sum(m.size_octets) OVER (ORDER BY e.id) - m.size_octets AS octets_before
     FROM entry e, LATERAL (SELECT * FROM messages WHERE id = e.message_id OFFSET 0) m WHERE e.turn = 1)
-SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
+SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
   FROM entry e
   LEFT JOIN message m ON m.entry_id = e.id
   LEFT JOIN LATERAL (
@@ -83,10 +83,12 @@ async def start(
     lease_seconds: float,
     batch_octets: int = 8 * 1024 * 1024,
 ) -> Start:
-    """Make the start of these attempts durable (claim and provider); returns the entries that may be sent.
+    """Make the start of these attempts durable (claim and provider); returns the claims that may be sent.
 
-    Outside a transaction the starts have committed on return. An entry that is not returned must not be sent: its
-    claim was lost, or its budget is gone; settle it as postponed. Bodies beyond `batch_octets` are read one by one.
+    Outside a transaction they have committed on return. What is not returned must not be sent: its claim was lost, or
+    its budget is gone; settle it as postponed. A claim that was lost with Postgres may stand here beside the one that
+    was made in its place: of the same entry one is returned and the other is not. Bodies beyond `batch_octets` are
+    read one by one.
     """
     rows = await connection.fetch(
         START,
@@ -104,7 +106,8 @@ async def start(
         found = row if row["content"] is not None else await connection.fetchrow(LOAD, row["id"])
         if found is not None:
             messages[row["id"]] = _message(found)
-    return Start({row["entry_id"] for row in rows}, messages)
+    started = {(row["entry_id"], row["claimed_by"]) for row in rows}
+    return Start({entry for entry, _ in claims if (entry.entry_id, entry.claimed_by) in started}, messages)
 
 
 def _message(row: asyncpg.Record) -> StoredMessage:

@@ -7,6 +7,7 @@ from zlib import crc32
 import asyncpg
 
 from relayd.errors import StoreUnavailable
+from relayd.store import durability
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -16,7 +17,6 @@ UNLOCK_SECONDS = 2.0
 
 TRY = "SELECT pg_try_advisory_lock($1, $2)"
 UNLOCK = "SELECT pg_advisory_unlock($1, $2)"
-TOUCH = "SELECT 1"
 
 
 def node_lock(name: str) -> int:
@@ -40,8 +40,11 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
 
 
 async def touch(connection: Connection) -> None:
-    """Raise StoreUnavailable (some of it through the pool) if the connection that holds the lock is gone."""
+    """Raise StoreUnavailable (some of it through the pool) if the lock is gone, or its server takes no writes."""
     try:
-        await connection.execute(TOUCH)
+        is_worth_something = await durability.takes_writes(connection)
     except asyncpg.InterfaceError as error:
         raise StoreUnavailable("the connection that held the lock is gone") from error
+    if not is_worth_something:
+        # It keeps nobody off the server that does.
+        raise StoreUnavailable("the server that held the lock takes no writes any more")

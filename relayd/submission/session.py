@@ -6,6 +6,7 @@ Every `smtp_XXX` method is a command. An argument comes without its surrounding 
 import asyncio
 import re
 
+from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
@@ -238,6 +239,7 @@ class Session(Connection):
             idle_ends_at = self.loop.time() + limits.idle_seconds
             deadline, too_late = (idle_ends_at, idle) if idle_ends_at < data_ends_at else (data_ends_at, slow)
             surplus = incoming.feed(await self.stream.chunk(deadline, too_late))
+            failpoints.reach("data-read")
             if not share.hold(incoming.held_octets):
                 incoming.give_up()
             if surplus is None and incoming.octets > limits.size_octets * limits.discard_factor:

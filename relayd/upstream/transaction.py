@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aiosmtplib import SMTPResponse
 
+from relayd import failpoints
 from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Outcome, Postponed, Scope, Sent, Stage, Uncertain
@@ -83,6 +84,7 @@ async def _converse(
     if not accepted:
         return None
 
+    failpoints.reach("upstream-data-before")
     response = await reply(Stage.DATA, b"DATA")
     if response.code != 354:
         return judge_reply(Stage.DATA, response.code, response.message)

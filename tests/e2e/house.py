@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,8 @@ class House:
                 self.settings[name] = values
         self.write_config()
         self.process: subprocess.Popen[bytes] | None = None
+        self.before_exec: Callable[[], None] | None = None
+        """Called in the new process."""
         self._notify = self.directory / "notify"
         self.notifications = Notifications(self._notify)
 
@@ -126,6 +129,7 @@ class House:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": str(self._notify), **environment},
+                preexec_fn=self.before_exec,
             )
 
     def stop(self, seconds: float = 30.0) -> int:

@@ -38,7 +38,8 @@ async def look(connection: Connection, wanted: dict, *, read_limit: int = 200, c
 
 
 async def start(connection: Connection, entries: list[ClaimedEntry]) -> set:
-    return (await attempts.start(connection, [(entry, "capture") for entry in entries], lease_seconds=600)).entry_ids
+    started = await attempts.start(connection, [(entry, "capture") for entry in entries], lease_seconds=600)
+    return {entry.entry_id for entry in started.entries}
 
 
 def settled(outcome: Outcome, entry: ClaimedEntry, now: datetime, *, on_uncertain: str = "retry") -> Settlement:

@@ -34,7 +34,7 @@ async def attempt(
     connection: Connection, entry: ClaimedEntry, outcome: Any, *, on_uncertain: OnUncertain = "retry"
 ) -> None:
     now = await connection.fetchval("SELECT relayd_now()")
-    assert (await attempts.start(connection, [(entry, "capture")], lease_seconds=60)).entry_ids == {entry.entry_id}
+    assert (await attempts.start(connection, [(entry, "capture")], lease_seconds=60)).entries == {entry}
     settled = settle(
         outcome,
         Attempted(entry.retry_count, entry.max_retries, now),

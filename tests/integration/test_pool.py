@@ -241,7 +241,7 @@ async def test_server_settings_reach_every_session(database):
             async with db.connection() as connection:
                 names = ("enable_seqscan", "application_name", "statement_timeout")
                 shown = [await connection.fetchval("SELECT current_setting($1)", name) for name in names]
-                assert shown == ["off", "worker 3", "30s"]
+                assert shown == ["off", "worker 3", "10s"]
 
 
 async def test_a_closed_pool_is_unavailable(database):

@@ -33,7 +33,7 @@ async def test_the_start_of_an_attempt_writes_to_no_index(db: Database) -> None:
         updates, hot = await counted(c)
         assert hot == 0 and updates == 30  # a claim changes the state, which indexes are over
         started = await attempts.start(c, [(entry, "capture") for entry in claimed], lease_seconds=600)
-        assert len(started.entry_ids) == 30
+        assert len(started.entries) == 30
         updates, hot = await counted(c)
     assert updates == 60
     # A page may have no room left for a new version of one of its rows.

@@ -21,12 +21,14 @@ class Sink:
     """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot,
     `waiting` counts those that are held back just now.
 
-    `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying.
+    `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying;
+    `is_holding` takes a message and keeps back the reply as long as it is true.
     """
 
     delay_seconds: float = 0.0
     on_rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 ok"
     is_dropping: Callable[[Arrival], bool] = lambda arrival: False
+    is_holding: Callable[[Arrival], bool] = lambda arrival: False
     arrivals: list[Arrival] = field(default_factory=list)
     waiting: int = 0
     port: int = 0
@@ -47,6 +49,10 @@ class Sink:
     @property
     def recipients(self) -> "Counter[str]":
         return Counter(recipient for arrival in list(self.arrivals) for recipient in arrival.recipients)
+
+    def record(self, arrival: Arrival) -> None:
+        """Remember it; called before the reply."""
+        self.arrivals.append(arrival)
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -100,9 +106,11 @@ class Sink:
                     self.waiting -= 1
                 content = stuffed[:-3].replace(b"\r\n.", b"\r\n")[2:]
                 arrival = Arrival(reverse_path, tuple(recipients), content)
-                self.arrivals.append(arrival)
+                self.record(arrival)
                 if self.is_dropping(arrival):
                     return
+                while self.is_holding(arrival):
+                    await asyncio.sleep(0.01)
                 writer.write(b"250 2.0.0 queued as %d\r\n" % len(self.arrivals))
             elif verb == "QUIT":
                 writer.write(b"221 bye\r\n")

@@ -1,0 +1,87 @@
+"""Whether mail can be taken now: the workers say whether they could queue it, Postgres whether it takes writes.
+
+Nothing is written to answer that: commits at every question would fill an idle server's archive. Only when a worker
+could not queue, one commit is tried here as well: a server that hangs is then left by the supervisor, too.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from relayd.daemon.http import Readiness
+from relayd.errors import StoreUnavailable
+from relayd.rules.relay_events import BatchCommitted, RelayEvent, StoreLost
+from relayd.store import durability
+from relayd.store.pool import Database
+
+# Who asks, a load balancer say, waits no longer itself.
+ANSWER_SECONDS = 3.0
+COMMIT_SECONDS = 5.0
+REPEAT_SECONDS = 1.0
+
+
+class QueueingReport:
+    """In a worker, among those who are told events: tells the supervisor, by `send`, whether messages can be queued.
+
+    Once a second while they cannot, and once when they can again.
+    """
+
+    def __init__(
+        self, emit: Callable[[RelayEvent], None], send: Callable[[str], None], *, clock: Callable[[], float]
+    ) -> None:
+        self._emit = emit
+        self._send = send
+        self._clock = clock
+        self._refused_at: float | None = None
+
+    def emit(self, event: RelayEvent) -> None:
+        """Pass the event on, and look at it."""
+        self._emit(event)
+        match event:
+            case StoreLost(step="enqueue"):
+                if self._refused_at is None or self._clock() - self._refused_at >= REPEAT_SECONDS:
+                    self._refused_at = self._clock()
+                    self._send("refusing")
+            case BatchCommitted(step="enqueue") if self._refused_at is not None:
+                self._refused_at = None
+                self._send("queueing")
+
+
+class ReadinessCheck:
+    """The supervisor's own look at the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._looking: asyncio.Task[None] | None = None
+
+    async def ask(self, *, workers: int, is_refusing: bool) -> Readiness:
+        """Answers within a few seconds. `is_refusing`: a worker could not queue a message a moment ago."""
+        if workers == 0:
+            return Readiness(False, "no worker is ready")
+        if is_refusing:
+            return Readiness(False, "messages cannot be queued")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._database.connection() as connection:
+                if await durability.takes_writes(connection):
+                    return Readiness(True, "ready")
+            return Readiness(False, "the database takes no writes")
+        except (StoreUnavailable, TimeoutError):
+            return Readiness(False, "the database does not answer")
+
+    def suspect(self) -> None:
+        """A worker could not queue a message: see whether we could commit."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="look at the database")
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        with suppress(StoreUnavailable):
+            async with self._database.connection() as connection:
+                # Within, so that the pool learns of it.
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await durability.probe(connection)
