@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from relayd.daemon import notify
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
+from relayd.embedded.lifetime import die_with_parent
 
 REFUSAL_SECONDS = 10.0
 
@@ -66,9 +68,10 @@ class WorkerProcess:
                 "-m",
                 "relayd.daemon.worker",
                 str(theirs.fileno()),
-                str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), *descriptors],
+                # From its first moment it holds the listening sockets: it must not outlive us in them.
+                preexec_fn=die_with_parent(signal.SIGKILL),
                 env=_environment(self._metrics_directory),
             )
         self._channel = await Channel.open(ours)

@@ -29,7 +29,6 @@ from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
-from relayd.embedded.lifetime import die_with_parent
 from relayd.errors import RelaydError
 from relayd.intake.bounce import Bouncer
 from relayd.intake.door import Door, DoorTerms
@@ -196,9 +195,8 @@ def _collect_seldom() -> None:
 
 
 def main() -> None:
-    """`python -m relayd.daemon.worker CHANNEL_FD SUPERVISOR_PID`."""
-    descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(signal.SIGKILL, parent=supervisor)()
+    """`python -m relayd.daemon.worker CHANNEL_FD`."""
+    descriptor = int(sys.argv[1])
     # The supervisor tells us when to stop; a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -36,14 +36,11 @@ class DirectoryLock:
         os.close(self._descriptor)
 
 
-def die_with_parent(death_signal: signal.Signals, *, parent: int | None = None) -> Callable[[], None]:
-    """For Popen's `preexec_fn`: the kernel sends the child `death_signal` when the thread that spawned it ends.
-
-    A child that was not told so before its exec may call it itself, naming the `parent` that it was given.
-    """
+def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
+    """For Popen's `preexec_fn`: the kernel sends the child `death_signal` when the thread that spawned it ends."""
     # Loaded here, in the parent: after the fork no lock is safe to take.
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    expected = parent if parent is not None else os.getpid()
+    expected = os.getpid()
 
     def ask_kernel() -> None:
         prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)

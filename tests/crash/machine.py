@@ -8,13 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+from tests.e2e.house import is_alive
 
 
 def alive_among(pids: Iterable[int]) -> set[int]:

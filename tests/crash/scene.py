@@ -22,11 +22,11 @@ from tests.conftest import FreshDatabase, state_directory_of_its_own, wanted_maj
 from tests.crash.journal import read_journal
 from tests.crash.ledger import Verdict, compare
 from tests.crash.load import Load
-from tests.crash.machine import Loop, is_alive, steady_ports
+from tests.crash.machine import Loop, steady_ports
 from tests.crash.recorder import Recorder, read_arrivals
 from tests.crash.snapshot import take_snapshot
 from tests.e2e.conftest import furnish
-from tests.e2e.house import House, wait_until
+from tests.e2e.house import House, is_alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 DRAIN_SECONDS = 10.0

@@ -169,13 +169,21 @@ class House:
         path.chmod(0o600)
 
 
-def wait_until(condition: Any, *, seconds: float = 30.0, what: str = "the condition") -> Any:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Any, *, seconds: float = 30.0, what: str = "the condition", every: float = 0.1) -> Any:
     """The first true value of `condition()`; a failure names `what` was waited for."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 

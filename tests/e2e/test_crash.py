@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relayd.embedded import EmbeddedPostgres
 from tests.e2e.conftest import furnish
-from tests.e2e.house import House, wait_until
+from tests.e2e.house import House, is_alive, wait_until
 from tests.e2e.mail import send
 from tests.peers.sink import Sink
 
@@ -114,3 +114,21 @@ def test_a_worker_that_dies_while_postgres_is_away_is_replaced_and_the_daemon_st
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(set(house.worker_pids()) - set(before)) == 2, what="new workers")
     house.stop(20)
+
+
+def test_killed_supervisor_takes_along_a_worker_that_has_only_just_begun(house: House, sink: Sink) -> None:
+    house.start()
+    before = house.worker_pids()
+    os.kill(before[0], signal.SIGKILL)
+    (successor,) = wait_until(lambda: set(house.worker_pids()) - set(before), what="a successor", every=0.001)
+    command = Path(f"/proc/{successor}/cmdline")
+    wait_until(lambda: b"relayd.daemon.worker" in command.read_bytes(), what="its own program", every=0.001)
+    # It holds the listening sockets from its first moment, and cannot hear of anything for most of a second.
+    os.kill(successor, signal.SIGSTOP)
+    try:
+        house.kill()
+        wait_until(lambda: not is_alive(successor), seconds=5, what="no orphan")
+    finally:
+        if is_alive(successor):
+            os.kill(successor, signal.SIGKILL)
+    house.start()
