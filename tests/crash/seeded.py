@@ -97,7 +97,8 @@ $$
 CLOSE, OPEN = "SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted AND mode = $1"
 LANE = "SELECT id FROM mailbox_lanes WHERE class = 'mail'"
-LANE_VERSION = "SELECT xmin::text FROM mailbox_lanes WHERE class = 'mail'"
+# A wake that finds the lane due leaves it as it is; but it has locked it, and that can be seen too.
+LANE_VERSION = "SELECT xmin::text || ' ' || xmax::text FROM mailbox_lanes WHERE class = 'mail'"
 LANE_IS_DUE = "SELECT runnable_at <= relayd_now() FROM mailbox_lanes WHERE class = 'mail'"
 
 
