@@ -1,8 +1,9 @@
 """Write trace and date fields (RFC 5321 4.4, RFC 5322 3.3). What a peer said can never end or add a field."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import lru_cache
 
 from relayd.mail.address import Address
 
@@ -44,7 +45,13 @@ def date_text(when: datetime) -> str:
     """`when` (which must know its time zone) as RFC 5322 writes it: `Tue, 01 Jul 2025 10:52:37 +0200`."""
     if when.tzinfo is None:
         raise ValueError("a date without a time zone")
-    return format_datetime(when)
+    return _date_text(when.replace(microsecond=0, tzinfo=None), when.utcoffset() or timedelta())
+
+
+@lru_cache(maxsize=64)
+def _date_text(local: datetime, offset: timedelta) -> str:
+    # Many messages come in one second. By local time and offset: equal instants are not written alike.
+    return format_datetime(local.replace(tzinfo=timezone(offset)))
 
 
 def _name(text: str) -> str:

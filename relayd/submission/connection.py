@@ -30,10 +30,13 @@ from relayd.rules.session_events import (
 from relayd.submission import replies
 from relayd.submission.door import Identity
 from relayd.submission.service import Service, peer_address
-from relayd.submission.stream import BadLine, SessionOver, Stream
+from relayd.submission.stream import BadLine, SessionOver, Stream, TooLate
 from relayd.submission.transaction import Transaction
 
 logger = logging.getLogger(__name__)
+
+IDLE = TooLate(Ending.IDLE, replies.IDLE)
+SESSION_TOO_LONG = TooLate(Ending.SESSION_TOO_LONG, replies.SESSION_TOO_LONG)
 
 # A browser led here by a web page: not one of its lines may be taken for a command.
 _NOT_SMTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
@@ -180,11 +183,11 @@ class Connection(SMTP):
         idle_ends_at = now + self.limits.idle_seconds
         session_ends_at = self._began_at + self.limits.session_seconds
         if idle_ends_at < session_ends_at:
-            deadline, too_late = idle_ends_at, SessionOver(Ending.IDLE, replies.IDLE)
+            deadline, too_late = idle_ends_at, IDLE
         else:
-            deadline, too_late = session_ends_at, SessionOver(Ending.SESSION_TOO_LONG, replies.SESSION_TOO_LONG)
+            deadline, too_late = session_ends_at, SESSION_TOO_LONG
         if deadline <= now and self.transaction is None:
-            raise too_late  # a client that never stops talking never waits
+            raise too_late.over()  # a client that never stops talking never waits
         return await self.stream.line(self.limits.max_command_octets, deadline, too_late)
 
     async def _obey(self, line: bytes) -> None:

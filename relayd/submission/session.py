@@ -13,15 +13,17 @@ from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.submission import replies, sasl
-from relayd.submission.connection import Connection, printable
+from relayd.submission.connection import IDLE, Connection, printable
 from relayd.submission.data import IncomingMessage
 from relayd.submission.door import Identity, Submission
 from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
 from relayd.submission.room import Share
 from relayd.submission.sasl import Credentials
 from relayd.submission.service import Service
-from relayd.submission.stream import SessionOver
+from relayd.submission.stream import SessionOver, TooLate
 from relayd.submission.transaction import Transaction, transmission_type
+
+DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 
 # It goes into the Received header: nothing that ends a comment or a line there.
 _HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
@@ -230,14 +232,12 @@ class Session(Connection):
     async def _read_message(self, share: Share) -> bytes | Reason:
         limits = self.limits
         incoming = IncomingMessage(size_octets=limits.size_octets, max_line_octets=limits.max_line_octets)
-        idle = SessionOver(Ending.IDLE, replies.IDLE)
-        slow = SessionOver(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
         data_ends_at = self.loop.time() + limits.data_seconds
         surplus = None
         while surplus is None:
             # Each chunk starts the idle time anew: a slow steady upload is not cut before its own time is up.
             idle_ends_at = self.loop.time() + limits.idle_seconds
-            deadline, too_late = (idle_ends_at, idle) if idle_ends_at < data_ends_at else (data_ends_at, slow)
+            deadline, too_late = (idle_ends_at, IDLE) if idle_ends_at < data_ends_at else (data_ends_at, DATA_TOO_SLOW)
             surplus = incoming.feed(await self.stream.chunk(deadline, too_late))
             failpoints.reach("data-read")
             if not share.hold(incoming.held_octets):

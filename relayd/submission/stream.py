@@ -8,6 +8,7 @@ whatever else the session is doing runs to its end. Input that came before the p
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from relayd.errors import RelaydError
 from relayd.mail.reply import Reply
@@ -27,6 +28,17 @@ class SessionOver(RelaydError):
         super().__init__(ending.value)
         self.ending = ending
         self.reply = reply
+
+
+class TooLate(NamedTuple):
+    """How the session ends when a deadline passes. Most never do, and an exception a command costs."""
+
+    ending: Ending
+    reply: Reply | None = None
+
+    def over(self) -> SessionOver:
+        """The end itself."""
+        return SessionOver(self.ending, self.reply)
 
 
 class BadLine(RelaydError):
@@ -52,7 +64,7 @@ class Stream:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
-        self._too_late = SessionOver(Ending.IDLE)
+        self._too_late = TooLate(Ending.IDLE)
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Begin on a transport. Input that has come by it already is kept."""
@@ -89,7 +101,7 @@ class Stream:
             self._timer = None
         self._input.clear()
 
-    async def line(self, max_octets: int, deadline: float, too_late: SessionOver) -> bytes:
+    async def line(self, max_octets: int, deadline: float, too_late: TooLate) -> bytes:
         """The next line without its CRLF. Raises BadLine; SessionOver when there is none or the deadline passes."""
         scanned = 0
         is_too_long = False
@@ -109,7 +121,7 @@ class Stream:
             raise BadLine(Reason.LINE_TOO_LONG)
         return line
 
-    async def chunk(self, deadline: float, too_late: SessionOver) -> bytearray:
+    async def chunk(self, deadline: float, too_late: TooLate) -> bytearray:
         """All the input there is, at least one byte. Raises SessionOver as `line` does."""
         while not self._input:
             await self._more(deadline, too_late)
@@ -146,7 +158,7 @@ class Stream:
         finally:
             self._blocked = False
 
-    async def _more(self, deadline: float, too_late: SessionOver) -> None:
+    async def _more(self, deadline: float, too_late: TooLate) -> None:
         before = len(self._input)
         self._arm(deadline, too_late)
         await self.flush()
@@ -167,7 +179,7 @@ class Stream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _arm(self, deadline: float, too_late: SessionOver) -> None:
+    def _arm(self, deadline: float, too_late: TooLate) -> None:
         # Deadlines mostly move away: a timer that fires early looks again, which is cheaper than a timer a command.
         self._deadline, self._too_late = deadline, too_late
         if self._timer is not None and self._timer.when() > deadline:
@@ -185,4 +197,4 @@ class Stream:
         elif self._blocked and self._transport is not None:
             self._transport.abort()
         else:
-            self.interrupt(self._too_late)
+            self.interrupt(self._too_late.over())

@@ -1,6 +1,7 @@
 """Who a session speaks for: a credential by its secret, or a trusted network by its address."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from relayd.intake.submission import Identity
@@ -20,6 +21,8 @@ class DirectoryVerifier:
         self._database = database
         # The narrowest network that holds an address decides.
         self._networks = sorted(networks, key=lambda pair: pair[0].prefixlen, reverse=True)
+        # An app connects again and again.
+        self._client_names = lru_cache(maxsize=10_000)(self._client_of)
         self._logins: TimedCache[str, Login | None] = TimedCache(self._load_login)
         self._clients: TimedCache[str, SendingClient | None] = TimedCache(self._load_client)
         self._decoy = make_verifier("decoy", salt=bytes(16))
@@ -48,14 +51,18 @@ class DirectoryVerifier:
 
     async def network_identity(self, peer_address: str) -> Identity | None:
         """The client whose trusted network this address is in, if it is in one. Raises StoreUnavailable."""
+        name = self._client_names(peer_address)
+        client = await self._clients.get(name) if name else None
+        return Identity(client) if client else None
+
+    def _client_of(self, peer_address: str) -> str | None:
         address = ip_address(peer_address.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
         if mapped is not None:
             address = mapped
         for network, name in self._networks:
             if address.version == network.version and address in network:
-                client = await self._clients.get(name)
-                return Identity(client) if client else None
+                return name
         return None
 
     async def _load_login(self, login: str) -> Login | None:
