@@ -126,17 +126,38 @@ class Settler:
             for ended, result in by_entry.values()
         ]
         bounces = await self._bounces.compose(failures) if failures else []
-        failpoints.reach("settle-before")
-        async with self._database.transaction() as connection:
-            applied = await settlement.settle(
-                connection,
-                [
-                    settlement.Result(
-                        ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
-                    )
-                    for ended, result in decided
-                ],
+        results = [
+            settlement.Result(
+                ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
             )
+            for ended, result in decided
+        ]
+        failpoints.reach("settle-before")
+        if all(result.status is Status.SENT for _, result in decided):
+            results = await self._commit_sent(results)
+        if results:
+            bounces = await self._commit_whole(results, failures, bounces)
+        failpoints.reach("settle-after")
+        self._report(decided, asyncio.get_running_loop().time() - started)
+        for bounce in bounces:
+            assert bounce.parent_id, "a bounce speaks of a message"
+            self._emit(Bounced(bounce.queue_id, bounce.parent_id, str(bounce.entries[0].recipient)))
+        if bounces or any(result.status is Status.QUEUED for _, result in decided):
+            self._wake()
+        return [None] * len(transactions)
+
+    async def _commit_sent(self, results: list[settlement.Result]) -> list[settlement.Result]:
+        async with self._database.connection() as connection:
+            failpoints.reach("settle-commit")
+            failpoints.reach_soon("settle-sent")
+            return await settlement.settle_sent(connection, results)
+
+    async def _commit_whole(
+        self, results: list[settlement.Result], failures: list[FinalFailure], bounces: list[queue.NewMessage]
+    ) -> list[queue.NewMessage]:
+        """One transaction; returns the bounces that went with it."""
+        async with self._database.transaction() as connection:
+            applied = await settlement.settle(connection, results)
             bounced = [failure for failure in failures if failure.entry_id in applied]
             if len(bounced) < len(failures):
                 # Some results came too late: a bounce must not speak of what another attempt decides.
@@ -149,14 +170,7 @@ class Settler:
                 failpoints.reach_soon("settle-bounce-sent")
             failpoints.reach("settle-commit")
             failpoints.reach_soon("settle-sent")
-        failpoints.reach("settle-after")
-        self._report(decided, asyncio.get_running_loop().time() - started)
-        for bounce in bounces:
-            assert bounce.parent_id, "a bounce speaks of a message"
-            self._emit(Bounced(bounce.queue_id, bounce.parent_id, str(bounce.entries[0].recipient)))
-        if bounces or any(result.status is Status.QUEUED for _, result in decided):
-            self._wake()
-        return [None] * len(transactions)
+        return bounces
 
     def _decide(self, ended_together: tuple[Ended, ...]) -> list[tuple[Ended, Settlement]]:
         now, dice = self._now(), self._dice()

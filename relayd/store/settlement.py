@@ -1,4 +1,7 @@
-"""Write what attempts came to: the entries' new states, their log rows, budget and lanes. One transaction a batch."""
+"""Write what attempts came to: the entries' new states, their log rows, budget and lanes. One transaction a batch.
+
+Most batches hold nothing but deliveries. They change neither budget nor lanes, and are one statement.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +31,8 @@ class Result:
 
 # Applied while the claim is ours, or when it was taken back but no newer attempt has begun (a late result: it wins only
 # if it is final). Everything is logged, applied or not. A mailbox whose window has turned is reported instead of
-# settled: what ends in the new window has to be counted there first. Index: email_queue_pkey.
+# settled: what ends in the new window has to be counted there first. So is, where the statement stands alone ($18), a
+# result that overtakes a newer claim, since that one's budget has to be returned with it. Index: email_queue_pkey.
 SETTLE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
@@ -66,16 +70,17 @@ settled AS (
          bounce_reason = CASE WHEN t.status = 'bounced' THEN t.reason END
     FROM target t, clock
    WHERE q.id = t.id AND t.open AND (NOT t.late OR t.status IN ('sent', 'failed', 'bounced'))
-     AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id)
+     AND NOT ($18 AND t.overtakes) AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id)
   RETURNING q.id),
 logged AS (
   INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, late, stage, error_code,
                                    enhanced_code, error_message, provider, upstream_id, created_at, updated_at)
   SELECT t.client_id, t.message_id, t.id, t.event, t.fence, t.late OR NOT t.open, t.stage, t.error_code,
          t.enhanced_code, t.error_message, t.provider, t.upstream_id, now, now
-    FROM target t, clock WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id))
+    FROM target t, clock
+   WHERE NOT ($18 AND t.overtakes) AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id))
 SELECT t.id, t.mailbox_id, t.lane_id, t.reserved_until, t.overtakes, stale.id IS NOT NULL AS stale,
-       settled.id IS NOT NULL AS applied
+       stale.id IS NOT NULL OR ($18 AND t.overtakes) AS is_left, settled.id IS NOT NULL AS applied
   FROM target t LEFT JOIN stale ON stale.id = t.mailbox_id LEFT JOIN settled ON settled.id = t.id
 """
 
@@ -91,6 +96,19 @@ async def settle(connection: Connection, results: Sequence[Result]) -> set[UUID]
     return applied
 
 
+async def settle_sent(connection: Connection, results: Sequence[Result]) -> list[Result]:
+    """Apply a batch of deliveries alone, outside a transaction: it has committed on return.
+
+    Returns those that `settle` must apply, since more than the entry changes with them.
+    """
+    assert all(result.settlement.status is Status.SENT for result in results)
+    by_id = {result.entry_id: result for result in results}
+    if len(by_id) < len(results):
+        return list(results)
+    rows = await _apply(connection, results, is_alone=True)
+    return [by_id[row["id"]] for row in rows if row["is_left"]]
+
+
 def _once_each(results: Sequence[Result]) -> Iterator[list[Result]]:
     """Batches without a repetition: of two rows for one entry an UPDATE takes one, and both would look applied."""
     rest = list(results)
@@ -103,12 +121,12 @@ def _once_each(results: Sequence[Result]) -> Iterator[list[Result]]:
 
 async def _settle(connection: Connection, results: Sequence[Result]) -> set[UUID]:
     by_id = {result.entry_id: result for result in results}
-    rows = await _apply(connection, results)
+    rows = await _apply(connection, results, is_alone=False)
     stale = sorted({row["mailbox_id"] for row in rows if row["stale"]})
     if stale:
         await roll_windows(connection, stale)
         again = [by_id[row["id"]] for row in rows if row["stale"]]
-        rows = [row for row in rows if not row["stale"]] + await _apply(connection, again)
+        rows = [row for row in rows if not row["stale"]] + await _apply(connection, again, is_alone=False)
     applied = [row for row in rows if row["applied"]]
     await _budget_and_lanes(connection, by_id, applied)
     return {row["id"] for row in applied}
@@ -135,7 +153,7 @@ async def _budget_and_lanes(
         await lanes.park(connection, mailbox_id, settlement.blocks_mailbox_until, settlement.reason)
 
 
-async def _apply(connection: Connection, results: Sequence[Result]) -> list[asyncpg.Record]:
+async def _apply(connection: Connection, results: Sequence[Result], *, is_alone: bool) -> list[asyncpg.Record]:
     settlements = [result.settlement for result in results]
     rows: list[asyncpg.Record] = await connection.fetch(
         SETTLE,
@@ -156,5 +174,6 @@ async def _apply(connection: Connection, results: Sequence[Result]) -> list[asyn
         [result.provider for result in results],
         [result.claimed_by for result in results],
         [result.only_if_unstarted for result in results],
+        is_alone,
     )
     return rows

@@ -50,8 +50,17 @@ def settled(outcome: Outcome, entry: ClaimedEntry, now: datetime, *, on_uncertai
 async def settle(
     c: Connection, entries: list[ClaimedEntry], outcome: Outcome, *, only_if_unstarted: bool = False, **terms: str
 ) -> set:
+    async with c.transaction():
+        return await settlement.settle(
+            c, await results_of(c, entries, outcome, only_if_unstarted=only_if_unstarted, **terms)
+        )
+
+
+async def results_of(
+    c: Connection, entries: list[ClaimedEntry], outcome: Outcome, *, only_if_unstarted: bool = False, **terms: str
+) -> list[Result]:
     now = await c.fetchval("SELECT relayd_now()")
-    results = [
+    return [
         Result(
             each.entry_id,
             each.fence,
@@ -62,8 +71,6 @@ async def settle(
         )
         for each in entries
     ]
-    async with c.transaction():
-        return await settlement.settle(c, results)
 
 
 async def used(connection: Connection) -> int:
@@ -272,6 +279,62 @@ async def test_late_result_is_logged_and_changes_nothing_once_a_newer_attempt_ha
         assert await c.fetchval("SELECT status FROM email_queue") == "sending"
         assert await c.fetchval("SELECT late FROM email_delivery_logs WHERE event = 'sent'") is True
         assert await settle(c, [second], OK) == {first.entry_id}
+
+
+async def test_deliveries_alone_are_settled_by_one_statement(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 5)
+        entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        assert await settlement.settle_sent(c, await results_of(c, entries, OK)) == []
+        assert await c.fetchval("SELECT count(*) FROM email_queue WHERE status = 'sent'") == 5
+        assert await c.fetchval("SELECT count(*) FROM email_delivery_logs WHERE event = 'sent' AND NOT late") == 5
+        assert await used(c) == 5
+
+
+async def test_deliveries_that_change_more_than_their_entries_are_left_for_a_transaction(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=10)
+        await put_many(c, sender, 2)
+        entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        first, _ = entries
+        await settle(c, [first], DOUBT)
+        await advance(c, "10 minutes")
+        (second,) = await claim_all(c, sender.upstream_id)
+        # One overtakes a newer claim, whose unit comes back with it; one is ready.
+        results = await results_of(c, entries, OK)
+        assert await settlement.settle_sent(c, results) == [each for each in results if each.entry_id == first.entry_id]
+        assert await c.fetchval("SELECT count(*) FROM email_delivery_logs WHERE event = 'sent'") == 1
+        assert await settle(c, [first], OK) == {first.entry_id}
+        assert await start(c, [second]) == set()
+        assert await used(c) == 2
+
+
+async def test_deliveries_after_the_turn_are_left_until_the_window_is_rolled(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 5)
+        entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        await advance(c, "1 day")
+        results = await results_of(c, entries, OK)
+        assert sorted(await settlement.settle_sent(c, results), key=id) == sorted(results, key=id)
+        assert await c.fetchval("SELECT count(*) FROM email_queue WHERE status = 'sent'") == 0
+        assert len(await settle(c, entries, OK)) == 5
+        assert await used(c) == 5
+
+
+async def test_an_entry_that_is_delivered_twice_is_left_whole(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+        entries = await claim_all(c, sender.upstream_id)
+        await start(c, entries)
+        results = await results_of(c, [*entries, *entries], OK)
+        assert await settlement.settle_sent(c, results) == results
+        assert await c.fetchval("SELECT status FROM email_queue") == "sending"
 
 
 async def test_held_doubt_waits_for_an_operator(db: Database) -> None:
