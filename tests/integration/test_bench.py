@@ -36,7 +36,10 @@ from bench import proc, process
 process.become_subreaper()
 log = Path(sys.argv[1])
 process.run(["/bin/sh", "-c", "setsid sleep 600 & echo $!"], log=log)
-assert [each.name for each in proc.descendants(__import__("os").getpid())] == ["sleep"]
+give_up_at = time.monotonic() + 20
+while [each.name for each in proc.descendants(__import__("os").getpid())] != ["sleep"]:
+    assert time.monotonic() < give_up_at
+    time.sleep(0.01)
 process.sweep()
 assert not proc.descendants(__import__("os").getpid())
 """
