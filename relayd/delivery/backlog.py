@@ -27,6 +27,10 @@ class Backlog:
         """How many wait for an upstream."""
         return len(self._waiting[upstream_id])
 
+    def ready(self, free: Mapping[UUID, int]) -> int:
+        """How many `take` would give."""
+        return sum(min(room, len(self._waiting[upstream_id])) for upstream_id, room in free.items())
+
     def rate(self, upstream_id: UUID, now: float) -> float:
         """How many a second an upstream has taken of late; `now` in seconds of a steady clock."""
         return self._pulses[upstream_id].rate(now)

@@ -30,7 +30,10 @@ from relayd.store.pool import Database
 log = logging.getLogger(__name__)
 
 # While attempts are under way, this long a start waits for others to share its commit.
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.01
+GATHER_UNTIL = 5
+# A claim costs much the same for one entry as for a hundred: no sooner after the last one.
+CLAIM_SPACING_SECONDS = 0.025
 # What an upstream takes in this time is claimed at once, so that a fast one costs few claims.
 AHEAD_SECONDS = 0.25
 MAX_AHEAD = 200
@@ -111,7 +114,11 @@ class Scheduler:
     async def _claim_until_stopped(self) -> None:
         refreshed = -self._pace.poll_seconds
         clock = asyncio.get_running_loop().time
+        claims_after = 0.0
         while not self._stopping:
+            if clock() < claims_after:
+                await asyncio.sleep(claims_after - clock())
+            claims_after = clock() + CLAIM_SPACING_SECONDS
             self._woken.clear()
             found = False
             try:
@@ -132,7 +139,7 @@ class Scheduler:
     async def _start_until_stopped(self) -> None:
         while not self._stopping:
             self._startable.clear()
-            if self._running:
+            if self._running and self._backlog.ready(self._fleet.free()) < GATHER_UNTIL:
                 await asyncio.sleep(GATHER_SECONDS)
             taken = self._backlog.take(self._fleet.free(), asyncio.get_running_loop().time())
             if not taken:

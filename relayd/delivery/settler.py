@@ -30,6 +30,8 @@ from relayd.store.pool import Database
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
+# Its connection takes the next message meanwhile, so nobody waits for this.
+SPACING_SECONDS = 0.025
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -95,7 +97,7 @@ class Settler:
         self._now = now
         self._dice = dice
         self._batcher: Batcher[tuple[Ended, ...], None] = Batcher(
-            self._commit, max_items=MAX_BATCH, max_weight=MAX_BATCH, weigh=len
+            self._commit, max_items=MAX_BATCH, max_weight=MAX_BATCH, weigh=len, spacing_seconds=SPACING_SECONDS
         )
 
     async def settle(self, ended: Sequence[Ended]) -> None:

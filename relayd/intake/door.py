@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MAX_HOPS = 50
 BATCH_MESSAGES = 500
+# Under load the scheduler has enough to do meanwhile.
+WAKE_SPACING_SECONDS = 0.02
 BATCH_OCTETS = 16 * 1024 * 1024
 
 UNAVAILABLE = Reply(451, "4.3.0", "Temporary server problem, try again later")
@@ -178,6 +180,8 @@ class Door:
                 except (StoreUnavailable, asyncpg.PostgresError) as error:
                     self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
                 self._wake()
+                if self._asleep:
+                    await asyncio.sleep(WAKE_SPACING_SECONDS)
         finally:
             self._waking = None
 

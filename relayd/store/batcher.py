@@ -17,7 +17,8 @@ class Batcher(Generic[Item, Answer]):
     When the store is unavailable every item of the batch learns that at once.
 
     A first item goes at once. Those that came while it was under way wait `gather_seconds` more, since where there
-    are some there are soon others, and a batch costs much the same whatever is in it.
+    are some there are soon others, and a batch costs much the same whatever is in it. Where nobody waits for the
+    answer, `spacing_seconds` lets no batch begin sooner after the last one.
     """
 
     def __init__(
@@ -28,12 +29,15 @@ class Batcher(Generic[Item, Answer]):
         max_weight: int,
         weigh: Callable[[Item], int],
         gather_seconds: float = 0.003,
+        spacing_seconds: float = 0.0,
     ) -> None:
         self._commit = commit
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
         self._gather_seconds = gather_seconds
+        self._spacing_seconds = spacing_seconds
+        self._begins_after = 0.0
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -55,7 +59,11 @@ class Batcher(Generic[Item, Answer]):
 
     async def _run(self) -> None:
         try:
+            clock = asyncio.get_running_loop().time
             while self._waiting:
+                if clock() < self._begins_after:
+                    await asyncio.sleep(self._begins_after - clock())
+                self._begins_after = clock() + self._spacing_seconds
                 await self._commit_batch(self._take())
                 if self._waiting:
                     await asyncio.sleep(self._gather_seconds)
