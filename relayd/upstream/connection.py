@@ -159,14 +159,13 @@ class Connection:
         writer = self._flushing_writer()
         failpoints.reach("upstream-dot-before")
         self._protocol.write(block + _end(content))
-        if not writer.transport.get_write_buffer_size():
+        # The dot is the last of it: while anything is left here it has not gone, and once nothing is it has.
+        is_gone = not writer.transport.get_write_buffer_size()
+        if is_gone:
             self.stage = Stage.DOT
         failpoints.reach("upstream-dot-after")
-        if self.stage is not Stage.DOT:
-            # The kernel has not taken it all, so not the dot.
-            await self._flush(writer)
-            if not self._protocol.has_spoken:
-                self.stage = Stage.DOT
+        if not is_gone and await self._flush(writer):
+            self.stage = Stage.DOT
 
     async def _send_in_blocks(self, content: bytes) -> None:
         """Hand the body to the kernel, then the dot; stop early when the peer has spoken."""
@@ -182,14 +181,19 @@ class Connection:
             self._protocol.write(_end(content))
             failpoints.reach("upstream-dot-after")
 
-    async def _flush(self, writer: asyncio.StreamWriter) -> None:
+    async def _flush(self, writer: asyncio.StreamWriter) -> bool:
+        """Wait until the kernel has taken all. False if it never will, and the peer has said why."""
         try:
             async with asyncio.timeout(self._settings.timeouts.data_block):
                 await writer.drain()
-        except (OSError, SMTPException):
+        except (OSError, SMTPException) as error:
+            if isinstance(error, TimeoutError) and not writer.transport.get_write_buffer_size():
+                return True  # taken at the last moment
             # A refusal that was read before the connection broke says more than the break does.
             if not self._protocol.has_reply:
                 raise
+            return False
+        return True
 
     async def _look(self) -> None:
         # Two turns of the loop: a refusal or a hang-up that has arrived is seen before the dot, not after it.

@@ -1,10 +1,13 @@
 """The wire's bytes: dots are stuffed wherever a block happens to end."""
 
+import asyncio
 import random
 
 import pytest
 
-from relayd.upstream.connection import bare_host, stuffed_blocks
+from relayd.rules.outcome import Stage
+from relayd.upstream.connection import Connection, bare_host, stuffed_blocks
+from tests.peers.mail import settings
 
 
 def stuffed_by_lines(content: bytes) -> bytes:
@@ -36,3 +39,45 @@ def test_a_large_content_comes_in_bounded_blocks() -> None:
 )
 def test_a_literal_loses_its_brackets(host: str, bare: str) -> None:
     assert bare_host(host) == bare
+
+
+class SlowTransport(asyncio.Transport):
+    """Takes a message into its buffer, then hands all of it to the kernel, or loses the connection first."""
+
+    def __init__(self, connection: Connection, *, is_flushed: bool) -> None:
+        super().__init__()
+        self._protocol, self._is_flushed, self._held = connection._protocol, is_flushed, 0
+        self._is_lost = False
+
+    def write(self, data: bytes) -> None:
+        self._held = len(data)
+        self._protocol.pause_writing()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._held = 0
+        if self._is_flushed:
+            self._protocol.resume_writing()
+        self._is_lost = True
+        self._protocol.connection_lost(ConnectionResetError("gone"))
+
+    def get_write_buffer_size(self) -> int:
+        return self._held
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._is_lost
+
+
+@pytest.mark.parametrize(("is_flushed", "stage"), [(True, Stage.DOT), (False, Stage.DATA)])
+async def test_a_dot_that_waited_in_our_buffer_has_gone_once_the_buffer_is_empty(
+    is_flushed: bool, stage: Stage
+) -> None:
+    connection = Connection(settings(25))
+    connection._protocol.connection_made(SlowTransport(connection, is_flushed=is_flushed))
+    connection.stage = Stage.DATA
+    with pytest.raises(ConnectionError):
+        await connection.send_content(b"a: b\r\n\r\nhello\r\n")
+    assert connection.stage is stage
