@@ -48,7 +48,7 @@ async def submit(database: Database, senders: Sequence[Mapping[str, Any]], count
 
 
 async def claim(database: Database, upstream_id: UUID, *, batch: int, claimant: str) -> tuple[list[ClaimedEntry], bool]:
-    """One claim, committed; second: there were lanes to look at."""
+    """One claim, committed; second: another may take more."""
     async with database.transaction() as connection:
         claimed = await claiming.claim(
             connection,
@@ -58,7 +58,7 @@ async def claim(database: Database, upstream_id: UUID, *, batch: int, claimant: 
             lease_seconds=CLAIM_LEASE_SECONDS,
             spread_seconds=SPREAD_SECONDS,
         )
-    return claimed.entries, claimed.saw_lanes
+    return claimed.entries, claimed.leaves_more
 
 
 async def start(database: Database, entries: Sequence[ClaimedEntry]) -> list[ClaimedEntry]:

@@ -39,10 +39,10 @@ async def drain(
             if batches is not None and len(measured.latencies["claim"]) >= batches:
                 break
             began = time.monotonic()
-            entries, saw_lanes = await product.claim(database, upstream_id, batch=batch, claimant=f"{name}/{number}")
+            entries, leaves_more = await product.claim(database, upstream_id, batch=batch, claimant=f"{name}/{number}")
             claimed = time.monotonic()
             if not entries:
-                if not saw_lanes:
+                if not leaves_more:
                     break
                 measured.empty_claims += 1
                 continue

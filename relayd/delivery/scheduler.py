@@ -33,10 +33,12 @@ log = logging.getLogger(__name__)
 GATHER_SECONDS = 0.01
 GATHER_UNTIL = 5
 # A claim costs much the same for one entry as for a hundred: no sooner after the last one.
-CLAIM_SPACING_SECONDS = 0.025
+CLAIM_SPACING_SECONDS = 0.05
 # What an upstream takes in this time is claimed at once, so that a fast one costs few claims.
 AHEAD_SECONDS = 0.25
 MAX_AHEAD = 200
+# After a wake: the lane may be in another worker's hands at the first look.
+LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,15 @@ class Scheduler:
         self._backlog = Backlog()
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
+        self._looks = LOOKS  # so many claims are worth making; a wake that finds no room keeps them for later
+        self._awaited = 1  # so many connections are to become free before there is something to start
         self._stopping = False
         self._finished = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
         """Something may be due now."""
+        self._looks = LOOKS
         self._woken.set()
 
     async def run(self) -> None:
@@ -120,12 +125,12 @@ class Scheduler:
                 await asyncio.sleep(claims_after - clock())
             claims_after = clock() + CLAIM_SPACING_SECONDS
             self._woken.clear()
-            found = False
+            more = False
             try:
                 if clock() - refreshed >= self._pace.poll_seconds:
                     await self._refresh()
                     refreshed = clock()
-                found = await self._claim()
+                more = await self._claim()
             except StoreUnavailable as error:
                 self._emit(StoreLost("claim", str(error)))
                 await asyncio.sleep(self._pace.poll_seconds / 4)
@@ -133,20 +138,21 @@ class Scheduler:
                 # A bug must not end delivery for good; what was claimed comes back when its lease lapses.
                 log.exception("claiming failed")
                 await asyncio.sleep(self._pace.poll_seconds)
-            if not found and not self._stopping:
+            if not more and not self._stopping:
                 await self._rest()
 
     async def _start_until_stopped(self) -> None:
         while not self._stopping:
             self._startable.clear()
             if self._running and self._backlog.ready(self._fleet.free()) < GATHER_UNTIL:
-                await asyncio.sleep(GATHER_SECONDS)
+                await self._gather()
             taken = self._backlog.take(self._fleet.free(), asyncio.get_running_loop().time())
             if not taken:
                 await self._startable.wait()
                 continue
-            # There is room in the backlog again.
-            self._woken.set()
+            if self._looks:
+                # There is room in the backlog again.
+                self._woken.set()
             try:
                 await self._start(taken)
             except StoreUnavailable as error:
@@ -155,6 +161,16 @@ class Scheduler:
             except Exception:
                 log.exception("starting failed")
                 await asyncio.sleep(self._pace.poll_seconds)
+
+    async def _gather(self) -> None:
+        """Wait a little for more that can start together."""
+        self._awaited = GATHER_UNTIL
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._startable.wait()
+        except TimeoutError:
+            pass
+        self._awaited = 1
 
     async def _rest(self) -> None:
         try:
@@ -169,10 +185,11 @@ class Scheduler:
         await self._fleet.refresh()
 
     async def _claim(self) -> bool:
-        """One claim; False when nothing is due or there is no room."""
+        """One claim; False when nothing more is due or there is no room."""
         wanted = self._wanted()
         if not wanted:
             return False
+        looks, self._looks = self._looks, 0
         began = asyncio.get_running_loop().time()
         async with self._database.transaction() as connection:
             claimed = await claim(
@@ -183,15 +200,18 @@ class Scheduler:
                 lease_seconds=self._pace.claim_lease_seconds,
                 spread_seconds=self._pace.release_spread_seconds,
             )
+        if claimed.leaves_more:
+            self._looks = LOOKS
         if not claimed.entries:
-            return claimed.saw_lanes
+            self._looks = max(self._looks, looks - 1)
+            return self._looks > 0
         failpoints.reach("claimed")
         self._emit(BatchCommitted("claim", len(claimed.entries), asyncio.get_running_loop().time() - began))
         planned, unknown = attempt.plan(claimed.entries, self._fleet)
         self._untried(unknown, "its upstream was removed")
         self._backlog.add(planned)
         self._startable.set()
-        return True
+        return self._looks > 0
 
     def _wanted(self) -> dict[UUID, int]:
         """As many more as keep one batch at hand for each upstream; few at a time are not worth a claim."""
@@ -258,7 +278,9 @@ class Scheduler:
 
     def _delivered(self, upstream_id: UUID) -> None:
         self._fleet.release(upstream_id)
-        self._startable.set()
+        self._awaited -= 1
+        if self._awaited <= 0:
+            self._startable.set()
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._running.add(task)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 # Its connection takes the next message meanwhile, so nobody waits for this.
-SPACING_SECONDS = 0.025
+SPACING_SECONDS = 0.05
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 

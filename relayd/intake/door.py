@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_HOPS = 50
 BATCH_MESSAGES = 500
 # Under load the scheduler has enough to do meanwhile.
-WAKE_SPACING_SECONDS = 0.02
+WAKE_SPACING_SECONDS = 0.04
 BATCH_OCTETS = 16 * 1024 * 1024
 
 UNAVAILABLE = Reply(451, "4.3.0", "Temporary server problem, try again later")

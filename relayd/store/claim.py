@@ -38,12 +38,12 @@ class ClaimedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim took. `saw_lanes`: there were lanes to look at, so another look may find more even if this one,
-    beaten by others' claims, took nothing; without them nothing is due.
+    """What a claim took. `leaves_more`: another claim may take more at once. Without it, nothing was left that is due,
+    but for what other claims were holding just then.
     """
 
     entries: list[ClaimedEntry]
-    saw_lanes: bool
+    leaves_more: bool
 
 
 # $1 upstream ids and $2 how many messages each can take; $3 entries read for an upstream, and taken of a lane; $4 this
@@ -188,6 +188,7 @@ UPDATE mailbox_lanes l
           FROM (SELECT relayd_now() AS now) clock, mailbox_lanes x JOIN email_mailboxes m ON m.id = x.mailbox_id
          WHERE x.id = ANY($1::bigint[])) seen
  WHERE l.id = seen.id
+RETURNING l.runnable_at <= seen.now AS is_runnable
 """
 
 
@@ -214,9 +215,11 @@ async def claim(
         if rollable and not any(row["entry_id"] for row in rows):
             rows += await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
     lanes = sorted({row["lane_id"] for row in rows})
+    leaves_more = False
     if lanes:
-        await connection.execute(RESCHEDULE, lanes, spread_seconds)
-    return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], bool(lanes))
+        rescheduled = await connection.fetch(RESCHEDULE, lanes, spread_seconds)
+        leaves_more = len(lanes) >= min(counts) or any(row["is_runnable"] for row in rescheduled)
+    return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], leaves_more)
 
 
 async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:

@@ -405,7 +405,7 @@ async def test_forty_claimers_and_enqueuers_take_everything_once_and_strand_noth
             async with db.connection() as c:
                 found = await look(c, {senders[0].upstream_id: 7})
             claimed.extend(entry.entry_id for entry in found.entries)
-            if finished and not found.saw_lanes:
+            if finished and not found.leaves_more:
                 return
 
     consumers = [asyncio.create_task(consume()) for _ in range(4)]

@@ -1,0 +1,230 @@
+"""The delivery loops, with a real database and an upstream that waits for leave. Nothing here waits for a poll."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.settler import FinalFailure, Settler
+from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.mail.envelope import Transmission
+from relayd.rules.outcome import Cause, Outcome, Sent, Stage
+from relayd.rules.relay_events import BatchCommitted, RelayEvent
+from relayd.rules.retry import RetryPolicy
+from relayd.store.claim import Claim, claim
+from relayd.store.clock import DatabaseClock
+from relayd.store.pool import Database
+from relayd.store.queue import NewMessage
+from tests.builders import Sender, make_sender, put, put_many
+
+NO_POLL = Pace(poll_seconds=3600.0)
+LONGEST_SECONDS = 30.0
+
+
+@dataclass
+class Gate:
+    """An upstream that takes a message once it may."""
+
+    is_open: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: list[str] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def deliver(self, transmission: Transmission) -> tuple[Outcome, ...]:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.changed.set()
+        await self.is_open.wait()
+        self.under_way -= 1
+        self.taken += [str(recipient) for recipient in transmission.recipients]
+        self.changed.set()
+        return tuple(Sent(Cause(Stage.DOT, "ok", 250, "2.0.0")) for _ in transmission.recipients)
+
+    async def close(self) -> None:
+        pass
+
+    async def until_taken(self, count: int) -> None:
+        await self._until(lambda: len(self.taken) >= count)
+
+    async def until_under_way(self, count: int) -> None:
+        await self._until(lambda: self.under_way >= count)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class NoBounces:
+    async def compose(self, failures: Sequence[FinalFailure]) -> list[NewMessage]:
+        return []
+
+
+@dataclass
+class Running:
+    scheduler: Scheduler
+    gate: Gate
+    events: list[RelayEvent]
+
+    def batches(self, step: str) -> list[int]:
+        return [each.items for each in self.events if isinstance(each, BatchCommitted) and each.step == step]
+
+
+@asynccontextmanager
+async def running(
+    db: Database, sender: Sender, *, at_once: int = 2, claimant: str = "n/1/1", pace: Pace = NO_POLL
+) -> AsyncIterator[Running]:
+    """A scheduler with one upstream. At the end everything is drained, and nothing may have had to be cut off."""
+    gate = Gate()
+    events: list[RelayEvent] = []
+    terms = UpstreamTerms(sender.upstream_id, "capture", "capture", at_once, 100, "retry", "1")
+
+    async def load() -> list[tuple[UpstreamTerms, Callable[[], Gate]]]:
+        return [(terms, lambda: gate)]
+
+    clock = DatabaseClock()
+    fleet = Fleet(load)
+    settler = Settler(
+        db,
+        NoBounces(),
+        RetryPolicy(),
+        emit=events.append,
+        wake=lambda: scheduler.wake(),
+        now=clock.now,
+    )
+    scheduler = Scheduler(db, fleet, settler, clock, claimant=claimant, pace=pace, emit=events.append)
+    loop = asyncio.create_task(scheduler.run())
+    try:
+        yield Running(scheduler, gate, events)
+    finally:
+        gate.is_open.set()
+        assert await scheduler.drain(LONGEST_SECONDS)
+        await loop
+        await settler.drain()
+
+
+async def statuses(db: Database) -> dict[str, int]:
+    async with db.connection() as c:
+        rows = await c.fetch("SELECT status, count(*) FROM email_queue GROUP BY 1")
+    return {row["status"]: row["count"] for row in rows}
+
+
+async def test_what_waits_for_room_goes_as_room_comes(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 60)
+    async with running(db, sender, at_once=2) as it:
+        it.gate.is_open.set()
+        await it.gate.until_taken(60)
+        assert it.gate.most_under_way <= 2
+    assert await statuses(db) == {"sent": 60}
+
+
+async def test_more_lanes_than_room(db: Database) -> None:
+    async with db.connection() as c:
+        senders = [await make_sender(c, f"m{number}@example.com") for number in range(40)]
+        for sender in senders:
+            await put_many(c, sender, 2)
+    async with running(db, senders[0], at_once=1) as it:
+        it.gate.is_open.set()
+        await it.gate.until_taken(80)
+    assert await statuses(db) == {"sent": 80}
+
+
+async def test_a_wake_that_finds_no_room_is_kept(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 2)
+    async with running(db, sender, at_once=1) as it:
+        await it.gate.until_under_way(1)
+        async with db.connection() as c:
+            await put_many(c, sender, 8)
+        it.scheduler.wake()
+        await asyncio.sleep(0.2)  # the loop has looked, and had no room for them all
+        it.gate.is_open.set()
+        await it.gate.until_taken(10)
+    assert await statuses(db) == {"sent": 10}
+
+
+async def test_one_more_starts_while_another_is_stuck(db: Database) -> None:
+    """A start gathers others for a moment, not for ever."""
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+    async with running(db, sender, at_once=10) as it:
+        await it.gate.until_under_way(1)
+        async with db.connection() as c:
+            await put(c, sender)
+        it.scheduler.wake()
+        await it.gate.until_under_way(2)
+
+
+async def test_messages_that_come_while_a_claim_rests_are_claimed_together(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relayd.delivery.scheduler.CLAIM_SPACING_SECONDS", 1.0)
+    async with db.connection() as c:
+        sender = await make_sender(c)
+    async with running(db, sender, at_once=50) as it:
+        it.gate.is_open.set()
+        for _ in range(20):
+            async with db.connection() as c:
+                await put(c, sender)
+            it.scheduler.wake()
+        await it.gate.until_taken(20)
+        assert sum(it.batches("claim")) == 20
+        assert len(it.batches("claim")) < 10
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many entries each claim took."""
+    taken: list[int] = []
+
+    async def noted(*arguments: Any, **named: Any) -> Claim:
+        claimed = await claim(*arguments, **named)
+        taken.append(len(claimed.entries))
+        return claimed
+
+    monkeypatch.setattr("relayd.delivery.scheduler.claim", noted)
+    return taken
+
+
+async def test_an_idle_queue_is_not_claimed_from(db: Database, claims: list[int]) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 5)
+    async with running(db, sender, at_once=10) as it:
+        it.gate.is_open.set()
+        await it.gate.until_taken(5)
+        await asyncio.sleep(0.5)
+        assert sum(claims) == 5
+        # The one that took them, and what the first wakes are worth.
+        assert len(claims) <= 3
+
+
+async def test_a_lane_that_another_claim_holds_is_looked_at_again(
+    db: Database, claims: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relayd.delivery.scheduler.CLAIM_SPACING_SECONDS", 1.0)
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+    async with db.connection() as other:
+        held = other.transaction()
+        await held.start()
+        await other.execute("SELECT FROM mailbox_lanes WHERE id = $1 FOR UPDATE", sender.mail_lane_id)
+        async with running(db, sender, at_once=10) as it:
+            it.gate.is_open.set()
+            async with asyncio.timeout(LONGEST_SECONDS):
+                while not claims:
+                    await asyncio.sleep(0.01)
+            assert claims == [0]
+            await held.rollback()
+            await it.gate.until_taken(1)
