@@ -15,10 +15,11 @@ from pathlib import Path
 
 from bench.client import Account, Session
 from bench.errors import BenchError
+from bench.paced import Paced
+from bench.timing import Timing
 
 # Python's TLS takes about a core for 500 handshakes a second.
 PROCESSES = 2
-_MOST_UNDER_WAY = 250
 _BEGIN_SECONDS = 0.5
 
 
@@ -47,18 +48,6 @@ class Orders:
         return Account(self.login, self.secret, Path(self.certificate))
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Of one message: when it was due, before connecting, and when its 250 was read; on the monotonic clock.
-
-    `dot_seconds`: from writing the message, which its dot ends, to the 250.
-    """
-
-    due_at: float
-    replied_at: float
-    dot_seconds: float
-
-
 class Share:
     """What one process of the generator sends: every so many-th message."""
 
@@ -71,15 +60,22 @@ class Share:
         self._content = Path(orders.message).read_bytes().replace(b"\n", b"\r\n") + b".\r\n"
         self._timings: list[Timing] = []
 
-    async def send(self, begin_at: float) -> list[Timing]:
+    def send(self, begin_at: float) -> list[Timing]:
         """All of the share. `begin_at` is monotonic time. Raises BenchError at the first refusal."""
+        orders = self._orders
         try:
-            if self._orders.rate:
-                await self._open_loop(begin_at, self._orders.rate)
-            else:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self._connections):
-                        group.create_task(self._closed_loop())
+            if orders.rate:
+                paced = Paced(orders.address, orders.port, orders.sender, orders.recipient, self._content)
+                return paced.send([begin_at + number / orders.rate for number in self._numbers])
+            return asyncio.run(self._closed_loops())
+        except OSError as error:
+            raise BenchError(f"{type(error).__name__}: {error}") from None
+
+    async def _closed_loops(self) -> list[Timing]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._connections):
+                    group.create_task(self._closed_loop())
         except* (BenchError, OSError) as errors:
             first = errors.exceptions[0]
             raise BenchError(f"{type(first).__name__}: {first}") from None
@@ -96,23 +92,6 @@ class Share:
                 session = None
         if session:
             await session.quit()
-
-    async def _open_loop(self, begin_at: float, rate: float) -> None:
-        async with asyncio.TaskGroup() as group:
-            under_way: set[asyncio.Task[None]] = set()
-            for number in self._numbers:
-                due = begin_at + number / rate
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                if len(under_way) >= _MOST_UNDER_WAY:
-                    raise BenchError(f"more than {_MOST_UNDER_WAY} sessions wait: it cannot carry {rate:.0f} a second")
-                task = group.create_task(self._one(due))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-
-    async def _one(self, due: float) -> None:
-        session = await self._open()
-        await self._hand_over(session, due)
-        await session.quit()
 
     async def _open(self) -> Session:
         return await Session.open(self._orders.address, self._orders.port, self._account, self._context)
@@ -145,7 +124,7 @@ def _fork(orders: Orders, number: int, begin_at: float) -> int:
     if child:
         return child
     try:
-        timings = asyncio.run(Share(orders, number).send(begin_at))
+        timings = Share(orders, number).send(begin_at)
         _part(orders, number).write_text(json.dumps([asdict(timing) for timing in timings]))
     except BenchError as error:
         sys.stderr.write(f"{error}\n")

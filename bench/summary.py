@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.generator import Timing
 from bench.load import Figures, Latency, Load, Trial
+from bench.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
