@@ -1,4 +1,4 @@
-"""One connection: admitted, read line by line, turned to TLS, closed. `session.Session` adds the verbs.
+"""One connection: admitted, served, turned to TLS, closed. `conversation.Conversation` is what is said on it.
 
 aiosmtpd's class, with its costly and trusting parts replaced: the set-up for each connection and the read loop. Its
 event handlers, timers and log are not used. A connection that breaks never cancels anything: the session finds out
@@ -6,22 +6,16 @@ when it next needs input, so a message whose last dot has come is accepted all t
 """
 
 import asyncio
-import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, cast
+from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
-from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
-from relayd.rules.outcome import Stage
 from relayd.rules.session_events import (
     Cap,
     Ending,
-    Reason,
-    Refused,
     SessionClosed,
     SessionOpened,
     SessionRefused,
@@ -30,36 +24,16 @@ from relayd.rules.session_events import (
 from relayd.submission import replies
 from relayd.submission.door import Identity
 from relayd.submission.service import Service, peer_address
-from relayd.submission.stream import BadLine, SessionOver, Stream, TooLate
+from relayd.submission.stream import SessionOver, Stream
 from relayd.submission.transaction import Transaction
 
-logger = logging.getLogger(__name__)
-
-IDLE = TooLate(Ending.IDLE, replies.IDLE)
-SESSION_TOO_LONG = TooLate(Ending.SESSION_TOO_LONG, replies.SESSION_TOO_LONG)
-
-# A browser led here by a web page: not one of its lines may be taken for a command.
-_NOT_SMTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-_COUNTED_AS_ERRORS = frozenset({Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG})
 _UNPRINTABLE = re.compile(r"[^ -~]")
-_STAGES = {
-    "STARTTLS": Stage.STARTTLS,
-    "AUTH": Stage.AUTH,
-    "MAIL": Stage.MAIL,
-    "RCPT": Stage.RCPT,
-    "DATA": Stage.DATA,
-}
 
 
 class Connection(SMTP):
     """The protocol of one connection, and the task that serves it."""
 
-    verbs: ClassVar[dict[str, Callable[[Any, str], Awaitable[None]]]] = {}
     transport: asyncio.Transport | None
-
-    def __init_subclass__(cls) -> None:
-        # aiosmtpd makes such a table for each connection, by inspecting every member: a fifth of a session's time.
-        cls.verbs = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]
@@ -72,8 +46,6 @@ class Connection(SMTP):
         self.tls: str | None = None
         self.identity: Identity | None = None
         self.transaction: Transaction | None = None
-        self.commands = 0
-        self._errors = 0
         self._is_admitted = False
         self._is_tls_begun = False
         self._began_at = loop.time()
@@ -152,7 +124,7 @@ class Connection(SMTP):
     async def _handle_client(self) -> None:
         ending = Ending.BROKEN
         try:
-            over = await self._converse()
+            over = await self.converse()
             ending = over.ending
             await self._close(over)
         finally:
@@ -160,73 +132,9 @@ class Connection(SMTP):
             self.stream.close()
             self.leave(ending)
 
-    async def _converse(self) -> SessionOver:
-        try:
-            await self.stream.say(f"220 {self.service.hostname} ESMTP relayd")
-            while True:
-                if self.service.is_draining and self.transaction is None:
-                    return SessionOver(Ending.DRAINED, replies.SHUTTING_DOWN)
-                try:
-                    line = await self.read_line()
-                    await self._obey(line)
-                except BadLine as bad:
-                    await self._refuse_line(bad.reason)
-        except SessionOver as over:
-            return over
-        except Exception:
-            logger.exception("a session broke")
-            return SessionOver(Ending.BROKEN, replies.BROKEN)
-
-    async def read_line(self) -> bytes:
-        """The next line. Raises BadLine, SessionOver."""
-        now = self.loop.time()
-        idle_ends_at = now + self.limits.idle_seconds
-        session_ends_at = self._began_at + self.limits.session_seconds
-        if idle_ends_at < session_ends_at:
-            deadline, too_late = idle_ends_at, IDLE
-        else:
-            deadline, too_late = session_ends_at, SESSION_TOO_LONG
-        if deadline <= now and self.transaction is None:
-            raise too_late.over()  # a client that never stops talking never waits
-        return await self.stream.line(self.limits.max_command_octets, deadline, too_late)
-
-    async def _obey(self, line: bytes) -> None:
-        try:
-            word, _, argument = line.decode().partition(" ")
-        except UnicodeDecodeError:
-            await self.refuse(Stage.EHLO, replies.NOT_UTF8, Reason.BAD_SYNTAX)
-            return
-        verb = word.upper()
-        method = self.verbs.get(verb)
-        if method is None:
-            if verb in _NOT_SMTP:
-                raise SessionOver(Ending.NOT_SMTP, replies.NOT_SMTP)
-            # Not what the client sent: after a refused AUTH that may well be its secret.
-            await self.refuse(Stage.EHLO, replies.NOT_RECOGNIZED, Reason.UNKNOWN_COMMAND)
-            return
-        if verb not in {"RCPT", "DATA", "QUIT"}:
-            self.commands += 1
-            if self.commands > self.limits.max_commands:
-                raise SessionOver(Ending.TOO_MANY_COMMANDS, replies.TOO_MANY_COMMANDS)
-        try:
-            await method(self, argument.strip(" \t"))
-        except (SessionOver, BadLine):
-            raise
-        except StoreUnavailable:
-            await self.refuse(_STAGES.get(verb, Stage.EHLO), replies.TRY_LATER, Reason.UNAVAILABLE)
-        except Exception:
-            logger.exception("%s failed; the client was told to try again later", verb)
-            self.transaction = None
-            await self.refuse(_STAGES.get(verb, Stage.EHLO), replies.TRY_LATER, Reason.UNAVAILABLE)
-
-    async def _refuse_line(self, reason: Reason) -> None:
-        reply = replies.bad_line(reason)
-        if reason is Reason.LINE_TOO_LONG:
-            await self.refuse(Stage.EHLO, reply, reason)
-            return
-        # What follows may be another program's idea of where a line ends: do not read on.
-        self.report(Stage.EHLO, reply, reason)
-        raise SessionOver(Ending.BARE_NEWLINE, reply)
+    async def converse(self) -> SessionOver:
+        """What is said until the session is over; how it ended."""
+        raise NotImplementedError
 
     async def secure(self) -> None:
         """Turn the connection to TLS and forget all that was said before (RFC 3207 4.2)."""
@@ -286,22 +194,6 @@ class Connection(SMTP):
     async def say(self, reply: Reply) -> None:
         """Reply, soon."""
         await self.stream.say(str(reply))
-
-    async def refuse(self, stage: Stage, reply: Reply, reason: Reason, detail: str = "") -> None:
-        """Report a refusal and reply with it; the session ends when there were too many mistakes."""
-        self.report(stage, reply, reason, detail)
-        await self.say(reply)
-        if reason not in _COUNTED_AS_ERRORS:
-            return
-        self._errors += 1
-        if self._errors >= self.limits.max_bad_commands:
-            raise SessionOver(Ending.TOO_MANY_ERRORS, replies.TOO_MANY_ERRORS)
-
-    def report(self, stage: Stage, reply: Reply, reason: Reason, detail: str = "") -> None:
-        """Tell metrics and the log of a refusal. `detail` must hold no secret."""
-        client, login = (self.identity.client.name, self.identity.login) if self.identity else (None, None)
-        detail = printable(detail or reply.text)
-        self.service.emit(Refused(self.peer, client, login, stage, reply.code, reply.enhanced, reason, detail))
 
 
 def tls_failed(peer: str, error: OSError) -> TlsFailed:

@@ -13,7 +13,8 @@ from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.submission import replies, sasl
-from relayd.submission.connection import IDLE, Connection, printable
+from relayd.submission.connection import printable
+from relayd.submission.conversation import IDLE, Conversation
 from relayd.submission.data import IncomingMessage
 from relayd.submission.door import Identity, Submission
 from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
@@ -29,7 +30,7 @@ DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 _HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
 
 
-class Session(Connection):
+class Session(Conversation):
     """A connection that speaks ESMTP."""
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
