@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.queue_cost import backlog, growth, product, report, results, server, trial
-from bench.queue_cost.case import LARGEST, SPREADS, cases, octets_needed
+from bench.queue_cost.case import LARGEST, SIZES, SPREADS, Case, cases, octets_needed
 from relayd.embedded import EmbeddedPostgres
 from relayd.errors import RelaydError
 
@@ -30,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.command == "draw":
         _write_page(results.read(options.out), options.out)
         return 0
-    wanted = cases(options.largest, options.mailboxes)
+    if not options.out.parent.is_dir():
+        print(f"queue_cost: there is no directory {options.out.parent} for --out; make it first", file=sys.stderr)
+        return 2
+    wanted = _cases(options)
     octets = octets_needed(wanted) + options.growth * _GROWTH_OCTETS_PER_MESSAGE
     found: dict[str, Any] = {"options": _kept(options), "machine": results.machine(), "trials": [], "plans": []}
     try:
@@ -68,7 +71,7 @@ async def _run(own: EmbeddedPostgres, options: argparse.Namespace, found: dict[s
             target=options.migrations,
         )
     if options.rounds:
-        upstreams = await trial.prepare(own, cases(options.largest, options.mailboxes), _say)
+        upstreams = await trial.prepare(own, _cases(options), _say)
         await trial.measure(
             own,
             upstreams,
@@ -85,6 +88,9 @@ async def _run(own: EmbeddedPostgres, options: argparse.Namespace, found: dict[s
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.queue_cost", description="What the queue costs in Postgres.")
     parser.add_argument("command", choices=("run", "draw"), nargs="?", default="run")
+    parser.add_argument(
+        "--waiting", type=_between(0, LARGEST), nargs="+", default=SIZES, help="how many wait, each a case"
+    )
     parser.add_argument("--largest", type=_between(0, LARGEST), default=1_000_000, help="most entries that wait")
     parser.add_argument(
         "--mailboxes", type=_between(1, 10_000), nargs="+", default=list(SPREADS), help="exhausted ones, each a series"
@@ -114,6 +120,10 @@ def _between(least: int, most: int) -> Any:
         return value
 
     return parse
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    return cases(options.largest, options.mailboxes, sizes=options.waiting)
 
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:

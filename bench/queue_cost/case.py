@@ -35,9 +35,10 @@ class Case:
         return max(1, min(RECIPIENTS_PER_MESSAGE, self.entries_per_mailbox))
 
 
-def cases(largest: int, spreads: Sequence[int] = SPREADS) -> list[Case]:
-    """Every size up to `largest`, over each number of mailboxes."""
-    return [Case(size, mailboxes) for mailboxes in spreads for size in SIZES if size <= largest]
+def cases(largest: int, spreads: Sequence[int] = SPREADS, *, sizes: Sequence[int] = SIZES) -> list[Case]:
+    """Every size up to `largest`, over each number of mailboxes. Always with none, which the others are compared to."""
+    chosen = sorted(size for size in {0, *sizes} if size <= largest)
+    return [Case(size, mailboxes) for mailboxes in spreads for size in chosen]
 
 
 def interleaved(wanted: Sequence[Case], rounds: int) -> Iterator[tuple[int, Case]]:
