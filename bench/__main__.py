@@ -62,6 +62,9 @@ def _trials(bench: Bench, systems: Mapping[str, System], plan: Plan) -> Iterator
     for number, name, load in plan.turns():
         made.append(_try(bench, systems[name], name, number, load))
         yield made[-1]
+    for rate in plan.rates:
+        for number, name, load in plan.latency_turns(rate):
+            yield _try(bench, systems[name], name, number, load)
     reference = plan.reference()
     row = row_of(made, RELAYD_RSA, reference) if reference else None
     for number, name, load in plan.latency_turns(row.arrived.median / 2) if row and plan.has_latency else ():
@@ -103,6 +106,8 @@ def _keep(found: Results, options: Options) -> None:
         # As rounded there: drawing anew makes the same files.
         found = results.load(options.results)
     (options.results / table.FILE).write_text(table.render(found))
+    if options.rate:
+        return  # a table says it all
     # Optional: whoever only wants figures has no need of matplotlib.
     if find_spec("matplotlib") is None:
         print("no plot: matplotlib is not installed here; `make bench ARGS=--draw` draws it")

@@ -22,6 +22,7 @@ class Plan:
     systems: tuple[str, ...]
     rounds: int
     has_latency: bool
+    rates: tuple[int, ...] = ()  # latency at these alone
 
     def turns(self) -> Iterator[tuple[int, str, Load]]:
         """(round, system, load), interleaved."""
@@ -57,13 +58,16 @@ def make_plan(options: Options) -> Plan:
         for is_reused in _reuse(options)
         for sessions in connections
     )
-    is_chosen = bool(options.only or options.octets or options.connections or options.sessions)
+    if options.rate:
+        loads = ()
+    is_chosen = bool(options.rate or options.only or options.octets or options.connections or options.sessions)
     return Plan(
         loads,
         () if is_chosen else _login_loads(count),
         tuple(name for name in NAMES if not options.only or name in options.only),
         options.rounds or (1 if options.short else 3),
         has_latency=not is_chosen,
+        rates=options.rate,
     )
 
 

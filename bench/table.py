@@ -32,9 +32,10 @@ def render(results: Results) -> str:
         parts.append("**A short run**: one round and few messages; good for a look, not for a claim.\n")
     parts.append(_machine(results))
     everybody = [load for load in results.loads() if load.generator == "smtp-source"]
-    parts.append(_overview(results.trials, everybody))
-    parts += [_load(results.trials, load) for load in everybody]
-    parts.append(_processes(results.trials, everybody))
+    if everybody:
+        parts.append(_overview(results.trials, everybody))
+        parts += [_load(results.trials, load) for load in everybody]
+        parts.append(_processes(results.trials, everybody))
     own = [load for load in results.loads() if load.generator != "smtp-source" and load.rate is None]
     if own:
         parts.append(_login(results.trials, own))
@@ -136,10 +137,10 @@ def _latency(trials: Sequence[Trial], load: Load) -> str:
             )
             rows.append((NAMES[system], *(_milliseconds(range_of(column)) for column in columns)))
     return (
-        f"## Latency of the 250 at {load.rate:.0f} messages a second\n\nHalf of what relayd (RSA-2048) carries at 4 KB"
-        " with a new connection each; messages are due at fixed times, whatever became of those before. Milliseconds."
-        " *Session*: from when a message is due, before connecting, to its 250. *Dot*: from writing it to its 250.\n\n"
-        + _table(("", "Session p50", "Session p99", "Dot p50", "Dot p99"), rows)
+        f"## Latency of the 250 at {load.rate:.0f} messages a second\n\n4 KB, a new connection each; in a whole run"
+        " half of what relayd (RSA-2048) carries of these. Messages are due at fixed times, whatever became of those"
+        " before. Milliseconds. *Session*: from when a message is due, before connecting, to its 250. *Dot*: from"
+        " writing it to its 250.\n\n" + _table(("", "Session p50", "Session p99", "Dot p50", "Dot p99"), rows)
     )
 
 

@@ -35,3 +35,10 @@ def test_only_what_is_chosen_is_tried() -> None:
     ((_, system, load),) = [turn for turn in plan.turns() if turn[0] == 0]
     assert (system, load.octets, load.connections, load.is_reused) == ("relayd", 2048, 7, True)
     assert not plan.has_latency
+
+
+def test_a_rate_asks_for_nothing_but_the_latency_at_it() -> None:
+    plan = make_plan(parse(["--rate", "200", "--rate", "300", "--rounds", "2"]))
+    assert plan.reference() is None and not list(plan.turns())
+    loads = [load for rate in plan.rates for _, _, load in plan.latency_turns(rate)]
+    assert [load.rate for load in loads] == [200] * 4 + [300] * 4
