@@ -32,6 +32,7 @@ def _value(hint: Any, text: str) -> Any:
     return {
         str: text,
         int: 3,
+        bool: False,
         float: 0.25,
         uuid.UUID: QUEUE_ID,
         datetime: datetime(2026, 1, 31, 23, 59, 59, 123456, UTC),

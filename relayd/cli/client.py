@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from relayd.cli import output
-from relayd.cli.output import column
+from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.control.client import path_of
 
@@ -16,7 +16,26 @@ _COLUMNS = (
     column("may_send_bounces", "bounces"),
     column("created_at", "created"),
 )
-_DETAILS = (column("id"), *_COLUMNS, column("updated_at", "changed"))
+
+
+def _share(noun: str, title: str) -> Column:
+    def shown(row: Row) -> str:
+        share = row[noun]
+        if share is None:
+            return "the tier is not configured"
+        return f"{share['count']} of {share['limit']}" if share["limit"] is not None else f"{share['count']}, no limit"
+
+    return Column(title, shown)
+
+
+_DETAILS = (
+    column("id"),
+    *_COLUMNS,
+    _share("domains", "domains"),
+    _share("mailboxes", "mailboxes"),
+    _share("dedicated_ips", "dedicated IPs"),
+    column("updated_at", "changed"),
+)
 
 
 @app.command
@@ -29,6 +48,8 @@ def add(
     ----------
     name
         Lower-case letters, digits, dots and hyphens.
+    tier
+        How much it may have: Ignition, Velocity, Dominance, or one of the configuration's [[tiers]].
     may_send_bounces
         Let its apps use the null reverse-path.
     """
@@ -65,6 +86,8 @@ def set_(
 
     Parameters
     ----------
+    tier
+        One that allows what the client has now.
     status
         active, or suspended: its mail is refused, and what is queued waits.
     """

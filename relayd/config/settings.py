@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
+from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.store.dsn import parse_dsn
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -204,6 +205,50 @@ class PublishSettings(_Section):
         return value
 
 
+def _schedule(text: str) -> str:
+    return str(Schedule.parse(text))
+
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class HealthSettings(_Section):
+    """What became of a mailbox's mail, and from when on it is paused."""
+
+    days: Annotated[int, Field(ge=1, le=90)] = 7
+    least_tried: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    bounces_pause: Rate = 0.2
+    spam_pause: Rate = 0.01
+
+
+class WarmUpSettings(_Section):
+    """How a new mailbox's limit grows, and from which rates on it does not."""
+
+    schedule: Annotated[str, AfterValidator(_schedule)] = str(DEFAULT_SCHEDULE)
+    least_sent: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    bounces_hold: Rate = 0.05
+    bounces_lower: Annotated[Rate, Field(validate_default=True)] = 0.10
+    spam_hold: Rate = 0.001
+    spam_lower: Annotated[Rate, Field(validate_default=True)] = 0.003
+
+    @field_validator("bounces_lower", "spam_lower")
+    @classmethod
+    def _after_hold(cls, value: float, info: ValidationInfo) -> float:
+        hold = str(info.field_name).replace("lower", "hold")
+        if value < info.data.get(hold, value):
+            raise ValueError(f"a rate not below {hold}")
+        return value
+
+
+class TierSettings(_Section):
+    """A tier: what a client in it may have. What is left out is not limited."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")]
+    domains: Annotated[int, Field(ge=0)] | None = None
+    mailboxes: Annotated[int, Field(ge=0)] | None = None
+    dedicated_ips: Annotated[int, Field(ge=0)] | None = None
+
+
 class LogSettings(_Section):
     """The log, on standard output."""
 
@@ -230,4 +275,7 @@ class Settings(_Section):
     http: HttpSettings = HttpSettings()
     control: ControlSettings = ControlSettings()
     publish: PublishSettings = PublishSettings()
+    tiers: tuple[TierSettings, ...] = ()
+    health: HealthSettings = HealthSettings()
+    warm_up: WarmUpSettings = WarmUpSettings()
     log: LogSettings = LogSettings()

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from relayd.control import tiers
 from relayd.control.route import Context, Named, Nothing, Removed, Request, Route, View, changes
 from relayd.control.values import Key, Name, Tier
+from relayd.rules.tiers import Noun
 from relayd.store import clients
 
 
@@ -39,6 +41,21 @@ class ClientView(View):
     updated_at: datetime
 
 
+class ShareView(View):
+    """How many there are, and how many the tier allows; null is no limit."""
+
+    count: int
+    limit: int | None
+
+
+class ClientDetails(ClientView):
+    """A client and what it has of what its tier allows; shares are null for a tier that is not configured."""
+
+    domains: ShareView | None
+    mailboxes: ShareView | None
+    dedicated_ips: ShareView | None
+
+
 class ClientList(View):
     """All clients, by name."""
 
@@ -46,7 +63,8 @@ class ClientList(View):
 
 
 async def add_client(context: Context, request: AddClient) -> ClientView:
-    """Refused if the name is taken."""
+    """Refused if the name is taken or the tier not known."""
+    tiers.known(context.house.tiers, request.tier)
     async with context.writing() as connection:
         client = await clients.add(
             connection, name=request.name, tier=request.tier, may_send_bounces=request.may_send_bounces
@@ -60,18 +78,34 @@ async def list_clients(context: Context, request: Nothing) -> ClientList:
         return ClientList.model_validate({"items": await clients.living(connection)})
 
 
-async def show_client(context: Context, request: Named) -> ClientView:
-    """One of them."""
+async def show_client(context: Context, request: Named) -> ClientDetails:
+    """One of them, with what it has of what its tier allows."""
     async with context.reading() as connection:
-        return ClientView.model_validate(await clients.find(connection, request.name))
+        client = await clients.find(connection, request.name)
+        holdings = await clients.holdings(connection, client.id)
+    tier = context.house.tiers.get(client.tier)
+
+    def share(noun: Noun) -> ShareView | None:
+        return ShareView(count=holdings.count(noun), limit=tier.limit(noun)) if tier else None
+
+    return ClientDetails(
+        **ClientView.model_validate(client).model_dump(),
+        domains=share("domains"),
+        mailboxes=share("mailboxes"),
+        dedicated_ips=share("dedicated_ips"),
+    )
 
 
 async def set_client(context: Context, request: SetClient) -> ClientView:
-    """A client made active again may have mail to send."""
+    """A client made active again may have mail to send. Refused for a tier that allows less than the client has."""
     wanted = changes(request, but="name")
+    if "tier" in wanted:
+        tiers.known(context.house.tiers, wanted["tier"])
     async with context.writing() as connection:
         client = await clients.find_to_change(connection, request.name)
         saved = await clients.save(connection, replace(client, **wanted))
+        if saved.tier != client.tier:
+            await tiers.check_all(connection, context.house.tiers, client.id)
     context.house.wake()
     return ClientView.model_validate(saved)
 
@@ -86,7 +120,7 @@ async def remove_client(context: Context, request: Named) -> Removed:
 ROUTES = (
     Route("POST", "/v1/clients", add_client, "Add a client", AddClient, ClientView),
     Route("GET", "/v1/clients", list_clients, "List the clients", Nothing, ClientList),
-    Route("GET", "/v1/clients/{name}", show_client, "Show a client", Named, ClientView),
+    Route("GET", "/v1/clients/{name}", show_client, "Show a client", Named, ClientDetails),
     Route("PATCH", "/v1/clients/{name}", set_client, "Change a client", SetClient, ClientView),
     Route("DELETE", "/v1/clients/{name}", remove_client, "Remove a client", Named, Removed),
 )

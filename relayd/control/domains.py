@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
+from relayd.control import tiers
 from relayd.control.route import Context, Publishing, Removed, Request, Route, View, changes
 from relayd.control.values import DomainName, EmailAddress, Key
 from relayd.errors import BadValue, Refusal
@@ -113,11 +114,12 @@ class AddedDomain(View):
 
 
 async def add_domain(context: Context, request: AddDomain) -> AddedDomain:
-    """Refused if the domain is there already, whoever's it is."""
+    """Refused if the domain is there already, whoever's it is, and beyond the client's tier."""
     keys = await asyncio.to_thread(make_keys, context.house.seal, datetime.now(UTC))
     async with context.writing() as connection:
         client = await clients.find_to_use(connection, request.client)
         domain = await domains.add(connection, client_id=client.id, domain=request.domain, keys=keys)
+        await tiers.check_room(connection, context.house.tiers, client.id, "domains")
         records = await _records(connection, domain, context.house.publishing)
     return AddedDomain(domain=DomainView.model_validate(domain), records=records)
 

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from pydantic import Field
 
+from relayd.control import tiers
 from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Line
+from relayd.errors import Refusal
 from relayd.mail.address import Address
 from relayd.store import clients, domains, mailboxes, upstreams
 
@@ -65,6 +67,7 @@ class MailboxView(View):
     status: str
     status_reason: str | None
     daily_send_limit: int | None
+    is_warming: bool
     used: int
     window_ends_at: datetime | None
     time_zone: str
@@ -80,7 +83,7 @@ class MailboxList(View):
 
 
 async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
-    """It belongs to its domain's client. Refused if the domain is unknown or the upstream not clear."""
+    """It belongs to its domain's client. Refused if the domain is unknown, the upstream not clear or the tier full."""
     async with context.writing() as connection:
         domain = await domains.find_to_use(connection, Address.parse(request.email_address).domain)
         upstream = await upstreams.choose(
@@ -96,6 +99,7 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
             daily_send_limit=request.daily_send_limit,
             time_zone=request.time_zone,
         )
+        await tiers.check_room(connection, context.house.tiers, domain.client_id, "mailboxes")
         if request.is_default:
             mailbox = await mailboxes.make_default(connection, mailbox)
     return MailboxView.model_validate(mailbox)
@@ -127,6 +131,12 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
         wanted.setdefault("status_reason", None)
     async with context.writing() as connection:
         mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        if "daily_send_limit" in wanted and mailbox.is_warming:
+            raise Refusal(
+                f"mailbox {mailbox.email_address} warms up: its limit follows its schedule",
+                hint=f"relayd warmup start {mailbox.email_address} --cap LIMIT bounds it; "
+                f"relayd warmup complete {mailbox.email_address} ends it",
+            )
         if "upstream" in wanted:
             chosen = await upstreams.choose(
                 connection, wanted.pop("upstream"), client_id=mailbox.client_id, client=mailbox.client

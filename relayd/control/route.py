@@ -3,7 +3,7 @@
 A request's model holds the path's parameters together with the query's (GET) or the JSON body's (other methods).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from relayd.control.values import Key
 from relayd.errors import BadValue
+from relayd.rules.tiers import Tier, by_name
+from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.seal import Seal
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
@@ -75,6 +77,8 @@ class House:
     node: str
     workers: Callable[[], int] | None = None  # how many are alive, where somebody knows
     publishing: Publishing = field(default_factory=Publishing)
+    tiers: Mapping[str, Tier] = field(default_factory=lambda: by_name(()))
+    schedule: Schedule = DEFAULT_SCHEDULE
 
 
 @dataclass(frozen=True, slots=True)

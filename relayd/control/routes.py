@@ -13,6 +13,7 @@ from relayd.control import (
     queue_operations,
     status,
     upstreams,
+    warm_up,
 )
 from relayd.control.route import Route
 
@@ -20,6 +21,7 @@ ROUTES: tuple[Route, ...] = (
     *clients.ROUTES,
     *domains.ROUTES,
     *mailboxes.ROUTES,
+    *warm_up.ROUTES,
     *upstreams.ROUTES,
     *credentials.ROUTES,
     *queue.ROUTES,

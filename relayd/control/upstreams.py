@@ -8,10 +8,12 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr
 
+from relayd.control import tiers
 from relayd.control.route import Context, House, Named, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Line, Name
 from relayd.errors import BadValue
 from relayd.store import clients, upstreams
+from relayd.store.connection import Connection
 from relayd.store.ids import new_id
 from relayd.store.upstreams import UpstreamRecord
 
@@ -144,7 +146,9 @@ async def add_upstream(context: Context, request: AddUpstream) -> UpstreamView:
     async with context.writing() as connection:
         if request.client is not None:
             upstream = replace(upstream, client_id=(await clients.find_to_use(connection, request.client)).id)
-        return UpstreamView.model_validate(await upstreams.add(connection, upstream))
+        added = await upstreams.add(connection, upstream)
+        await _check_dedicated(context, connection, added)
+    return UpstreamView.model_validate(added)
 
 
 async def list_upstreams(context: Context, request: ListUpstreams) -> UpstreamList:
@@ -168,6 +172,8 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
         upstream = _changed(context.house, upstream, wanted)
         _check(upstream)
         saved = await upstreams.save(connection, upstream)
+        if "source_address" in wanted:
+            await _check_dedicated(context, connection, saved)
     context.house.wake()
     return UpstreamView.model_validate(saved)
 
@@ -177,6 +183,11 @@ async def remove_upstream(context: Context, request: Named) -> Removed:
     async with context.writing() as connection:
         await upstreams.remove(connection, await upstreams.find_to_change(connection, request.name))
     return Removed(name=request.name)
+
+
+async def _check_dedicated(context: Context, connection: Connection, upstream: UpstreamRecord) -> None:
+    if upstream.client_id is not None and upstream.source_address is not None:
+        await tiers.check_room(connection, context.house.tiers, upstream.client_id, "dedicated_ips")
 
 
 def _changed(house: House, upstream: UpstreamRecord, wanted: dict[str, Any]) -> UpstreamRecord:

@@ -4,14 +4,19 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from relayd.config.settings import Settings
+from relayd.daemon import terms
+from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
 from relayd.store.pool import Database
+from relayd.upkeep.health import watch_health
 from relayd.upkeep.prune import prune
 from relayd.upkeep.runner import Chore
 from relayd.upkeep.wake_lanes import wake_lanes
+from relayd.upkeep.warm_up import warm_up_mailboxes
 
 RECLAIM_SECONDS = 5.0
 WAKE_SECONDS = 10.0
+WARM_UP_SECONDS = 30.0
 PRUNE_SECONDS = 3600.0
 
 
@@ -21,5 +26,16 @@ def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Ca
     return [
         Chore("reclaim", RECLAIM_SECONDS, take_back.of_lapsed_leases),
         Chore("wake_lanes", WAKE_SECONDS, lambda: wake_lanes(database, wake)),
+        Chore(
+            "health_and_warm_up",
+            WARM_UP_SECONDS,
+            # In this order: a day is judged by all that became of it.
+            lambda: _look_after_mailboxes(database, settings, wake),
+        ),
         Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
     ]
+
+
+async def _look_after_mailboxes(database: Database, settings: Settings, wake: Callable[[], None]) -> None:
+    await watch_health(database, terms.health(settings), emit=emit)
+    await warm_up_mailboxes(database, terms.warm_up(settings), emit=emit, wake=wake)

@@ -25,6 +25,7 @@ from relayd.store.ids import new_id
 from relayd.store.upstreams import UpstreamRecord
 
 CLIENT = "dev"
+TIER = "Development"
 UPSTREAM = "capture"
 UNIX_PATH_OCTETS = 107
 
@@ -94,6 +95,7 @@ def _settings(state: Path, dsn: str, smtp_port: int, http_port: int) -> Settings
             ],
             "http": {"listen": f"127.0.0.1:{http_port}"},
             "control": {"socket": str(_control_socket(state)), "mode": "0600"},
+            "tiers": [{"name": TIER}],
             "publish": {"spf_hosts": ["ip4:127.0.0.1"], "mx_host": "localhost"},
         }
     )
@@ -127,7 +129,7 @@ async def _prepare(settings: Settings, keys: Secrets, maildir: Path) -> None:
             await migrate.up(connection)
         async with database.transaction() as connection:
             if not any(each.name == CLIENT for each in await clients.living(connection)):
-                await clients.add(connection, name=CLIENT, may_send_bounces=True)
+                await clients.add(connection, name=CLIENT, tier=TIER, may_send_bounces=True)
             known = {each.name: each for each in await upstreams.living(connection)}
             capture = known.get(UPSTREAM)
             if capture is None:

@@ -27,8 +27,9 @@ from relayd.daemon.reload import merge
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing
+from relayd.daemon.terms import publishing, tiers
 from relayd.errors import RelaydError
+from relayd.rules.warm_up import Schedule
 from relayd.store.pool import Database
 from relayd.upkeep import runner
 
@@ -132,6 +133,8 @@ class Supervisor:
                 node=settings.node,
                 workers=lambda: self._crew.ready if self._crew else 0,
                 publishing=publishing(settings),
+                tiers=tiers(settings),
+                schedule=Schedule.parse(settings.warm_up.schedule),
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

@@ -3,7 +3,11 @@
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
 from relayd.rules.retry import RetryPolicy
+from relayd.rules.tiers import Tier, by_name
+from relayd.rules.warm_up import Gate, Schedule
 from relayd.submission.limits import SessionLimits
+from relayd.upkeep.health import HealthTerms
+from relayd.upkeep.warm_up import WarmUpTerms
 
 
 def share(total: int, index: int, workers: int) -> int:
@@ -37,6 +41,38 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         idle_seconds=submission.idle_seconds,
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
+    )
+
+
+def tiers(settings: Settings) -> dict[str, Tier]:
+    """What each tier allows, by name."""
+    return by_name(Tier(**tier.model_dump()) for tier in settings.tiers)
+
+
+def health(settings: Settings) -> HealthTerms:
+    """From when on a mailbox is paused."""
+    chosen = settings.health
+    return HealthTerms(
+        days=chosen.days,
+        least_tried=chosen.least_tried,
+        bounces_pause=chosen.bounces_pause,
+        spam_pause=chosen.spam_pause,
+    )
+
+
+def warm_up(settings: Settings) -> WarmUpTerms:
+    """How mailboxes warm up."""
+    chosen = settings.warm_up
+    return WarmUpTerms(
+        schedule=Schedule.parse(chosen.schedule),
+        gate=Gate(
+            least_sent=chosen.least_sent,
+            bounces_hold=chosen.bounces_hold,
+            bounces_lower=chosen.bounces_lower,
+            spam_hold=chosen.spam_hold,
+            spam_lower=chosen.spam_lower,
+        ),
+        health_days=settings.health.days,
     )
 
 

@@ -31,6 +31,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
+from relayd.rules.upkeep_events import MailboxPaused, WarmUpTurned
 
 
 def record(event: Event) -> None:
@@ -54,6 +55,10 @@ def level_of(event: Event) -> int:
         case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
             return logging.WARNING
         case ClaimsInDoubt() | StoreLost():
+            return logging.WARNING
+        case WarmUpTurned():
+            return logging.INFO if event.note is None else logging.WARNING
+        case MailboxPaused():
             return logging.WARNING
         case WorkerDied():
             return logging.ERROR

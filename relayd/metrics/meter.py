@@ -35,6 +35,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
+from relayd.rules.upkeep_events import MailboxPaused, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -104,6 +105,10 @@ class Meter:
                 self._store_unavailable.labels(self._steps.label(event.step)).inc()
             case WorkerDied():
                 self._worker_restarts.inc()
+            case WarmUpTurned():
+                self._warm_up_days.labels(event.way).inc()
+            case MailboxPaused():
+                self._mailboxes_paused.inc()
             case _:
                 assert_never(event)
 
@@ -169,6 +174,12 @@ class Meter:
         self._claims_returned = self._counter("relayd_claims_returned_total", "Claims given back untried")
         self._worker_restarts = self._counter(
             "relayd_worker_restarts_total", "Workers started anew because one had died"
+        )
+        self._warm_up_days = self._counter(
+            "relayd_warm_up_turns_total", "Days that warming mailboxes ended, by what became of their stage", way=Way
+        )
+        self._mailboxes_paused = self._counter(
+            "relayd_health_pauses_total", "Mailboxes that relayd itself paused for what became of their mail"
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

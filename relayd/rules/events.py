@@ -2,5 +2,6 @@
 
 from relayd.rules.relay_events import RelayEvent
 from relayd.rules.session_events import SessionEvent
+from relayd.rules.upkeep_events import UpkeepEvent
 
-Event = SessionEvent | RelayEvent
+Event = SessionEvent | RelayEvent | UpkeepEvent

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from relayd.rules.tiers import Holdings
 from relayd.store import names, needs
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
@@ -67,6 +68,19 @@ SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at I
        (SELECT array_agg(id) FROM email_mailboxes WHERE client_id = $1) AS mailbox_ids
 """
 
+# To weigh what it has against its tier: waits for others who do. Those who only refer to it go on. Index: clients_pkey.
+LOCK = """
+SELECT id, name, tier, status, may_send_bounces, created_at, updated_at FROM clients WHERE id = $1 FOR NO KEY UPDATE
+"""
+
+# Indexes: email_domains_client, email_mailboxes_client, email_configurations_client.
+HOLDINGS = """
+SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at IS NULL) AS domains,
+       (SELECT count(*) FROM email_mailboxes WHERE client_id = $1 AND deleted_at IS NULL) AS mailboxes,
+       (SELECT count(DISTINCT source_address) FROM email_configurations
+         WHERE client_id = $1 AND deleted_at IS NULL) AS dedicated_ips
+"""
+
 # Index: clients_pkey.
 REMOVE = "UPDATE clients SET deleted_at = relayd_now() WHERE id = $1"
 
@@ -105,6 +119,19 @@ async def save(connection: Connection, client: ClientRecord) -> ClientRecord:
     with explained(taken=f"there is a client {client.name} already"):
         row = await connection.fetchrow(SAVE, client.id, client.tier, client.status, client.may_send_bounces)
     return _record(row)
+
+
+async def holdings(connection: Connection, client_id: UUID) -> Holdings:
+    """What a client has."""
+    row = await connection.fetchrow(HOLDINGS, client_id)
+    assert row is not None
+    return Holdings(**dict(row))
+
+
+async def lock_holdings(connection: Connection, client_id: UUID) -> tuple[ClientRecord, Holdings]:
+    """A client and what it has, this transaction's own additions with it; nobody else weighs it until this one ends."""
+    client = _record(await connection.fetchrow(LOCK, client_id))
+    return client, await holdings(connection, client_id)
 
 
 async def remove(connection: Connection, client: ClientRecord) -> None:

@@ -26,6 +26,7 @@ class MailboxRecord:
     status: str
     status_reason: str | None
     daily_send_limit: int | None  # None is unlimited, 0 is never
+    is_warming: bool  # its limit follows its warm-up
     time_zone: str
     is_default: bool  # sends what in its domain names no mailbox of its own
     used: int
@@ -37,7 +38,8 @@ class MailboxRecord:
 # All the living. Index: email_mailboxes_address.
 SELECT_LIVING = """
 SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.domain, m.upstream_id, u.name AS upstream,
-       m.display_name, m.status, m.status_reason, m.daily_send_limit, m.time_zone,
+       m.display_name, m.status, m.status_reason, m.daily_send_limit,
+       m.warmup_enabled AND m.warmup_completed_at IS NULL AS is_warming, m.time_zone,
        COALESCE(d.default_mailbox_id = m.id, false) AS is_default,
        CASE WHEN m.window_ends_at > relayd_now() THEN m.current_daily_sends ELSE 0 END AS used,
        CASE WHEN m.window_ends_at > relayd_now() THEN m.window_ends_at END AS window_ends_at,
@@ -81,10 +83,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 # What does not touch the mailbox's lanes. Index: email_mailboxes_pkey.
 SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2 WHERE id = $1"
 
-# What makes its lanes look again, even if they are parked. Index: email_mailboxes_pkey.
+# What makes its lanes look again, even if they are parked. One that is active and warms up is warming.
+# Index: email_mailboxes_pkey.
 SAVE_SENDING = """
 UPDATE email_mailboxes
-   SET status = $2, status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6
+   SET status = CASE WHEN $2 = 'active' AND warmup_enabled AND warmup_completed_at IS NULL THEN 'warming' ELSE $2 END,
+       status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6
  WHERE id = $1
 """
 

@@ -27,7 +27,14 @@ PAUSE_ALL = "UPDATE relayd_state SET paused_at = $1, paused_reason = $2"
 RESUME_ALL = "UPDATE relayd_state SET paused_at = NULL, paused_reason = NULL"
 
 # Index: email_mailboxes_pkey. The trigger holds its lanes, or lets them go.
-SET_MAILBOX_STATUS = "UPDATE email_mailboxes SET status = $2, status_reason = $3 WHERE id = $1"
+PAUSE_MAILBOX = "UPDATE email_mailboxes SET status = 'paused', status_reason = $2 WHERE id = $1"
+# What an operator lets go on is judged by what comes from tomorrow on.
+RESUME_MAILBOX = """
+UPDATE email_mailboxes
+   SET status = CASE WHEN warmup_enabled AND warmup_completed_at IS NULL THEN 'warming' ELSE 'active' END,
+       status_reason = NULL, judged_from = (relayd_now() AT TIME ZONE time_zone)::date + 1
+ WHERE id = $1
+"""
 # Index: mailbox_lanes_mailbox_id_class_key.
 MAILBOX_LANES = "SELECT id, relayd_now() AS now FROM mailbox_lanes WHERE mailbox_id = $1"
 
@@ -73,7 +80,7 @@ async def pause_mailbox(connection: Connection, address: str, reason: str) -> Pa
         return PauseChange(False, True, None, mailbox.status_reason)
     if mailbox.status == "suspended":
         raise Refusal(f"mailbox {mailbox.email_address} is suspended, which stops it already")
-    await connection.execute(SET_MAILBOX_STATUS, mailbox.id, "paused", reason)
+    await connection.execute(PAUSE_MAILBOX, mailbox.id, reason)
     return PauseChange(True, True, None, reason)
 
 
@@ -87,7 +94,7 @@ async def resume_mailbox(connection: Connection, address: str) -> PauseChange:
         )
     if mailbox.status != "paused":
         return PauseChange(False, False, None, None)
-    await connection.execute(SET_MAILBOX_STATUS, mailbox.id, "active", None)
+    await connection.execute(RESUME_MAILBOX, mailbox.id)
     rows = await connection.fetch(MAILBOX_LANES, mailbox.id)
     await lanes.requeue(connection, [(row["id"], row["now"]) for row in rows])
     return PauseChange(True, False, None, None)

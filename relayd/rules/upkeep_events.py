@@ -1,0 +1,47 @@
+"""What the chores did that an operator may want to know. Metrics count these and the mail log writes them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Way(StrEnum):
+    """Which way a stage went."""
+
+    ON = "on"
+    HELD = "held"
+    LOWERED = "lowered"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpTurned:
+    """A warming mailbox's day has turned. `note` says why its stage was held or lowered, None if it went on."""
+
+    mailbox: str
+    client: str
+    stage_before: int
+    stage: int
+    daily_limit: int
+    note: str | None
+    completed: bool
+
+    @property
+    def way(self) -> Way:
+        """Which way the stage went."""
+        if self.completed:
+            return Way.COMPLETED
+        if self.stage < self.stage_before:
+            return Way.LOWERED
+        return Way.ON if self.stage > self.stage_before else Way.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxPaused:
+    """relayd itself has paused a mailbox, for what became of its mail."""
+
+    mailbox: str
+    client: str
+    reason: str
+
+
+UpkeepEvent = WarmUpTurned | MailboxPaused
