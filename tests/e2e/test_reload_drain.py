@@ -196,7 +196,7 @@ def test_reloading_under_load_loses_nothing(house: House, sink: Sink) -> None:
     house.start()
     furnish(house, sink.port)
     with load(house) as apps:
-        for size in range(100_000, 100_003):
+        for size in (100_000, 100_001):
             apps.wait_for_more(50)
             reload(house, max_message_octets=size)
         apps.wait_for_more(50)

@@ -66,7 +66,7 @@ class SecureHouse(House):
         )
         self.migrate()
         self.start()
-        self.run("client", "add", "acme")
+        self.run("client", "add", "acme", "--tier", "Dominance")
         self.secret = self.json("credential", "add", "app", "--client", "acme")["secret"]
 
     def furnish(self, name: str, port: int, *options: str) -> str:
