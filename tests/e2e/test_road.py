@@ -12,7 +12,7 @@ from tests.e2e.mail import send
 from tests.peers.sink import Sink
 
 # CI sends more.
-MESSAGES = int(os.environ.get("RELAYD_TEST_MESSAGES", "3000"))
+MESSAGES = int(os.environ.get("RELAYD_TEST_MESSAGES", "2000"))
 ADDED = {"dkim-signature", "received", "message-id", "date"}
 HEAD = b"From: App <app@example.com>\nTo: you@example.net\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\nX-Odd:  two  spaces \n"
 BODY = b"line one\n.leading dot\n..two dots\n\nsp  aces \t\n" + b"x" * 200 + b"\nlast\n"
