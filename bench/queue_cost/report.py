@@ -16,8 +16,8 @@ Two workers, each a process with one connection and a worker's settings, claim, 
 mail: {live} messages of one recipient over {live_mailboxes} mailboxes with budget, {batch} wanted a claim, which is
 what two workers ask of an upstream with the default 20 connections. No mail is sent: this is what Postgres and the
 calls to it cost. Behind that wait the entries of the first column, in mailboxes that have sent their day's limit.
-{rounds} rounds, cases interleaved; medians, and the range in brackets. The machine was shared with other work: the CPU
-seconds, of the two backends alone, are the figure to trust.
+{rounds} rounds, cases interleaved; medians, and the range in brackets. Of one round and the next
+rates differ by a third: the CPU seconds, of the two backends alone, move less.
 """
 
 
