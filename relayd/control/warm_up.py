@@ -129,7 +129,10 @@ async def start(context: Context, request: StartWarmUp) -> WarmUpView:
     async with _changing(context, request.email_address) as change:
         found = change.found
         if found.status == "suspended":
-            raise Refusal(f"mailbox {found.email_address} is suspended", hint="make it active first")
+            raise Refusal(
+                f"mailbox {found.email_address} is suspended",
+                hint=f"relayd mailbox set {found.email_address} --status active",
+            )
         is_new = not found.enabled or found.completed_at is not None
         if not is_new and not given:
             raise Refusal(

@@ -83,12 +83,15 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 # What does not touch the mailbox's lanes. Index: email_mailboxes_pkey.
 SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2 WHERE id = $1"
 
+# As `relayd resume`: one that an operator lets go on is judged by what comes from tomorrow on.
 # What makes its lanes look again, even if they are parked. One that is active and warms up is warming.
 # Index: email_mailboxes_pkey.
 SAVE_SENDING = """
 UPDATE email_mailboxes
    SET status = CASE WHEN $2 = 'active' AND warmup_enabled AND warmup_completed_at IS NULL THEN 'warming' ELSE $2 END,
-       status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6
+       status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6,
+       judged_from = CASE WHEN status <> 'active' AND status <> 'warming' AND $2 = 'active'
+                          THEN (relayd_now() AT TIME ZONE time_zone)::date + 1 ELSE judged_from END
  WHERE id = $1
 """
 

@@ -254,7 +254,8 @@ async def test_a_message_of_bounces_does_not_count(days: Days) -> None:
     assert (await days.shown())["bounce_rate"] is None
 
 
-async def test_a_mailbox_that_does_harm_is_paused_and_says_why(days: Days) -> None:
+@pytest.mark.parametrize("lets_go", [("POST", "/resume", {}), ("PATCH", "", {"status": "active"})])
+async def test_a_mailbox_that_does_harm_is_paused_and_says_why(days: Days, lets_go: tuple[str, str, dict]) -> None:  # type: ignore[type-arg]
     terms = HealthTerms(least_tried=100, lag=timedelta())
     await days.send(refused=250)
     await asyncio.sleep(0.01)
@@ -266,7 +267,8 @@ async def test_a_mailbox_that_does_harm_is_paused_and_says_why(days: Days) -> No
     assert (shown["status"], shown["status_reason"]) == ("paused", event.reason)
     assert (await days.shown())["bounce_rate"] == 0.2
     # The operator has looked: what was before does not count again.
-    await days.control.ok("POST", f"mailboxes/{days.sender.address}/resume", {})
+    method, path, body = lets_go
+    await days.control.ok(method, f"mailboxes/{days.sender.address}{path}", body)
     await watch_health(days.db, terms, emit=days.events.append)
     assert (await days.control.ok("GET", f"mailboxes/{days.sender.address}"))["status"] == "active"
 
