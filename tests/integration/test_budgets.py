@@ -269,12 +269,14 @@ async def test_a_lane_whose_budget_another_claim_holds_is_not_called_blocked(db:
         sender = await make_sender(c)
         await c.execute("UPDATE clients SET daily_send_limit = 5")
         await put_many(c, sender, 3)
-        claiming = other.transaction()
-        await claiming.start()
-        await other.execute("UPDATE budgets SET units_used = 5 WHERE kind = 'client_day'")
+        await c.execute("UPDATE budgets SET units_used = 5 WHERE kind = 'client_day'")
+        settling = other.transaction()
+        await settling.start()
+        await other.execute("UPDATE budgets SET units_used = 3 WHERE kind = 'client_day'")
         assert await claim_all(c, sender.upstream_id) == []
-        await claiming.rollback()
-        assert len(await claim_all(c, sender.upstream_id)) == 3
+        assert await blocked_reason(c, sender) is None
+        await settling.commit()
+        assert len(await claim_all(c, sender.upstream_id)) == 2
 
 
 async def test_a_claim_over_a_lowered_limit_of_its_client_does_not_start(db: Database) -> None:
