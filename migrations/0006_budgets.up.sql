@@ -193,10 +193,12 @@ BEGIN
                         + COALESCE((SELECT sum(units) FROM budget_releases r WHERE r.budget_id = known.id), 0)
      WHERE id = known.id;
   ELSIF known.is_rolling AND NOT rolling THEN
-    DELETE FROM budget_releases WHERE budget_id = known.id;
+    -- What still counts does so until the calendar's turn.
     UPDATE budgets
-       SET is_rolling = false, began_at = moment, turns_at = relayd_window_end(moment, put_span, put_zone)
+       SET is_rolling = false, began_at = moment, turns_at = relayd_window_end(moment, put_span, put_zone),
+           units_used = (SELECT GREATEST(u.used, 0) FROM budget_usage u WHERE u.budget_id = known.id)
      WHERE id = known.id;
+    DELETE FROM budget_releases WHERE budget_id = known.id;
   END IF;
   UPDATE budgets SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone WHERE id = known.id;
 END
@@ -239,12 +241,16 @@ BEGIN
 END
 $$;
 
--- What mailboxes have used in their present windows: what a new budget over them begins with.
+-- What mailboxes have used in their present windows: what a new budget over them begins with. By the view: a rolling
+-- window's next turn may be long past while most of it still counts.
 CREATE FUNCTION relayd_used_by(of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid) RETURNS integer
-LANGUAGE sql STABLE AS $$
-  SELECT COALESCE(sum(b.units_used), 0)::integer
-    FROM email_mailboxes m JOIN budgets b ON b.owner_id = m.id AND b.kind = 'mailbox_day' AND b.turns_at > relayd_now()
-   WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN (
+    SELECT COALESCE(sum(u.used), 0)::integer
+      FROM email_mailboxes m JOIN budget_usage u ON u.owner_id = m.id AND u.kind = 'mailbox_day'
+     WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox);
+END
 $$;
 
 -- What a domain may send today where nobody has said so by hand.
@@ -278,13 +284,28 @@ BEGIN
 END
 $$;
 
--- Google's facts, where nobody says otherwise: 2,000 a user in any 24 hours.
+-- Google's facts, where nobody says otherwise: 2,000 a user in any 24 hours. Whoever has removed a quota has said so;
+-- it comes again with another upstream alone.
 CREATE FUNCTION sync_mailbox_quota() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  IF NEW.deleted_at IS NOT NULL THEN
+    DELETE FROM google_workspace_quota WHERE mailbox_id = NEW.id;
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' AND OLD.upstream_id = NEW.upstream_id THEN
+    RETURN NULL;
+  END IF;
   INSERT INTO google_workspace_quota (client_id, upstream_id, mailbox_id, daily_limit)
   SELECT NEW.client_id, u.id, NEW.id, 2000 FROM email_configurations u
-   WHERE u.id = NEW.upstream_id AND u.provider_type = 'google_workspace' AND NEW.deleted_at IS NULL
+   WHERE u.id = NEW.upstream_id AND u.provider_type = 'google_workspace'
      AND NOT EXISTS (SELECT FROM google_workspace_quota g WHERE g.upstream_id = u.id AND g.mailbox_id = NEW.id);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION forget_upstream_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM google_workspace_quota WHERE upstream_id = NEW.id;
   RETURN NULL;
 END
 $$;
@@ -364,8 +385,11 @@ CREATE TRIGGER email_mailboxes_lanes
   AFTER INSERT OR UPDATE OF upstream_id, status, daily_send_limit, time_zone, limit_window, is_paced, deleted_at
   ON email_mailboxes FOR EACH ROW EXECUTE FUNCTION sync_mailbox_lanes();
 CREATE TRIGGER email_mailboxes_quota
-  AFTER INSERT OR UPDATE OF upstream_id ON email_mailboxes
+  AFTER INSERT OR UPDATE OF upstream_id, deleted_at ON email_mailboxes
   FOR EACH ROW EXECUTE FUNCTION sync_mailbox_quota();
+CREATE TRIGGER email_configurations_quota
+  AFTER UPDATE OF deleted_at ON email_configurations
+  FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION forget_upstream_quota();
 CREATE TRIGGER email_domains_budget
   AFTER INSERT OR UPDATE OF own_daily_limit, limit_window, time_zone, deleted_at ON email_domains
   FOR EACH ROW EXECUTE FUNCTION sync_domain_budget();
