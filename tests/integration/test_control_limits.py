@@ -180,7 +180,7 @@ async def test_a_credentials_class_and_deadline(acme: Control) -> None:
     assert (kept["credential"]["refuse_after_seconds"], kept["credential"]["is_active"]) == (172_800, True)
     for bad in ("0s", "366d", "-5m", "yesterday", "2020-01-01T00:00:00Z"):
         answer = await acme.request("PATCH", "credentials/app", {"refuse_after": bad, "is_active": False})
-        assert answer.status == 422 and "refuse_after" in answer.message, bad
+        assert answer.status == 422 and answer.message.startswith("refuse_after: "), bad
     assert (await acme.ok("GET", "credentials/app"))["is_active"] is True
 
 
