@@ -124,7 +124,12 @@ CREATE TABLE budget_releases (
   PRIMARY KEY (budget_id, frees_at)
 ) WITH (fillfactor = 50);
 
--- The calendar window of that zone which holds that moment, by its end. Hours are the same everywhere.
+-- The calendar window of that zone which holds that moment. Hours are the same everywhere.
+CREATE FUNCTION relayd_window_start(moment timestamptz, span interval, zone text) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC')
+              ELSE date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone END
+$$;
 CREATE FUNCTION relayd_window_end(moment timestamptz, span interval, zone text) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
   SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC') + span
@@ -155,7 +160,8 @@ UPDATE email_queue q SET reserved_budgets = ARRAY[b.id]
 ALTER TABLE email_queue DROP COLUMN reserved_until;
 
 -- Says a budget's terms. What was sent before there was one counts too, as far as the mailboxes' own counts tell
--- (`used`); a changed zone holds from the next turn on, a changed kind of window from now on and never for more.
+-- (`used`). With another zone the window that is open lasts to the first turn there after its own, so that neither
+-- zone's day holds more than the limit; another kind of window takes over all that counts.
 CREATE FUNCTION relayd_put_budget(
   put_kind text, put_client uuid, put_owner uuid, put_window text, put_span interval, put_zone text, put_limit integer,
   reserve_percent integer, used integer
@@ -171,7 +177,8 @@ BEGIN
   IF NOT FOUND THEN
     INSERT INTO budgets (kind, client_id, owner_id, is_rolling, span, time_zone, unit_limit, bulk_limit, units_used,
                          began_at, turns_at)
-    VALUES (put_kind, put_client, put_owner, rolling, put_span, put_zone, put_limit, bulk, used, moment,
+    VALUES (put_kind, put_client, put_owner, rolling, put_span, put_zone, put_limit, bulk, used,
+            CASE WHEN rolling THEN moment ELSE relayd_window_start(moment, put_span, put_zone) END,
             CASE WHEN NOT rolling THEN relayd_window_end(moment, put_span, put_zone)
                  WHEN used > 0 THEN later ELSE 'infinity' END)
     RETURNING * INTO known;
@@ -195,12 +202,17 @@ BEGIN
   ELSIF known.is_rolling AND NOT rolling THEN
     -- What still counts does so until the calendar's turn.
     UPDATE budgets
-       SET is_rolling = false, began_at = moment, turns_at = relayd_window_end(moment, put_span, put_zone),
+       SET is_rolling = false, began_at = relayd_window_start(moment, put_span, put_zone),
+           turns_at = relayd_window_end(moment, put_span, put_zone),
            units_used = (SELECT GREATEST(u.used, 0) FROM budget_usage u WHERE u.budget_id = known.id)
      WHERE id = known.id;
     DELETE FROM budget_releases WHERE budget_id = known.id;
   END IF;
-  UPDATE budgets SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone WHERE id = known.id;
+  UPDATE budgets
+     SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone,
+         turns_at = CASE WHEN is_rolling OR time_zone = put_zone OR turns_at <= moment THEN turns_at
+                         ELSE relayd_window_end(turns_at - interval '1 microsecond', put_span, put_zone) END
+   WHERE id = known.id;
 END
 $$;
 
@@ -241,8 +253,8 @@ BEGIN
 END
 $$;
 
--- What mailboxes have used in their present windows: what a new budget over them begins with. By the view: a rolling
--- window's next turn may be long past while most of it still counts.
+-- What mailboxes have used in their present windows. By the view: a rolling window's next turn may be long past while
+-- most of it still counts.
 CREATE FUNCTION relayd_used_by(of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid) RETURNS integer
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -250,6 +262,24 @@ BEGIN
     SELECT COALESCE(sum(u.used), 0)::integer
       FROM email_mailboxes m JOIN budget_usage u ON u.owner_id = m.id AND u.kind = 'mailbox_day'
      WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox);
+END
+$$;
+
+-- What a new budget over mailboxes begins with. Claims that hold their budgets are waited for and count; those that come
+-- before the lanes know of the new one find the budgets held, and wait for their next look.
+CREATE FUNCTION relayd_first_use(
+  put_kind text, put_owner uuid, of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid
+) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM budgets WHERE owner_id = put_owner AND kind = put_kind) THEN
+    RETURN 0;
+  END IF;
+  PERFORM FROM budgets b
+    WHERE b.client_id = of_client
+       OR b.owner_id IN (SELECT id FROM email_mailboxes m
+                          WHERE m.domain_id = of_domain OR m.upstream_id = of_upstream OR m.id = of_mailbox)
+    ORDER BY b.id FOR NO KEY UPDATE OF b;
+  RETURN relayd_used_by(of_domain, of_client, of_upstream, of_mailbox);
 END
 $$;
 
@@ -315,7 +345,7 @@ BEGIN
   IF NEW.own_daily_limit IS NOT NULL AND NEW.deleted_at IS NULL THEN
     PERFORM relayd_put_budget('domain_day', NEW.client_id, NEW.id, NEW.limit_window, '1 day', NEW.time_zone,
                               NEW.own_daily_limit, (SELECT bulk_reserve_percent FROM clients WHERE id = NEW.client_id),
-                              relayd_used_by(NEW.id, NULL, NULL, NULL));
+                              relayd_first_use('domain_day', NEW.id, NEW.id, NULL, NULL, NULL));
     UPDATE email_domains SET daily_send_limit = NEW.own_daily_limit
      WHERE id = NEW.id AND daily_send_limit IS DISTINCT FROM NEW.own_daily_limit;
   ELSE
@@ -332,7 +362,7 @@ BEGIN
   IF NEW.daily_send_limit IS NOT NULL AND NEW.deleted_at IS NULL THEN
     PERFORM relayd_put_budget('client_day', NEW.id, NEW.id, NEW.limit_window, '1 day', NEW.time_zone,
                               NEW.daily_send_limit, NEW.bulk_reserve_percent,
-                              relayd_used_by(NULL, NEW.id, NULL, NULL));
+                              relayd_first_use('client_day', NEW.id, NULL, NEW.id, NULL, NULL));
   ELSE
     DELETE FROM budgets WHERE owner_id = NEW.id;
     UPDATE clients SET current_daily_sends = 0 WHERE id = NEW.id AND current_daily_sends <> 0;
@@ -358,8 +388,9 @@ BEGIN
   IF TG_OP <> 'DELETE' AND quota.daily_limit IS NOT NULL THEN
     PERFORM relayd_put_budget('provider_day', quota.client_id, quota.id, quota.limit_window, '1 day', quota.time_zone,
                               quota.daily_limit, quota.bulk_reserve_percent,
-                              CASE WHEN quota.mailbox_id IS NULL THEN relayd_used_by(NULL, NULL, quota.upstream_id, NULL)
-                                   ELSE relayd_used_by(NULL, NULL, NULL, quota.mailbox_id) END);
+                              relayd_first_use('provider_day', quota.id, NULL, NULL,
+                                               CASE WHEN quota.mailbox_id IS NULL THEN quota.upstream_id END,
+                                               quota.mailbox_id));
   ELSE
     DELETE FROM budgets WHERE owner_id = quota.id AND kind = 'provider_day';
   END IF;

@@ -26,13 +26,13 @@ class Mirror:
 LOCK_MAILBOXES = """
 SELECT m.id FROM email_mailboxes m JOIN budget_usage u ON u.owner_id = m.id AND u.kind = 'mailbox_day'
  WHERE m.id > $1
-   AND (m.current_daily_sends, m.window_ends_at) IS DISTINCT FROM (u.used, COALESCE(u.turns_at, '-infinity'))
+   AND (m.current_daily_sends, m.window_ends_at) IS DISTINCT FROM (u.used, COALESCE(u.turns_at, 'infinity'))
  ORDER BY m.id LIMIT $2 FOR NO KEY UPDATE OF m SKIP LOCKED
 """
 
 # Index: email_mailboxes_pkey.
 COPY_MAILBOXES = """
-UPDATE email_mailboxes m SET current_daily_sends = u.used, window_ends_at = COALESCE(u.turns_at, '-infinity')
+UPDATE email_mailboxes m SET current_daily_sends = u.used, window_ends_at = COALESCE(u.turns_at, 'infinity')
   FROM budget_usage u WHERE m.id = ANY($1::uuid[]) AND u.owner_id = m.id AND u.kind = 'mailbox_day'
 """
 
@@ -116,14 +116,14 @@ SELECT g.id FROM google_workspace_quota g JOIN usage u ON u.id = g.id
 """
 )
 
-# exceeded_at is when it was last found spent, and stays when it has room again. Index: google_workspace_quota_pkey.
+# exceeded_at is when it was found spent; without that there is none. Index: google_workspace_quota_pkey.
 COPY_QUOTAS = (
     _QUOTA
     + """
 UPDATE google_workspace_quota g
    SET daily_used = u.daily_used, daily_reset_at = u.daily_reset_at, hourly_used = u.hourly_used,
        hourly_reset_at = u.hourly_reset_at, is_exceeded = u.is_exceeded,
-       exceeded_at = CASE WHEN u.is_exceeded AND NOT g.is_exceeded THEN relayd_now() ELSE g.exceeded_at END
+       exceeded_at = CASE WHEN u.is_exceeded THEN COALESCE(g.exceeded_at, relayd_now()) END
   FROM usage u WHERE u.id = g.id AND g.id = ANY($1::uuid[])
 """
 )

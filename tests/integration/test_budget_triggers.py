@@ -1,13 +1,15 @@
 """The ledger follows its owners: what a limit said, raised, removed or moved does to budgets and lanes."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import time, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from relayd.store.connection import Connection
-from tests.builders import Sender, make_sender, make_upstream
+from tests.builders import Sender, claim_all, make_sender, make_upstream, put_many
 from tests.conftest import FreshDatabase
 
 
@@ -219,15 +221,30 @@ async def test_a_window_that_had_turned_carries_nothing_into_a_rolling_one(c: Co
     assert await used(c, a.mailbox_id) == 0
 
 
-async def test_another_zone_holds_from_the_next_turn_on(c: Connection) -> None:
+async def test_with_another_zone_the_open_day_lasts_to_the_first_midnight_there_after_its_own_end(
+    c: Connection,
+) -> None:
     a = await make_sender(c, daily_limit=10)
     await spend(c, a.mailbox_id, 4)
     before = await c.fetchval("SELECT turns_at FROM budgets")
     await set_limit(c, "email_mailboxes", a.mailbox_id, time_zone="Pacific/Auckland")
-    assert await c.fetchval("SELECT turns_at FROM budgets") == before and await used(c, a.mailbox_id) == 4
-    await c.execute("UPDATE relayd_state SET clock_offset = interval '1 day'")
-    turn = await c.fetchval("SELECT (turns_at AT TIME ZONE 'Pacific/Auckland')::time::text FROM budget_usage")
-    assert turn == "00:00:00"
+    after = await c.fetchrow("SELECT turns_at, turns_at AT TIME ZONE time_zone AS there FROM budgets")
+    assert after is not None and before <= after["turns_at"] <= before + timedelta(days=1)
+    assert after["there"].time() == time(0) and await used(c, a.mailbox_id) == 4
+
+
+async def test_what_is_claimed_while_a_budget_is_made_counts_in_it(database: FreshDatabase, c: Connection) -> None:
+    a = await make_sender(c, daily_limit=None)
+    await put_many(c, a, 3)
+    other = await database.connect()
+    async with c.transaction():
+        assert len(await claim_all(c, a.upstream_id)) == 3
+        setting = asyncio.create_task(set_limit(other, "clients", a.client_id, daily_send_limit=100))
+        while not await c.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not setting.done()
+    await setting
+    await other.close()
+    assert await used(c, a.client_id) == 3
 
 
 @pytest.mark.parametrize(("limit", "share"), [(240, 10), (10, 1), (25, 2), (0, 0)])
