@@ -50,7 +50,7 @@ def quota(
     daily
         Recipients a day, or none. 0 is never.
     hourly
-        Recipients an hour, or none.
+        Recipients an hour, or none. 0 is never.
     limit_window
         rolling: any 24 hours, the default; calendar: a day from midnight to midnight.
     time_zone

@@ -45,9 +45,7 @@ async def test_a_clients_limit_is_said_shown_and_taken_away(acme: Control) -> No
     client = await acme.ok("GET", "clients/acme")
     assert (client["daily_send_limit"], client["limit_window"], client["turns_at"]) == (None, "rolling", None)
     assert client["used"] == 4  # what its mailboxes have
-    added = await acme.cli("client", "add", "new", "--daily-limit", "9", "--limit-window", "rolling")
-    assert added.code == 0, added.err
-    new = await acme.ok("GET", "clients/new")
+    new = await acme.ok("POST", "clients", {"name": "new", "daily_send_limit": 9, "limit_window": "rolling"})
     assert (new["daily_send_limit"], new["limit_window"], new["bulk_reserve_percent"]) == (9, "rolling", 0)
 
 
@@ -60,7 +58,6 @@ async def test_a_domains_limit_is_the_mailboxes_until_it_is_set_by_hand(acme: Co
     domain = await acme.ok("GET", "domains/example.com")
     assert (domain["daily_send_limit"], domain["own_daily_limit"], domain["used"]) == (30, 30, 4)
     assert domain["turns_at"] is not None and domain["time_zone"] == "Asia/Tokyo"
-    assert "set by hand" in (await acme.cli("domain", "list")).out
     assert (await acme.cli("domain", "set", "example.com", "--daily-limit", "auto")).code == 0
     domain = await acme.ok("GET", "domains/example.com")
     assert (domain["daily_send_limit"], domain["own_daily_limit"]) == (50, None)
@@ -104,7 +101,8 @@ async def test_what_a_provider_allows_is_said_shown_and_forgotten(acme: Control)
     assert listed[2].startswith("a@example.com") and "0 of 2000" in listed[2] and "any 24 hours" in listed[2]
     kept = await acme.ok("PATCH", "upstreams/out/quotas", {"hourly_limit": None})
     assert (kept["daily_limit"], kept["hourly_limit"], kept["bulk_reserve_percent"]) == (10000, None, 10)
-    assert (await acme.cli("upstream", "quota", "out", "--mailbox", "a@example.com", "--remove")).code == 0
+    removed = await acme.cli("upstream", "quota", "out", "--mailbox", "a@example.com", "--remove")
+    assert removed.out == "quota of upstream out, mailbox a@example.com removed\n", removed.err
     assert [each["mailbox"] for each in (await acme.ok("GET", "upstreams/out/quotas"))["items"]] == [None]
     assert (await acme.ok("DELETE", "upstreams/out/quotas")) == {"name": "upstream out"}
     answer = await acme.request("DELETE", "upstreams/out/quotas")
@@ -121,8 +119,6 @@ async def test_a_quota_of_a_mailbox_that_sends_elsewhere_is_refused(acme: Contro
     assert (await acme.ok("GET", "upstreams/other/quotas")) == {"items": []}
     for unknown in ("upstreams/zz/quotas", "upstreams/out/quotas/zz%40example.com"):
         assert (await acme.request("DELETE", unknown)).status == 404
-    both = await acme.cli("upstream", "quota", "out", "--daily", "3", "--remove")
-    assert both.code == 1 and "--remove" in both.err
 
 
 async def test_every_budget_is_listed_and_narrowed(acme: Control) -> None:
@@ -162,7 +158,6 @@ async def test_every_budget_is_listed_and_narrowed(acme: Control) -> None:
     first = ran.out.splitlines()[1]
     assert first.split()[:6] == ["client", "a", "day", "acme", "100", "90"], ran.err
     assert "the hour" in ran.out and "any 60 minutes" in ran.out
-    assert '"unit_limit":null' in (await acme.cli("limits", "--client", "other", "--json")).out.replace(" ", "")
 
 
 async def test_a_credentials_class_and_deadline(acme: Control) -> None:
@@ -184,7 +179,7 @@ async def test_a_credentials_class_and_deadline(acme: Control) -> None:
     assert (await acme.ok("GET", "credentials/app"))["is_active"] is True
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"daily_send_limit": -1}, "daily_send_limit"),
     ({"daily_send_limit": 2**31}, "daily_send_limit"),
     ({"daily_send_limit": 1.5}, "daily_send_limit"),
@@ -194,7 +189,7 @@ BAD = [
     ({"bulk_reserve_percent": -1}, "bulk_reserve_percent"),
     ({"bulk_reserve_percent": 101}, "bulk_reserve_percent"),
 ]
-PATHS = {
+PATHS: dict[str, dict[str, str]] = {
     "clients/acme": {},
     "domains/example.com": {"daily_send_limit": "own_daily_limit"},
     "mailboxes/a@example.com": {},
@@ -243,10 +238,8 @@ async def test_another_name_leaves_parked_lanes_parked(acme: Control) -> None:
 
 async def test_wrong_words_on_the_command_line(acme: Control) -> None:
     for argv, code, text in (
-        (("client", "set", "acme", "--daily-limit", "many"), 2, "many"),
         (("client", "set", "acme", "--limit-window", "weekly"), 2, "weekly"),
         (("domain", "set", "example.com", "--daily-limit", "-3"), 1, "own_daily_limit"),
-        (("client", "set", "acme", "--bulk-reserve", "101"), 1, "less than or equal to 100"),
     ):
         ran = await acme.cli(*argv)
         assert ran.code == code and text in ran.err, (argv, ran)
