@@ -1,6 +1,7 @@
 DROP VIEW email_mailbox_usage;
 DROP VIEW budget_usage;
 DROP TRIGGER email_mailboxes_quota ON email_mailboxes;
+DROP TRIGGER email_configurations_quota ON email_configurations;
 DROP TRIGGER email_mailboxes_budgets ON email_mailboxes;
 DROP TRIGGER email_mailboxes_lanes ON email_mailboxes;
 DROP TRIGGER email_domains_budget ON email_domains;
@@ -26,7 +27,9 @@ UPDATE mailbox_lanes SET due_at = LEAST(due_at, relayd_now()), blocked_until = '
 DROP TABLE google_workspace_quota;
 DROP TABLE budget_releases, budgets;
 DROP FUNCTION sync_quota_budgets(), sync_client_budgets(), sync_domain_budget(), sync_mailbox_quota(),
-              sync_mailbox_budgets(), relayd_used_by(uuid, uuid, uuid, uuid), relayd_domain_limit(uuid),
+              forget_upstream_quota(), sync_mailbox_budgets(), relayd_used_by(uuid, uuid, uuid, uuid),
+              relayd_domain_limit(uuid),
+              relayd_first_use(text, uuid, uuid, uuid, uuid, uuid),
               relayd_put_budget(text, uuid, uuid, text, interval, text, integer, integer, integer),
               relayd_window_start(timestamptz, interval, text), relayd_window_end(timestamptz, interval, text);
 DROP INDEX mailbox_lanes_client, mailbox_lanes_blocked;

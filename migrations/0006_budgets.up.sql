@@ -201,11 +201,13 @@ BEGIN
                         + COALESCE((SELECT sum(units) FROM budget_releases r WHERE r.budget_id = known.id), 0)
      WHERE id = known.id;
   ELSIF known.is_rolling AND NOT rolling THEN
-    DELETE FROM budget_releases WHERE budget_id = known.id;
+    -- What still counts does so until the calendar's turn.
     UPDATE budgets
        SET is_rolling = false, began_at = relayd_window_start(moment, put_span, put_zone),
-           turns_at = relayd_window_end(moment, put_span, put_zone)
+           turns_at = relayd_window_end(moment, put_span, put_zone),
+           units_used = (SELECT GREATEST(u.used, 0) FROM budget_usage u WHERE u.budget_id = known.id)
      WHERE id = known.id;
+    DELETE FROM budget_releases WHERE budget_id = known.id;
   END IF;
   UPDATE budgets
      SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone,
@@ -252,12 +254,34 @@ BEGIN
 END
 $$;
 
--- What mailboxes have used in their present windows: what a new budget over them begins with.
+-- What mailboxes have used in their present windows. By the view: a rolling window's next turn may be long past while
+-- most of it still counts.
 CREATE FUNCTION relayd_used_by(of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid) RETURNS integer
-LANGUAGE sql STABLE AS $$
-  SELECT COALESCE(sum(b.units_used), 0)::integer
-    FROM email_mailboxes m JOIN budgets b ON b.owner_id = m.id AND b.kind = 'mailbox_day' AND b.turns_at > relayd_now()
-   WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN (
+    SELECT COALESCE(sum(u.used), 0)::integer
+      FROM email_mailboxes m JOIN budget_usage u ON u.owner_id = m.id AND u.kind = 'mailbox_day'
+     WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox);
+END
+$$;
+
+-- What a new budget over mailboxes begins with. Claims that hold their budgets are waited for and count; those that come
+-- before the lanes know of the new one find the budgets held, and wait for their next look.
+CREATE FUNCTION relayd_first_use(
+  put_kind text, put_owner uuid, of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid
+) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM budgets WHERE owner_id = put_owner AND kind = put_kind) THEN
+    RETURN 0;
+  END IF;
+  PERFORM FROM budgets b
+    WHERE b.client_id = of_client
+       OR b.owner_id IN (SELECT id FROM email_mailboxes m
+                          WHERE m.domain_id = of_domain OR m.upstream_id = of_upstream OR m.id = of_mailbox)
+    ORDER BY b.id FOR NO KEY UPDATE OF b;
+  RETURN relayd_used_by(of_domain, of_client, of_upstream, of_mailbox);
+END
 $$;
 
 -- What a domain may send today where nobody has said so by hand.
@@ -291,13 +315,28 @@ BEGIN
 END
 $$;
 
--- Google's facts, where nobody says otherwise: 2,000 a user in any 24 hours.
+-- Google's facts, where nobody says otherwise: 2,000 a user in any 24 hours. Whoever has removed a quota has said so;
+-- it comes again with another upstream alone.
 CREATE FUNCTION sync_mailbox_quota() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  IF NEW.deleted_at IS NOT NULL THEN
+    DELETE FROM google_workspace_quota WHERE mailbox_id = NEW.id;
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' AND OLD.upstream_id = NEW.upstream_id THEN
+    RETURN NULL;
+  END IF;
   INSERT INTO google_workspace_quota (client_id, upstream_id, mailbox_id, daily_limit)
   SELECT NEW.client_id, u.id, NEW.id, 2000 FROM email_configurations u
-   WHERE u.id = NEW.upstream_id AND u.provider_type = 'google_workspace' AND NEW.deleted_at IS NULL
+   WHERE u.id = NEW.upstream_id AND u.provider_type = 'google_workspace'
      AND NOT EXISTS (SELECT FROM google_workspace_quota g WHERE g.upstream_id = u.id AND g.mailbox_id = NEW.id);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION forget_upstream_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM google_workspace_quota WHERE upstream_id = NEW.id;
   RETURN NULL;
 END
 $$;
@@ -307,7 +346,7 @@ BEGIN
   IF NEW.own_daily_limit IS NOT NULL AND NEW.deleted_at IS NULL THEN
     PERFORM relayd_put_budget('domain_day', NEW.client_id, NEW.id, NEW.limit_window, '1 day', NEW.time_zone,
                               NEW.own_daily_limit, (SELECT bulk_reserve_percent FROM clients WHERE id = NEW.client_id),
-                              relayd_used_by(NEW.id, NULL, NULL, NULL));
+                              relayd_first_use('domain_day', NEW.id, NEW.id, NULL, NULL, NULL));
     UPDATE email_domains SET daily_send_limit = NEW.own_daily_limit
      WHERE id = NEW.id AND daily_send_limit IS DISTINCT FROM NEW.own_daily_limit;
   ELSE
@@ -324,7 +363,7 @@ BEGIN
   IF NEW.daily_send_limit IS NOT NULL AND NEW.deleted_at IS NULL THEN
     PERFORM relayd_put_budget('client_day', NEW.id, NEW.id, NEW.limit_window, '1 day', NEW.time_zone,
                               NEW.daily_send_limit, NEW.bulk_reserve_percent,
-                              relayd_used_by(NULL, NEW.id, NULL, NULL));
+                              relayd_first_use('client_day', NEW.id, NULL, NEW.id, NULL, NULL));
   ELSE
     DELETE FROM budgets WHERE owner_id = NEW.id;
     UPDATE clients SET current_daily_sends = 0 WHERE id = NEW.id AND current_daily_sends <> 0;
@@ -350,8 +389,9 @@ BEGIN
   IF TG_OP <> 'DELETE' AND quota.daily_limit IS NOT NULL THEN
     PERFORM relayd_put_budget('provider_day', quota.client_id, quota.id, quota.limit_window, '1 day', quota.time_zone,
                               quota.daily_limit, quota.bulk_reserve_percent,
-                              CASE WHEN quota.mailbox_id IS NULL THEN relayd_used_by(NULL, NULL, quota.upstream_id, NULL)
-                                   ELSE relayd_used_by(NULL, NULL, NULL, quota.mailbox_id) END);
+                              relayd_first_use('provider_day', quota.id, NULL, NULL,
+                                               CASE WHEN quota.mailbox_id IS NULL THEN quota.upstream_id END,
+                                               quota.mailbox_id));
   ELSE
     DELETE FROM budgets WHERE owner_id = quota.id AND kind = 'provider_day';
   END IF;
@@ -377,8 +417,11 @@ CREATE TRIGGER email_mailboxes_lanes
   AFTER INSERT OR UPDATE OF upstream_id, status, daily_send_limit, time_zone, limit_window, is_paced, deleted_at
   ON email_mailboxes FOR EACH ROW EXECUTE FUNCTION sync_mailbox_lanes();
 CREATE TRIGGER email_mailboxes_quota
-  AFTER INSERT OR UPDATE OF upstream_id ON email_mailboxes
+  AFTER INSERT OR UPDATE OF upstream_id, deleted_at ON email_mailboxes
   FOR EACH ROW EXECUTE FUNCTION sync_mailbox_quota();
+CREATE TRIGGER email_configurations_quota
+  AFTER UPDATE OF deleted_at ON email_configurations
+  FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION forget_upstream_quota();
 CREATE TRIGGER email_domains_budget
   AFTER INSERT OR UPDATE OF own_daily_limit, limit_window, time_zone, deleted_at ON email_domains
   FOR EACH ROW EXECUTE FUNCTION sync_domain_budget();

@@ -1,10 +1,12 @@
 """`relayd client`."""
 
+from typing import Any
+
 from cyclopts import App
 
 from relayd.cli import output
 from relayd.cli.output import Column, Row, column
-from relayd.cli.parameters import AsJson, Control, given
+from relayd.cli.parameters import AsJson, Control, Limit, LimitWindow, given, limit_of
 from relayd.control.client import path_of
 
 app = App(name="client")
@@ -13,6 +15,7 @@ _COLUMNS = (
     column("name", whole=True),
     column("tier"),
     column("status"),
+    Column("daily limit", lambda row: output.limit(row["daily_send_limit"])),
     column("may_send_bounces", "bounces"),
     column("created_at", "created"),
 )
@@ -34,13 +37,27 @@ _DETAILS = (
     _share("domains", "domains"),
     _share("mailboxes", "mailboxes"),
     _share("dedicated_ips", "dedicated IPs"),
+    column("used", "used in this window"),
+    Column("window", lambda row: output.window(row["limit_window"], row["time_zone"])),
+    column("turns_at", "window turns"),
+    Column("kept from bulk mail", lambda row: f"{row['bulk_reserve_percent']} %"),
     column("updated_at", "changed"),
 )
 
 
 @app.command
 def add(
-    name: str, /, *, tier: str = "Ignition", may_send_bounces: bool = False, as_json: AsJson = False, control: Control
+    name: str,
+    /,
+    *,
+    tier: str = "Ignition",
+    may_send_bounces: bool = False,
+    daily_limit: Limit = "none",
+    limit_window: LimitWindow | None = None,
+    time_zone: str | None = None,
+    bulk_reserve: int | None = None,
+    as_json: AsJson = False,
+    control: Control,
 ) -> None:
     """Add a client.
 
@@ -52,8 +69,17 @@ def add(
         How much it may have: Ignition, Velocity, Dominance, or one of the configuration's [[tiers]].
     may_send_bounces
         Let its apps use the null reverse-path.
+    daily_limit
+        Recipients a day of all its mailboxes together, or none. 0 is never.
+    limit_window
+        calendar: a day from midnight to midnight; rolling: any 24 hours.
+    time_zone
+        Its day turns at midnight there, such as Europe/Berlin; by default UTC.
+    bulk_reserve
+        Percent of each of its limits that bulk mail may not use.
     """
-    reply = control.post(path_of("clients"), {"name": name, "tier": tier, "may_send_bounces": may_send_bounces})
+    body = {"name": name, "tier": tier, "may_send_bounces": may_send_bounces, "daily_send_limit": limit_of(daily_limit)}
+    reply = control.post(path_of("clients"), {**body, **_limits(limit_window, time_zone, bulk_reserve)})
     step = f"next, the domain it sends from: relayd domain add example.com --client {name}"
     output.done(reply, f"client {name} added", as_json=as_json, next_step=step)
 
@@ -67,7 +93,7 @@ def list_(*, as_json: AsJson = False, control: Control) -> None:
 
 @app.command
 def show(name: str, /, *, as_json: AsJson = False, control: Control) -> None:
-    """Show a client."""
+    """Show a client, with what its tier leaves it and what it has used of its limit."""
     output.details(control.get(path_of("clients", name)), _DETAILS, as_json=as_json)
 
 
@@ -79,6 +105,10 @@ def set_(
     tier: str | None = None,
     status: str | None = None,
     may_send_bounces: bool | None = None,
+    daily_limit: Limit | None = None,
+    limit_window: LimitWindow | None = None,
+    time_zone: str | None = None,
+    bulk_reserve: int | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -90,9 +120,19 @@ def set_(
         One that allows what the client has now.
     status
         active, or suspended: its mail is refused, and what is queued waits.
+    daily_limit
+        Recipients a day of all its mailboxes together, or none. 0 is never.
+    limit_window
+        calendar: a day from midnight to midnight; rolling: any 24 hours.
+    time_zone
+        Its day turns at midnight there, such as Europe/Berlin.
+    bulk_reserve
+        Percent of each of its limits that bulk mail may not use.
     """
-    changes = {"tier": tier, "status": status, "may_send_bounces": may_send_bounces}
-    reply = control.patch(path_of("clients", name), given(changes))
+    body = given({"tier": tier, "status": status, "may_send_bounces": may_send_bounces})
+    if daily_limit is not None:
+        body["daily_send_limit"] = limit_of(daily_limit)
+    reply = control.patch(path_of("clients", name), {**body, **_limits(limit_window, time_zone, bulk_reserve)})
     output.done(reply, f"client {name} changed", as_json=as_json)
 
 
@@ -100,3 +140,7 @@ def set_(
 def remove(name: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove a client that has nothing left."""
     output.done(control.delete(path_of("clients", name)), f"client {name} removed", as_json=as_json)
+
+
+def _limits(window: str | None, time_zone: str | None, bulk_reserve: int | None) -> dict[str, Any]:
+    return given({"limit_window": window, "time_zone": time_zone, "bulk_reserve_percent": bulk_reserve})

@@ -1,30 +1,55 @@
 """`relayd credential`."""
 
-from typing import Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from relayd.cli import output
-from relayd.cli.output import Column, column
+from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.control.client import Reply, path_of
+from relayd.rules.duration import span_in_words
 
 app = App(name="credential")
 
 Senders = Annotated[list[str] | None, Parameter(name="--sender", negative="", consume_multiple=False)]
+MailClass = Annotated[Literal["transactional", "bulk", "mailbox"] | None, Parameter(name="--class")]
+
+
+def _deadline(row: Row) -> str:
+    seconds = row["refuse_after_seconds"]
+    return "never" if seconds is None else span_in_words(timedelta(seconds=seconds))
+
 
 _COLUMNS = (
     column("login", whole=True),
     column("client"),
     Column("senders", lambda row: row["senders"] or "any of the client's"),
+    Column("class", lambda row: row["mail_class"] or "the mailbox's"),
     column("is_active", "active"),
     column("created_at", "created"),
 )
-_DETAILS = (column("id"), *_COLUMNS, column("updated_at", "changed"))
+_DETAILS = (
+    column("id"),
+    *_COLUMNS,
+    Column("refuses what leaves after", _deadline),
+    column("updated_at", "changed"),
+)
 
 
 @app.command
-def add(login: str, /, *, client: str, senders: Senders = None, as_json: AsJson = False, control: Control) -> None:
+def add(
+    login: str,
+    /,
+    *,
+    client: str,
+    senders: Senders = None,
+    mail_class: MailClass = None,
+    refuse_after: str | None = None,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
     """Add an SMTP login and show its secret, this once.
 
     Parameters
@@ -33,8 +58,12 @@ def add(login: str, /, *, client: str, senders: Senders = None, as_json: AsJson 
         Whose mail it may send.
     senders
         An address, or a domain, that it may send as; may be repeated. By default any of the client's.
+    mail_class
+        Of its mail, or mailbox: as the mailbox that sends it. The default.
+    refuse_after
+        Refuse for now what would leave later than in 15m, 2h, 3d; or never, the default.
     """
-    body = {"login": login, "client": client, **given({"senders": senders})}
+    body = {"login": login, "client": client, **given({"senders": senders}), **_terms(mail_class, refuse_after)}
     _made(control.post(path_of("credentials"), body), f"credential {login} added", as_json)
 
 
@@ -65,6 +94,8 @@ def set_(
     *,
     senders: Senders = None,
     any_sender: Annotated[bool, Parameter(negative="")] = False,
+    mail_class: MailClass = None,
+    refuse_after: str | None = None,
     active: Annotated[bool | None, Parameter(negative="--inactive")] = None,
     new_secret: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
@@ -78,12 +109,16 @@ def set_(
         Instead of those that it has; may be repeated.
     any_sender
         Any address of the client's domains.
+    mail_class
+        Of its mail, or mailbox: as the mailbox that sends it.
+    refuse_after
+        Refuse for now what would leave later than in 15m, 2h, 3d; or never.
     active
         An inactive credential opens nothing.
     new_secret
         Make a new secret and show it; the old one opens nothing any more.
     """
-    body: dict[str, Any] = given({"senders": senders, "is_active": active})
+    body: dict[str, Any] = given({"senders": senders, "is_active": active}) | _terms(mail_class, refuse_after)
     if any_sender:
         body["senders"] = None
     if new_secret:
@@ -95,6 +130,12 @@ def set_(
 def remove(login: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove a credential: its app can log in no more."""
     output.done(control.delete(path_of("credentials", login)), f"credential {login} removed", as_json=as_json)
+
+
+def _terms(mail_class: str | None, refuse_after: str | None) -> dict[str, Any]:
+    terms: dict[str, Any] = given({"mail_class": mail_class, "refuse_after": refuse_after})
+    nothing = {"mail_class": "mailbox", "refuse_after": "never"}
+    return {name: None if value == nothing[name] else value for name, value in terms.items()}
 
 
 def _made(reply: Reply, text: str, as_json: bool) -> None:

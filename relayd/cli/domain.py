@@ -1,26 +1,36 @@
 """`relayd domain`."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from relayd.cli import output
-from relayd.cli.output import Column, column
-from relayd.cli.parameters import AsJson, Control, given
+from relayd.cli.output import Column, Row, column
+from relayd.cli.parameters import AsJson, Control, LimitWindow, given, limit_of
 from relayd.control.client import Reply, path_of
 
 app = App(name="domain")
+
+
+def _limit(row: Row) -> Any:
+    by_hand = row["own_daily_limit"] is not None
+    return f"{output.limit(row['daily_send_limit'])} ({'set by hand' if by_hand else 'follows its mailboxes'})"
+
 
 _COLUMNS = (
     column("domain", whole=True),
     column("client"),
     column("status"),
+    Column("daily limit", _limit),
     column("default_mailbox"),
     column("created_at", "created"),
 )
 _DETAILS = (
     column("id"),
     *_COLUMNS,
+    column("used", "used in this window"),
+    Column("window", lambda row: output.window(row["limit_window"], row["time_zone"])),
+    column("turns_at", "window turns"),
     column("updated_at", "changed"),
     Column("keys", lambda row: [f"{key['selector']} ({key['algorithm']}, {key['status']})" for key in row["keys"]]),
 )
@@ -64,7 +74,7 @@ def list_(*, client: str | None = None, as_json: AsJson = False, control: Contro
 
 @app.command
 def show(domain: str, /, *, as_json: AsJson = False, control: Control) -> None:
-    """Show a domain and its keys."""
+    """Show a domain, its keys and what it has used of its limit."""
     output.details(control.get(path_of("domains", domain)), _DETAILS, as_json=as_json)
 
 
@@ -104,6 +114,9 @@ def set_(
     status: str | None = None,
     default_mailbox: str | None = None,
     no_default_mailbox: Annotated[bool, Parameter(negative="")] = False,
+    daily_limit: int | Literal["auto"] | None = None,
+    limit_window: LimitWindow | None = None,
+    time_zone: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -117,8 +130,23 @@ def set_(
         The mailbox that sends what names no mailbox of its own.
     no_default_mailbox
         Refuse such mail.
+    daily_limit
+        Recipients a day of all its mailboxes together; 0 is never. auto: the larger of 50 and its mailboxes' limits.
+    limit_window
+        calendar: a day from midnight to midnight; rolling: any 24 hours. Of a limit set by hand.
+    time_zone
+        Its day turns at midnight there, such as Europe/Berlin.
     """
-    body = given({"status": status, "default_mailbox": default_mailbox})
+    body = given(
+        {
+            "status": status,
+            "default_mailbox": default_mailbox,
+            "limit_window": limit_window,
+            "time_zone": time_zone,
+        }
+    )
+    if daily_limit is not None:
+        body["own_daily_limit"] = limit_of(daily_limit)
     if no_default_mailbox:
         body["default_mailbox"] = None
     output.done(control.patch(path_of("domains", domain), body), f"domain {domain} changed", as_json=as_json)

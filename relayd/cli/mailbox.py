@@ -1,19 +1,21 @@
 """`relayd mailbox`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from relayd.cli import output
 from relayd.cli.output import Column, Row, column
-from relayd.cli.parameters import AsJson, Control, DailyLimit, given
+from relayd.cli.parameters import AsJson, Control, DailyLimit, LimitWindow, given, limit_of
 from relayd.control.client import path_of
 
 app = App(name="mailbox")
 
+MailClass = Annotated[Literal["transactional", "bulk"] | None, Parameter(name="--class")]
+
 
 def _limit(row: Row) -> Any:
-    return "unlimited" if row["daily_send_limit"] is None else row["daily_send_limit"]
+    return output.limit(row["daily_send_limit"])
 
 
 _COLUMNS = (
@@ -36,8 +38,10 @@ _DETAILS = (
     column("status_reason"),
     Column("daily limit", _limit),
     column("used", "used in this window"),
-    column("window_ends_at", "window ends"),
-    column("time_zone"),
+    Column("window", lambda row: output.window(row["limit_window"], row["time_zone"])),
+    column("window_ends_at", "window turns"),
+    column("is_paced", "paced through the day"),
+    column("mail_class", "class of its mail"),
     column("is_default", "default of its domain"),
     column("created_at", "created"),
     column("updated_at", "changed"),
@@ -53,6 +57,9 @@ def add(
     display_name: str | None = None,
     daily_limit: DailyLimit = 10,
     time_zone: str | None = None,
+    limit_window: LimitWindow | None = None,
+    paced: bool = False,
+    mail_class: MailClass = None,
     default: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
     control: Control,
@@ -67,11 +74,19 @@ def add(
         Recipients a day, or unlimited. 0 is never.
     time_zone
         Its day turns at midnight there, such as Europe/Berlin; by default UTC.
+    limit_window
+        calendar: a day from midnight to midnight; rolling: any 24 hours.
+    paced
+        No more in an hour than the day's share.
+    mail_class
+        Of mail of which neither the message nor its login says; by default transactional.
     default
         Let it send what in its domain names no mailbox of its own.
     """
-    options = given({"upstream": upstream, "display_name": display_name, "time_zone": time_zone})
-    body = {"email_address": address, "daily_send_limit": _wire(daily_limit), "is_default": default, **options}
+    options = {"upstream": upstream, "display_name": display_name, "time_zone": time_zone}
+    limits = {"daily_send_limit": limit_of(daily_limit), "is_paced": paced}
+    counting = {"limit_window": limit_window, "mail_class": mail_class}
+    body = {"email_address": address, "is_default": default, **limits, **given(options | counting)}
     reply = control.post(path_of("mailboxes"), body)
     step = f"next, a login for an app: relayd credential add LOGIN --client {reply.data['client']} --sender {address}"
     limit = _limit(reply.data)
@@ -109,6 +124,9 @@ def set_(
     display_name: str | None = None,
     daily_limit: DailyLimit | None = None,
     time_zone: str | None = None,
+    limit_window: LimitWindow | None = None,
+    paced: bool | None = None,
+    mail_class: MailClass = None,
     default: bool | None = None,
     status: str | None = None,
     reason: str | None = None,
@@ -123,18 +141,33 @@ def set_(
         An empty one takes it away.
     daily_limit
         Recipients a day, or unlimited. 0 is never.
+    limit_window
+        calendar: a day from midnight to midnight; rolling: any 24 hours.
+    paced
+        No more in an hour than the day's share.
+    mail_class
+        Of mail of which neither the message nor its login says.
     status
         active, paused (mail is taken and waits) or suspended (mail is refused).
     reason
         Why, for whoever looks later.
     """
     body = given(
-        {"upstream": upstream, "time_zone": time_zone, "is_default": default, "status": status, "status_reason": reason}
+        {
+            "upstream": upstream,
+            "time_zone": time_zone,
+            "limit_window": limit_window,
+            "is_paced": paced,
+            "mail_class": mail_class,
+            "is_default": default,
+            "status": status,
+            "status_reason": reason,
+        }
     )
     if display_name is not None:
         body["display_name"] = display_name or None
     if daily_limit is not None:
-        body["daily_send_limit"] = _wire(daily_limit)
+        body["daily_send_limit"] = limit_of(daily_limit)
     output.done(control.patch(path_of("mailboxes", address), body), f"mailbox {address} changed", as_json=as_json)
 
 
@@ -142,7 +175,3 @@ def set_(
 def remove(address: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove a mailbox that has no mail left to send."""
     output.done(control.delete(path_of("mailboxes", address)), f"mailbox {address} removed", as_json=as_json)
-
-
-def _wire(daily_limit: DailyLimit) -> int | None:
-    return None if daily_limit == "unlimited" else daily_limit

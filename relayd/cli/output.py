@@ -103,6 +103,18 @@ def readable(value: Any) -> str:
             return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(value))
 
 
+def limit(units: int | None) -> str:
+    """A limit in recipients."""
+    return "unlimited" if units is None else str(units)
+
+
+def window(kind: str, time_zone: str, span: str = "day") -> str:
+    """When a limit's units come back."""
+    if kind == "rolling":
+        return "any 24 hours" if span == "day" else "any 60 minutes"
+    return f"midnight to midnight, {time_zone}" if span == "day" else "the hour"
+
+
 def _by_key(key: str, value: Any) -> Any:
     if key.endswith("_at") and isinstance(value, str):
         return f"{value[:10]} {value[11:19]}Z"

@@ -30,6 +30,7 @@ NOUNS = {
     "warmup": "Let a new mailbox's limit grow day by day.",
     "upstream": "Where mail goes next.",
     "credential": "SMTP logins of apps.",
+    "limits": "What may leave: every limit, its use, and when it turns.",
     "queue": "Queue entries: list, show, hold, release, retry, cancel.",
     "message": "Messages: find, show, export, resend.",
     "explain": "Where a message is, why it waits, when it goes.",

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output
+from relayd.cli import output, quota
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.control.client import path_of
 from relayd.errors import RelaydError
 
 app = App(name="upstream")
+app.command(quota.quota)
 
 
 @Parameter(name="*")

@@ -19,6 +19,7 @@ _TABLES = {
     "mailbox": "email_mailboxes",
     "credential": "smtp_credentials",
     "key": "dkim_keys",
+    "quota": "google_workspace_quota",
 }
 
 

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Nothing, Removed, Request, Route, View, changes
-from relayd.control.values import Key, Name, Tier
+from relayd.control.values import Key, Limit, Line, Name, Percent, Tier
+from relayd.rules.budgets import LimitWindow
 from relayd.rules.tiers import Noun
-from relayd.store import clients
+from relayd.store import budgets, clients
 
 
 class AddClient(Request):
@@ -18,6 +19,10 @@ class AddClient(Request):
     name: Name
     tier: Tier = "Ignition"
     may_send_bounces: bool = False
+    daily_send_limit: Limit | None = None
+    limit_window: LimitWindow = LimitWindow.CALENDAR
+    time_zone: Line = "UTC"
+    bulk_reserve_percent: Percent = 0
 
 
 class SetClient(Request):
@@ -27,6 +32,10 @@ class SetClient(Request):
     tier: Tier = "Ignition"
     status: Literal["active", "suspended"] = "active"
     may_send_bounces: bool = False
+    daily_send_limit: Limit | None = None
+    limit_window: LimitWindow = LimitWindow.CALENDAR
+    time_zone: Line = "UTC"
+    bulk_reserve_percent: Percent = 0
 
 
 class ClientView(View):
@@ -37,6 +46,10 @@ class ClientView(View):
     tier: str
     status: str
     may_send_bounces: bool
+    daily_send_limit: int | None
+    limit_window: str
+    time_zone: str
+    bulk_reserve_percent: int
     created_at: datetime
     updated_at: datetime
 
@@ -49,8 +62,13 @@ class ShareView(View):
 
 
 class ClientDetails(ClientView):
-    """A client and what it has of what its tier allows; shares are null for a tier that is not configured."""
+    """A client and what it has of what its tier allows; shares are null for a tier that is not configured.
 
+    `used` counts against `daily_send_limit`; `turns_at` is when some of it comes back.
+    """
+
+    used: int
+    turns_at: datetime | None
     domains: ShareView | None
     mailboxes: ShareView | None
     dedicated_ips: ShareView | None
@@ -67,7 +85,14 @@ async def add_client(context: Context, request: AddClient) -> ClientView:
     tiers.known(context.house.tiers, request.tier)
     async with context.writing() as connection:
         client = await clients.add(
-            connection, name=request.name, tier=request.tier, may_send_bounces=request.may_send_bounces
+            connection,
+            name=request.name,
+            tier=request.tier,
+            may_send_bounces=request.may_send_bounces,
+            daily_send_limit=request.daily_send_limit,
+            limit_window=request.limit_window,
+            time_zone=request.time_zone,
+            bulk_reserve_percent=request.bulk_reserve_percent,
         )
     return ClientView.model_validate(client)
 
@@ -79,10 +104,11 @@ async def list_clients(context: Context, request: Nothing) -> ClientList:
 
 
 async def show_client(context: Context, request: Named) -> ClientDetails:
-    """One of them, with what it has of what its tier allows."""
+    """One of them, with what it has of what its tier allows, and its use of its limit."""
     async with context.reading() as connection:
         client = await clients.find(connection, request.name)
         holdings = await clients.holdings(connection, client.id)
+        usage = await budgets.usage(connection, client.id)
     tier = context.house.tiers.get(client.tier)
 
     def share(noun: Noun) -> ShareView | None:
@@ -90,6 +116,8 @@ async def show_client(context: Context, request: Named) -> ClientDetails:
 
     return ClientDetails(
         **ClientView.model_validate(client).model_dump(),
+        used=usage.used,
+        turns_at=usage.turns_at,
         domains=share("domains"),
         mailboxes=share("mailboxes"),
         dedicated_ips=share("dedicated_ips"),
@@ -97,13 +125,13 @@ async def show_client(context: Context, request: Named) -> ClientDetails:
 
 
 async def set_client(context: Context, request: SetClient) -> ClientView:
-    """A client made active again may have mail to send. Refused for a tier that allows less than the client has."""
+    """Its mail may go at once. Refused for a tier that allows less than the client has."""
     wanted = changes(request, but="name")
     if "tier" in wanted:
         tiers.known(context.house.tiers, wanted["tier"])
     async with context.writing() as connection:
         client = await clients.find_to_change(connection, request.name)
-        saved = await clients.save(connection, replace(client, **wanted))
+        saved = await clients.save(connection, client, replace(client, **wanted))
         if saved.tier != client.tier:
             await tiers.check_all(connection, context.house.tiers, client.id)
     context.house.wake()

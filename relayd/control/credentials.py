@@ -10,8 +10,10 @@ from uuid import UUID
 from pydantic import Field
 
 from relayd.control.route import Context, Removed, Request, Route, View, changes
-from relayd.control.values import Key, Login, Sender
+from relayd.control.values import Deadline, Key, Login, Sender
 from relayd.errors import Refusal
+from relayd.rules.budgets import MailClass
+from relayd.rules.duration import parse_duration
 from relayd.store import clients, credentials, domains
 from relayd.store.connection import Connection
 from relayd.store.credentials import CredentialRecord, Verifier
@@ -21,11 +23,16 @@ Senders = Annotated[list[Sender], Field(min_length=1, max_length=100)]
 
 
 class AddCredential(Request):
-    """A new login. `senders` left out: any address of the client's domains."""
+    """A new login. `senders` left out: any address of the client's domains.
+
+    `mail_class` null: as the mailbox. `refuse_after`: mail that would leave later than this is refused for now.
+    """
 
     login: Login
     client: Key
     senders: Senders | None = None
+    mail_class: MailClass | None = None
+    refuse_after: Deadline | None = None
 
 
 class NamedCredential(Request):
@@ -39,6 +46,8 @@ class SetCredential(Request):
 
     login: Key
     senders: Senders | None = None
+    mail_class: MailClass | None = None
+    refuse_after: Deadline | None = None
     is_active: bool = True
     new_secret: bool = False
 
@@ -56,6 +65,8 @@ class CredentialView(View):
     login: str
     client: str
     senders: list[str] | None
+    mail_class: str | None
+    refuse_after_seconds: int | None
     is_active: bool
     created_at: datetime
     updated_at: datetime
@@ -82,7 +93,13 @@ async def add_credential(context: Context, request: AddCredential) -> MadeCreden
         senders = _unique(request.senders)
         await _check_senders(connection, client.id, client.name, senders)
         credential = await credentials.add(
-            connection, client_id=client.id, login=request.login, verifier=_verifier(secret), senders=senders
+            connection,
+            client_id=client.id,
+            login=request.login,
+            verifier=_verifier(secret),
+            senders=senders,
+            mail_class=request.mail_class,
+            refuse_after_seconds=_seconds(request.refuse_after),
         )
     return MadeCredential(credential=CredentialView.model_validate(credential), secret=secret)
 
@@ -104,6 +121,8 @@ async def set_credential(context: Context, request: SetCredential) -> MadeCreden
     """Sessions that are logged in follow within a second, at their next message, as new ones do."""
     wanted = changes(request, but="login")
     secret = new_secret() if wanted.pop("new_secret", False) else None
+    if "refuse_after" in wanted:
+        wanted["refuse_after_seconds"] = _seconds(wanted.pop("refuse_after"))
     async with context.writing() as connection:
         credential = await credentials.find_to_change(connection, request.login)
         if "senders" in wanted:
@@ -129,6 +148,10 @@ async def _check_senders(connection: Connection, client_id: UUID, client: str, s
             f"client {client} has no domain {', '.join(foreign)}",
             hint=f"relayd domain list --client {client} shows what it has",
         )
+
+
+def _seconds(duration: str | None) -> int | None:
+    return None if duration is None else int(parse_duration(duration).total_seconds())
 
 
 def _unique(senders: Sequence[str] | None) -> list[str] | None:

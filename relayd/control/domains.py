@@ -9,11 +9,12 @@ from uuid import UUID
 
 from relayd.control import tiers
 from relayd.control.route import Context, Publishing, Removed, Request, Route, View, changes
-from relayd.control.values import DomainName, EmailAddress, Key
+from relayd.control.values import DomainName, EmailAddress, Key, Limit, Line
 from relayd.errors import BadValue, Refusal
 from relayd.intake.keys import make_keys
+from relayd.rules.budgets import LimitWindow
 from relayd.rules.dns_records import records_for, zone_lines
-from relayd.store import clients, domains, mailboxes
+from relayd.store import budgets, clients, domains, mailboxes
 from relayd.store.connection import Connection
 from relayd.store.domains import DomainRecord
 
@@ -32,11 +33,17 @@ class NamedDomain(Request):
 
 
 class SetDomain(Request):
-    """What to change of a domain; what is left out stays. `default_mailbox` null: none."""
+    """What to change of a domain; what is left out stays. `default_mailbox` null: none.
+
+    `own_daily_limit` null: the larger of 50 and the sum of its mailboxes' limits.
+    """
 
     domain: Key
     status: Literal["pending", "active", "suspended"] = "active"
     default_mailbox: EmailAddress | None = None
+    own_daily_limit: Limit | None = None
+    limit_window: LimitWindow = LimitWindow.CALENDAR
+    time_zone: Line = "UTC"
 
 
 class ListDomains(Request):
@@ -46,7 +53,7 @@ class ListDomains(Request):
 
 
 class DomainView(View):
-    """A domain."""
+    """A domain. `daily_send_limit` is in force today; `own_daily_limit` null: it follows the mailboxes' limits."""
 
     id: UUID
     domain: str
@@ -54,6 +61,10 @@ class DomainView(View):
     provider: str
     status: str
     default_mailbox: str | None
+    daily_send_limit: int | None
+    own_daily_limit: int | None
+    limit_window: str
+    time_zone: str
     created_at: datetime
     updated_at: datetime
 
@@ -73,17 +84,11 @@ class KeyView(View):
     created_at: datetime
 
 
-class DomainDetails(View):
-    """A domain and its keys."""
+class DomainDetails(DomainView):
+    """A domain and its keys. `used` counts against its limit; `turns_at` is when some of it comes back."""
 
-    id: UUID
-    domain: str
-    client: str
-    provider: str
-    status: str
-    default_mailbox: str | None
-    created_at: datetime
-    updated_at: datetime
+    used: int
+    turns_at: datetime | None
     keys: list[KeyView]
 
 
@@ -132,11 +137,14 @@ async def list_domains(context: Context, request: ListDomains) -> DomainList:
 
 
 async def show_domain(context: Context, request: NamedDomain) -> DomainDetails:
-    """With its keys."""
+    """With its keys, and its use of its limit."""
     async with context.reading() as connection:
         domain = await domains.find(connection, request.domain)
         keys = [KeyView.model_validate(key) for key in await domains.keys_of(connection, domain.id)]
-    return DomainDetails(**DomainView.model_validate(domain).model_dump(), keys=keys)
+        usage = await budgets.usage(connection, domain.id)
+    return DomainDetails(
+        **DomainView.model_validate(domain).model_dump(), used=usage.used, turns_at=usage.turns_at, keys=keys
+    )
 
 
 async def show_records(context: Context, request: NamedDomain) -> Records:
@@ -146,7 +154,7 @@ async def show_records(context: Context, request: NamedDomain) -> Records:
 
 
 async def set_domain(context: Context, request: SetDomain) -> DomainView:
-    """A domain made active again may have mail to send."""
+    """A domain made active again, or given more, may have mail to send."""
     wanted = changes(request, but="domain")
     async with context.writing() as connection:
         if "default_mailbox" in wanted:
@@ -157,7 +165,7 @@ async def set_domain(context: Context, request: SetDomain) -> DomainView:
                 raise BadValue(f"mailbox {address} is not in the domain {request.domain}")
             wanted["default_mailbox_id"] = mailbox and mailbox.id
         domain = await domains.find_to_change(connection, request.domain)
-        saved = await domains.save(connection, replace(domain, **wanted))
+        saved = await domains.save(connection, domain, replace(domain, **wanted))
     context.house.wake()
     return DomainView.model_validate(saved)
 

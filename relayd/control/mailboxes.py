@@ -2,19 +2,16 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
-
-from pydantic import Field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Removed, Request, Route, View, changes
-from relayd.control.values import EmailAddress, Key, Line
+from relayd.control.values import EmailAddress, Key, Limit, Line
 from relayd.errors import Refusal
 from relayd.mail.address import Address
+from relayd.rules.budgets import LimitWindow, MailClass
 from relayd.store import clients, domains, mailboxes, upstreams
-
-DailyLimit = Annotated[int, Field(ge=0, le=2_147_483_647, description="Recipients a day; 0 never, null unlimited")]
 
 
 class AddMailbox(Request):
@@ -23,8 +20,11 @@ class AddMailbox(Request):
     email_address: EmailAddress
     display_name: Line | None = None
     upstream: Key | None = None
-    daily_send_limit: DailyLimit | None = 10
+    daily_send_limit: Limit | None = 10
     time_zone: Line = "UTC"
+    limit_window: LimitWindow = LimitWindow.CALENDAR
+    is_paced: bool = False
+    mail_class: MailClass = MailClass.TRANSACTIONAL
     is_default: bool = False
 
 
@@ -40,8 +40,11 @@ class SetMailbox(Request):
     email_address: Key
     display_name: Line | None = None
     upstream: Key | None = None
-    daily_send_limit: DailyLimit | None = None
+    daily_send_limit: Limit | None = None
     time_zone: Line = "UTC"
+    limit_window: LimitWindow = LimitWindow.CALENDAR
+    is_paced: bool = False
+    mail_class: MailClass = MailClass.TRANSACTIONAL
     is_default: bool = False
     status: Literal["active", "paused", "suspended"] = "active"
     status_reason: Line | None = None
@@ -56,7 +59,7 @@ class ListMailboxes(Request):
 
 
 class MailboxView(View):
-    """A mailbox. `used` counts against `daily_send_limit` until `window_ends_at`."""
+    """A mailbox. `used` counts against `daily_send_limit`; some of it comes back at `window_ends_at`."""
 
     id: UUID
     email_address: str
@@ -71,6 +74,9 @@ class MailboxView(View):
     used: int
     window_ends_at: datetime | None
     time_zone: str
+    limit_window: str
+    is_paced: bool
+    mail_class: str
     is_default: bool
     created_at: datetime
     updated_at: datetime
@@ -98,6 +104,9 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
             display_name=request.display_name,
             daily_send_limit=request.daily_send_limit,
             time_zone=request.time_zone,
+            limit_window=request.limit_window,
+            is_paced=request.is_paced,
+            mail_class=request.mail_class,
         )
         await tiers.check_room(connection, context.house.tiers, domain.client_id, "mailboxes")
         if request.is_default:

@@ -1,6 +1,7 @@
 """Kinds of text that a peer may send, each checked once, here. Messages never quote the value."""
 
 import re
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from relayd.rules.duration import parse_duration
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
+_LONGEST_DEADLINE = timedelta(days=365)
 _TIER = re.compile(r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")
 
 
@@ -72,6 +74,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def _deadline(text: str) -> str:
+    if not timedelta(seconds=1) <= parse_duration(text) <= _LONGEST_DEADLINE:
+        raise ValueError("must be from 1s to 365d")
+    return text
+
+
 def _recipients(text: str) -> str:
     return "@" + _domain(text[1:]) if text.startswith("@") else Address.parse(text).key
 
@@ -93,4 +101,8 @@ Sender = Annotated[
 # A queue id (the message's), or the id of one of its entries.
 AnyId = Annotated[UUID, BeforeValidator(_any_id)]
 Duration = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_duration)]
+# A limit. NULL is unlimited.
+Limit = Annotated[int, Field(ge=0, le=2_147_483_647, description="Recipients; 0 never, null unlimited")]
+Percent = Annotated[int, Field(ge=0, le=100, description="Of the limit, kept from bulk mail")]
+Deadline = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_deadline)]
 Recipients = Annotated[str, Field(max_length=254, description="An address, or @domain"), AfterValidator(_recipients)]

@@ -9,6 +9,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
 from relayd.store.pool import Database
 from relayd.upkeep.health import watch_health
+from relayd.upkeep.mirror_usage import mirror_usage
 from relayd.upkeep.prune import prune
 from relayd.upkeep.runner import Chore
 from relayd.upkeep.wake_lanes import wake_lanes
@@ -17,6 +18,7 @@ from relayd.upkeep.warm_up import warm_up_mailboxes
 RECLAIM_SECONDS = 5.0
 WAKE_SECONDS = 10.0
 WARM_UP_SECONDS = 30.0
+MIRROR_SECONDS = 60.0
 PRUNE_SECONDS = 3600.0
 
 
@@ -32,6 +34,7 @@ def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Ca
             # In this order: a day is judged by all that became of it.
             lambda: _look_after_mailboxes(database, settings, wake),
         ),
+        Chore("mirror_usage", MIRROR_SECONDS, lambda: mirror_usage(database)),
         Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
     ]
 

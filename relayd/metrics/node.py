@@ -58,4 +58,9 @@ def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | Non
     )
     for lane_class, count in gauges.blocked_lanes.items():
         lanes.add_metric([lane_class], count)
-    yield from (entries, oldest, mailboxes, lanes)
+    budgets = GaugeMetricFamily(
+        "relayd_budgets", "Budgets, by whose they are and how much of them is used", labels=["kind", "limit_use"]
+    )
+    for (kind, use), count in gauges.budgets.items():
+        budgets.add_metric([kind, use], count)
+    yield from (entries, oldest, mailboxes, lanes, budgets)

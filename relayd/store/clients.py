@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.rules.tiers import Holdings
-from relayd.store import names, needs
+from relayd.store import names, needs, zones
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
 
@@ -21,19 +21,26 @@ class ClientRecord:
     tier: str
     status: str
     may_send_bounces: bool
+    daily_send_limit: int | None  # None is unlimited, 0 is never
+    limit_window: str
+    time_zone: str
+    bulk_reserve_percent: int  # of each of its limits, which bulk mail may not use
     created_at: datetime
     updated_at: datetime
 
 
 # Index: clients_name.
 ADD = """
-INSERT INTO clients (name, tier, may_send_bounces) VALUES ($1, $2, $3)
-RETURNING id, name, tier, status, may_send_bounces, created_at, updated_at
+INSERT INTO clients (name, tier, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
+          created_at, updated_at
 """
 
 # Index: clients_name.
 FIND = """
-SELECT id, name, tier, status, may_send_bounces, created_at, updated_at
+SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
+       created_at, updated_at
   FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
@@ -45,7 +52,8 @@ FIND_TO_CHANGE = FIND + " FOR UPDATE"
 
 # Index: clients_name.
 LIST = """
-SELECT id, name, tier, status, may_send_bounces, created_at, updated_at
+SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
+       created_at, updated_at
   FROM clients WHERE deleted_at IS NULL ORDER BY name
 """
 
@@ -53,9 +61,11 @@ SELECT id, name, tier, status, may_send_bounces, created_at, updated_at
 SOME_NAMES = "SELECT name FROM clients WHERE deleted_at IS NULL ORDER BY name LIMIT $1"
 
 # Index: clients_pkey.
-SAVE = """
-UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4 WHERE id = $1
-RETURNING id, name, tier, status, may_send_bounces, created_at, updated_at
+SAVE = "UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4 WHERE id = $1"
+
+# What makes the lanes of its mailboxes look again, even if they are parked. Index: clients_pkey.
+SAVE_LIMITS = """
+UPDATE clients SET daily_send_limit = $2, limit_window = $3, time_zone = $4, bulk_reserve_percent = $5 WHERE id = $1
 """
 
 # What lives on in a client. Indexes: email_domains_client, email_mailboxes_client, email_configurations_client,
@@ -70,7 +80,9 @@ SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at I
 
 # To weigh what it has against its tier: waits for others who do. Those who only refer to it go on. Index: clients_pkey.
 LOCK = """
-SELECT id, name, tier, status, may_send_bounces, created_at, updated_at FROM clients WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
+       created_at, updated_at
+  FROM clients WHERE id = $1 FOR NO KEY UPDATE
 """
 
 # Indexes: email_domains_client, email_mailboxes_client, email_configurations_client.
@@ -86,11 +98,21 @@ REMOVE = "UPDATE clients SET deleted_at = relayd_now() WHERE id = $1"
 
 
 async def add(
-    connection: Connection, *, name: str, tier: str = "Ignition", may_send_bounces: bool = False
+    connection: Connection,
+    *,
+    name: str,
+    tier: str = "Ignition",
+    may_send_bounces: bool = False,
+    daily_send_limit: int | None = None,
+    limit_window: str = "calendar",
+    time_zone: str = "UTC",
+    bulk_reserve_percent: int = 0,
 ) -> ClientRecord:
-    """A new, active client. Raises Refusal if the name is taken."""
+    """A new, active client. Raises Refusal if the name is taken, BadValue for an unknown time zone."""
+    await zones.check(connection, time_zone)
+    limits = daily_send_limit, limit_window, time_zone, bulk_reserve_percent
     with explained(taken=f"there is a client {name} already"):
-        row = await connection.fetchrow(ADD, name, tier, may_send_bounces)
+        row = await connection.fetchrow(ADD, name, tier, may_send_bounces, *limits)
     return _record(row)
 
 
@@ -114,11 +136,15 @@ async def living(connection: Connection) -> list[ClientRecord]:
     return [_record(row) for row in await connection.fetch(LIST)]
 
 
-async def save(connection: Connection, client: ClientRecord) -> ClientRecord:
-    """Store what may change of a client found with find_to_change: tier, status, may_send_bounces."""
-    with explained(taken=f"there is a client {client.name} already"):
-        row = await connection.fetchrow(SAVE, client.id, client.tier, client.status, client.may_send_bounces)
-    return _record(row)
+async def save(connection: Connection, found: ClientRecord, wanted: ClientRecord) -> ClientRecord:
+    """Store what differs from what find_to_change gave: tier, status, may_send_bounces, its limit and how it counts."""
+    if wanted.time_zone != found.time_zone:
+        await zones.check(connection, wanted.time_zone)
+    with explained(taken=f"there is a client {found.name} already"):
+        await connection.execute(SAVE, found.id, wanted.tier, wanted.status, wanted.may_send_bounces)
+        if _limits(wanted) != _limits(found):
+            await connection.execute(SAVE_LIMITS, found.id, *_limits(wanted))
+    return await find(connection, found.name)
 
 
 async def holdings(connection: Connection, client_id: UUID) -> Holdings:
@@ -155,6 +181,11 @@ async def _find(connection: Connection, statement: str, name: str) -> ClientReco
         some = [row["name"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
         raise names.unknown("client", name, some, add=f"relayd client add {name}")
     return _record(row)
+
+
+def _limits(client: ClientRecord) -> tuple[int | None, str, str, int]:
+    # $2 to $5 of SAVE_LIMITS.
+    return client.daily_send_limit, client.limit_window, client.time_zone, client.bulk_reserve_percent
 
 
 def _record(row: asyncpg.Record | None) -> ClientRecord:

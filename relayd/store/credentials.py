@@ -20,6 +20,8 @@ class CredentialRecord:
     client: str
     senders: list[str] | None
     is_active: bool
+    mail_class: str | None  # None: as the mailbox
+    refuse_after_seconds: int | None  # mail that would leave later is refused for now; None: never
     created_at: datetime
     updated_at: datetime
 
@@ -36,7 +38,8 @@ class Verifier:
 
 # All the living. Index: smtp_credentials_login.
 SELECT_LIVING = """
-SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.created_at, k.updated_at
+SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.mail_class,
+       k.refuse_after_seconds, k.created_at, k.updated_at
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.deleted_at IS NULL
 """
@@ -55,12 +58,15 @@ SOME_NAMES = "SELECT login FROM smtp_credentials WHERE deleted_at IS NULL ORDER 
 
 # Index: smtp_credentials_login.
 ADD = """
-INSERT INTO smtp_credentials (client_id, login, senders, salt, iterations, stored_key, server_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO smtp_credentials (client_id, login, senders, mail_class, refuse_after_seconds, salt, iterations, stored_key,
+                              server_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
 # Index: smtp_credentials_pkey.
-SAVE = "UPDATE smtp_credentials SET senders = $2, is_active = $3 WHERE id = $1"
+SAVE = """
+UPDATE smtp_credentials SET senders = $2, is_active = $3, mail_class = $4, refuse_after_seconds = $5 WHERE id = $1
+"""
 
 # Index: smtp_credentials_pkey.
 SAVE_VERIFIER = """
@@ -72,11 +78,18 @@ REMOVE = "UPDATE smtp_credentials SET deleted_at = relayd_now(), is_active = fal
 
 
 async def add(
-    connection: Connection, *, client_id: UUID, login: str, verifier: Verifier, senders: Sequence[str] | None = None
+    connection: Connection,
+    *,
+    client_id: UUID,
+    login: str,
+    verifier: Verifier,
+    senders: Sequence[str] | None = None,
+    mail_class: str | None = None,
+    refuse_after_seconds: int | None = None,
 ) -> CredentialRecord:
     """A new, active credential. Raises Refusal if the login is taken."""
     with explained(taken=f"there is a credential {login} already"):
-        await connection.execute(ADD, client_id, login, senders, *_columns(verifier))
+        await connection.execute(ADD, client_id, login, senders, mail_class, refuse_after_seconds, *_columns(verifier))
     return await find(connection, login)
 
 
@@ -96,9 +109,16 @@ async def living(connection: Connection, *, client_id: UUID | None = None) -> li
 
 
 async def save(connection: Connection, credential: CredentialRecord, verifier: Verifier | None) -> CredentialRecord:
-    """Store senders and is_active of a credential found with find_to_change, and a new verifier if there is one."""
+    """Store what may change of a credential found with find_to_change, and a new verifier if there is one."""
     with explained(taken=f"there is a credential {credential.login} already"):
-        await connection.execute(SAVE, credential.id, credential.senders, credential.is_active)
+        await connection.execute(
+            SAVE,
+            credential.id,
+            credential.senders,
+            credential.is_active,
+            credential.mail_class,
+            credential.refuse_after_seconds,
+        )
         if verifier is not None:
             await connection.execute(SAVE_VERIFIER, credential.id, *_columns(verifier))
     return await find(connection, credential.login)

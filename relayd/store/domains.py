@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from relayd.store import names, needs
+from relayd.store import names, needs, zones
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
 
@@ -24,6 +24,10 @@ class DomainRecord:
     status: str
     default_mailbox_id: UUID | None
     default_mailbox: str | None  # its address
+    daily_send_limit: int | None  # in force today; None is unlimited
+    own_daily_limit: int | None  # set by hand; None: it follows its mailboxes
+    limit_window: str
+    time_zone: str
     created_at: datetime
     updated_at: datetime
 
@@ -54,7 +58,8 @@ class KeyRecord:
 # All the living. Index: email_domains_domain.
 SELECT_LIVING = """
 SELECT d.id, d.domain, d.client_id, c.name AS client, d.provider, d.status, d.default_mailbox_id,
-       m.email_address AS default_mailbox, d.created_at, d.updated_at
+       m.email_address AS default_mailbox, d.daily_send_limit, d.own_daily_limit, d.limit_window, d.time_zone,
+       d.created_at, d.updated_at
   FROM email_domains d JOIN clients c ON c.id = d.client_id
   LEFT JOIN email_mailboxes m ON m.id = d.default_mailbox_id AND m.deleted_at IS NULL
  WHERE d.deleted_at IS NULL
@@ -92,6 +97,9 @@ SELECT id, selector, algorithm, record_value, status, created_at FROM dkim_keys 
 
 # Index: email_domains_pkey.
 SAVE = "UPDATE email_domains SET status = $2, default_mailbox_id = $3 WHERE id = $1"
+
+# What makes the lanes of its mailboxes look again, even if they are parked. Index: email_domains_pkey.
+SAVE_LIMITS = "UPDATE email_domains SET own_daily_limit = $2, limit_window = $3, time_zone = $4 WHERE id = $1"
 
 # Those that a client owns among these. Index: email_domains_domain.
 OWNED = """
@@ -158,11 +166,15 @@ async def owned(connection: Connection, client_id: UUID, domain_names: Sequence[
     return {row["domain"] for row in await connection.fetch(OWNED, client_id, domain_names)}
 
 
-async def save(connection: Connection, domain: DomainRecord) -> DomainRecord:
-    """Store what may change of a domain found with find_to_change: status, default_mailbox_id."""
-    with explained(taken=f"there is a domain {domain.domain} already"):
-        await connection.execute(SAVE, domain.id, domain.status, domain.default_mailbox_id)
-    return await find(connection, domain.domain)
+async def save(connection: Connection, found: DomainRecord, wanted: DomainRecord) -> DomainRecord:
+    """Store what differs from what find_to_change gave: status, default_mailbox_id, its own limit and how it counts."""
+    if wanted.time_zone != found.time_zone:
+        await zones.check(connection, wanted.time_zone)
+    with explained(taken=f"there is a domain {found.domain} already"):
+        await connection.execute(SAVE, found.id, wanted.status, wanted.default_mailbox_id)
+        if _limits(wanted) != _limits(found):
+            await connection.execute(SAVE_LIMITS, found.id, *_limits(wanted))
+    return await find(connection, found.domain)
 
 
 async def remove(connection: Connection, domain: DomainRecord) -> None:
@@ -174,6 +186,11 @@ async def remove(connection: Connection, domain: DomainRecord) -> None:
     list_mail = f"relayd queue list --domain {domain.domain}"
     needs.refuse_if_needed(f"domain {domain.domain}", children, mail, list_mail=list_mail)
     await connection.execute(REMOVE, domain.id)
+
+
+def _limits(domain: DomainRecord) -> tuple[int | None, str, str]:
+    # $2 to $4 of SAVE_LIMITS.
+    return domain.own_daily_limit, domain.limit_window, domain.time_zone
 
 
 async def _find(connection: Connection, statement: str, domain: str) -> DomainRecord:

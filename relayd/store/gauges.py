@@ -1,9 +1,10 @@
-"""What a scrape reads: how deep the queue is, how old, and how much of their limits mailboxes have used."""
+"""What a scrape reads: how deep the queue is, how old, and how much of the limits is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.states import LIVE, LaneClass, Status
 from relayd.store.connection import Connection
 
@@ -18,6 +19,10 @@ class LimitUse(StrEnum):
     PAUSED = "paused"
 
 
+# A budget has no state of its own that could pause it.
+BUDGET_USES = tuple(use for use in LimitUse if use is not LimitUse.PAUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Gauges:
     """Every key is there, with 0 where there is nothing."""
@@ -26,6 +31,7 @@ class Gauges:
     oldest_age_seconds: Mapping[Status, float]
     mailboxes: Mapping[LimitUse, int]
     blocked_lanes: Mapping[LaneClass, int]
+    budgets: Mapping[tuple[BudgetKind, LimitUse], int]
 
 
 # Live entries by state and the age of the oldest. Index: email_queue_live.
@@ -44,7 +50,7 @@ MAILBOXES = """
 SELECT CASE WHEN l.held THEN 'paused'
             WHEN u.daily_send_limit IS NULL THEN 'unlimited'
             WHEN u.used >= u.daily_send_limit THEN 'exhausted'
-            WHEN u.used * 2 >= u.daily_send_limit THEN 'above_half'
+            WHEN u.used::bigint * 2 >= u.daily_send_limit THEN 'above_half'
             ELSE 'below_half' END AS limit_use,
        count(*) AS mailboxes
   FROM email_mailbox_usage u JOIN mailbox_lanes l ON l.mailbox_id = u.mailbox_id AND l.class = 'mail'
@@ -58,15 +64,27 @@ SELECT class, count(*) AS lanes FROM mailbox_lanes, clock
  WHERE NOT held AND due_at <= now AND blocked_until > now GROUP BY class
 """
 
+# Budgets by kind and use, those of suspended owners too. All are read.
+BUDGETS = """
+SELECT kind, CASE WHEN unit_limit IS NULL THEN 'unlimited'
+                  WHEN used >= unit_limit THEN 'exhausted'
+                  WHEN used::bigint * 2 >= unit_limit THEN 'above_half'
+                  ELSE 'below_half' END AS limit_use,
+       count(*) AS budgets
+  FROM budget_usage GROUP BY 1, 2
+"""
+
 
 async def read(connection: Connection) -> Gauges:
     """As of now. Takes some 100 ms for a million entries: do not ask at every scrape of many."""
     queue = {Status(row["status"]): row for row in await connection.fetch(QUEUE, [str(each) for each in LIVE])}
     mailboxes = {row["limit_use"]: row["mailboxes"] for row in await connection.fetch(MAILBOXES)}
     lanes = {row["class"]: row["lanes"] for row in await connection.fetch(BLOCKED_LANES)}
+    budgets = {(row["kind"], row["limit_use"]): row["budgets"] for row in await connection.fetch(BUDGETS)}
     return Gauges(
         entries={status: row["entries"] for status, row in queue.items()},
         oldest_age_seconds={status: row["oldest_age_seconds"] for status, row in queue.items()},
         mailboxes={use: mailboxes.get(use, 0) for use in LimitUse},
         blocked_lanes={each: lanes.get(each, 0) for each in LaneClass},
+        budgets={(kind, use): budgets.get((kind, use), 0) for kind in BudgetKind for use in BUDGET_USES},
     )

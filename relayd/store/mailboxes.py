@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from relayd.errors import BadValue
-from relayd.store import names, needs
+from relayd.store import names, needs, zones
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
 
@@ -28,6 +27,9 @@ class MailboxRecord:
     daily_send_limit: int | None  # None is unlimited, 0 is never
     is_warming: bool  # its limit follows its warm-up
     time_zone: str
+    limit_window: str
+    is_paced: bool  # no more in an hour than the day's share
+    mail_class: str  # of what neither message nor credential says
     is_default: bool  # sends what in its domain names no mailbox of its own
     used: int
     window_ends_at: datetime | None
@@ -40,14 +42,14 @@ SELECT_LIVING = """
 SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.domain, m.upstream_id, u.name AS upstream,
        m.display_name, m.status, m.status_reason, m.daily_send_limit,
        m.warmup_enabled AND m.warmup_completed_at IS NULL AS is_warming, m.time_zone,
+       m.limit_window, m.is_paced, m.mail_class,
        COALESCE(d.default_mailbox_id = m.id, false) AS is_default,
-       CASE WHEN m.window_ends_at > relayd_now() THEN m.current_daily_sends ELSE 0 END AS used,
-       CASE WHEN m.window_ends_at > relayd_now() THEN m.window_ends_at END AS window_ends_at,
-       m.created_at, m.updated_at
+       COALESCE(usage.used, 0) AS used, usage.window_ends_at, m.created_at, m.updated_at
   FROM email_mailboxes m
   JOIN clients c ON c.id = m.client_id
   JOIN email_domains d ON d.id = m.domain_id
   JOIN email_configurations u ON u.id = m.upstream_id
+  LEFT JOIN email_mailbox_usage usage ON usage.mailbox_id = m.id
  WHERE m.deleted_at IS NULL
 """
 
@@ -70,18 +72,15 @@ FIND_TO_CHANGE = FIND + " FOR UPDATE OF m"
 # For the message about an unknown address. Index: email_mailboxes_address.
 SOME_NAMES = "SELECT email_address FROM email_mailboxes WHERE deleted_at IS NULL ORDER BY lower(email_address) LIMIT $1"
 
-# Reads the server's files of time zones: tens of milliseconds.
-IS_TIME_ZONE = "SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)"
-
 # Index: email_mailboxes_address.
 ADD = """
 INSERT INTO email_mailboxes (client_id, domain_id, upstream_id, email_address, display_name, daily_send_limit,
-                             time_zone)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+                             time_zone, limit_window, is_paced, mail_class)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 # What does not touch the mailbox's lanes. Index: email_mailboxes_pkey.
-SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2 WHERE id = $1"
+SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2, mail_class = $3 WHERE id = $1"
 
 # As `relayd resume`: one that an operator lets go on is judged by what comes from tomorrow on.
 # What makes its lanes look again, even if they are parked. One that is active and warms up is warming.
@@ -89,7 +88,7 @@ SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2 WHERE id = $1"
 SAVE_SENDING = """
 UPDATE email_mailboxes
    SET status = CASE WHEN $2 = 'active' AND warmup_enabled AND warmup_completed_at IS NULL THEN 'warming' ELSE $2 END,
-       status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6,
+       status_reason = $3, daily_send_limit = $4, time_zone = $5, upstream_id = $6, limit_window = $7, is_paced = $8,
        judged_from = CASE WHEN status <> 'active' AND status <> 'warming' AND $2 = 'active'
                           THEN (relayd_now() AT TIME ZONE time_zone)::date + 1 ELSE judged_from END
  WHERE id = $1
@@ -112,12 +111,25 @@ async def add(
     display_name: str | None = None,
     daily_send_limit: int | None = 10,
     time_zone: str = "UTC",
+    limit_window: str = "calendar",
+    is_paced: bool = False,
+    mail_class: str = "transactional",
 ) -> MailboxRecord:
     """A new, active mailbox. Raises Refusal if the address is taken, BadValue for an unknown time zone."""
-    await _check_time_zone(connection, time_zone)
+    await zones.check(connection, time_zone)
     with explained(taken=f"there is a mailbox {email_address} already"):
         await connection.execute(
-            ADD, client_id, domain_id, upstream_id, email_address, display_name, daily_send_limit, time_zone
+            ADD,
+            client_id,
+            domain_id,
+            upstream_id,
+            email_address,
+            display_name,
+            daily_send_limit,
+            time_zone,
+            limit_window,
+            is_paced,
+            mail_class,
         )
     return await find(connection, email_address)
 
@@ -144,12 +156,12 @@ async def living(
 
 
 async def save(connection: Connection, found: MailboxRecord, wanted: MailboxRecord) -> MailboxRecord:
-    """Store what differs from what find_to_change gave: display_name, status and its reason, limit, zone, upstream."""
+    """Store what differs from what find_to_change gave: name, class, status, reason, upstream, limit and its terms."""
     if wanted.time_zone != found.time_zone:
-        await _check_time_zone(connection, wanted.time_zone)
+        await zones.check(connection, wanted.time_zone)
     with explained(taken=f"there is a mailbox {found.email_address} already"):
-        if wanted.display_name != found.display_name:
-            await connection.execute(SAVE_NAMES, found.id, wanted.display_name)
+        if (wanted.display_name, wanted.mail_class) != (found.display_name, found.mail_class):
+            await connection.execute(SAVE_NAMES, found.id, wanted.display_name, wanted.mail_class)
         if _sending(wanted) != _sending(found):
             await connection.execute(SAVE_SENDING, found.id, *_sending(wanted))
     return await find(connection, found.email_address)
@@ -179,12 +191,14 @@ async def _find(connection: Connection, statement: str, email_address: str) -> M
     return MailboxRecord(**dict(row))
 
 
-async def _check_time_zone(connection: Connection, time_zone: str) -> None:
-    # Postgres would also take "XYZ5", five hours behind, which is never what was meant.
-    if time_zone != "UTC" and not await connection.fetchval(IS_TIME_ZONE, time_zone):
-        raise BadValue(f"there is no time zone {time_zone}", hint="write it as IANA does: Europe/Berlin, UTC")
-
-
-def _sending(mailbox: MailboxRecord) -> tuple[str, str | None, int | None, str, UUID]:
-    # $2 to $6 of SAVE_SENDING.
-    return mailbox.status, mailbox.status_reason, mailbox.daily_send_limit, mailbox.time_zone, mailbox.upstream_id
+def _sending(mailbox: MailboxRecord) -> tuple[str, str | None, int | None, str, UUID, str, bool]:
+    # $2 to $8 of SAVE_SENDING.
+    return (
+        mailbox.status,
+        mailbox.status_reason,
+        mailbox.daily_send_limit,
+        mailbox.time_zone,
+        mailbox.upstream_id,
+        mailbox.limit_window,
+        mailbox.is_paced,
+    )

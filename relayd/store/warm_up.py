@@ -111,12 +111,12 @@ UPDATE email_mailboxes
 
 # Index: email_mailboxes_pkey.
 FIND = """
-SELECT id AS mailbox_id, email_address, status, warmup_enabled AS enabled, warmup_started_at AS started_at,
-       warmup_paused_at AS paused_at, warmup_completed_at AS completed_at, warmup_stage AS stage,
-       warmup_schedule AS schedule, warmup_used_days_only AS used_days_only, warmup_note AS note, daily_limit_cap,
-       daily_send_limit, warmup_day AS day, bounce_rate, spam_rate, reply_rate, relayd_now() AS now,
-       CASE WHEN window_ends_at > relayd_now() THEN current_daily_sends ELSE 0 END AS used
-  FROM email_mailboxes WHERE id = $1
+SELECT m.id AS mailbox_id, m.email_address, m.status, m.warmup_enabled AS enabled, m.warmup_started_at AS started_at,
+       m.warmup_paused_at AS paused_at, m.warmup_completed_at AS completed_at, m.warmup_stage AS stage,
+       m.warmup_schedule AS schedule, m.warmup_used_days_only AS used_days_only, m.warmup_note AS note,
+       m.daily_limit_cap, m.daily_send_limit, m.warmup_day AS day, m.bounce_rate, m.spam_rate, m.reply_rate,
+       relayd_now() AS now, COALESCE(u.used, 0) AS used
+  FROM email_mailboxes m LEFT JOIN email_mailbox_usage u ON u.mailbox_id = m.id WHERE m.id = $1
 """
 
 # Index: warmup_stats_mailbox_id_day_key.

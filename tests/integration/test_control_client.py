@@ -13,7 +13,12 @@ async def test_a_client_is_added_shown_changed_and_removed(control: Control) -> 
     assert (changed["tier"], changed["status"], changed["may_send_bounces"]) == ("Ignition", "suspended", True)
     assert control.wakes
     shown = await control.ok("GET", "clients/acme")
-    assert shown == {**changed, **{noun: shown[noun] for noun in ("domains", "mailboxes", "dedicated_ips")}}
+    assert shown == {
+        **changed,
+        **{noun: shown[noun] for noun in ("domains", "mailboxes", "dedicated_ips")},
+        "used": 0,
+        "turns_at": None,
+    }
     assert (await control.ok("DELETE", "clients/acme")) == {"name": "acme"}
     assert (await control.ok("GET", "clients")) == {"items": []}
 

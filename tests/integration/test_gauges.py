@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from relayd.metrics import Meter, MetricsPage, NodeState
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.states import LaneClass, Status
 from relayd.store import gauges
 from relayd.store.gauges import LimitUse
@@ -63,8 +64,7 @@ async def mailbox(
 ) -> UUID:
     made: UUID = await connection.fetchval(MAILBOX, f"{name}@example.com", limit, status)
     await connection.execute(
-        "UPDATE email_mailboxes SET current_daily_sends = $2, window_ends_at = relayd_now() + $3::text::interval"
-        " WHERE id = $1",
+        "UPDATE budgets SET units_used = $2, turns_at = relayd_now() + $3::text::interval WHERE owner_id = $1",
         made,
         used,
         window,
@@ -78,6 +78,7 @@ async def test_an_empty_database_has_every_gauge_at_zero(connection: Connection)
     assert set(found.oldest_age_seconds.values()) == {0.0}
     assert dict(found.mailboxes) == dict.fromkeys(LimitUse, 0)
     assert dict(found.blocked_lanes) == dict.fromkeys(LaneClass, 0)
+    assert len(found.budgets) == len(BudgetKind) * 4 and set(found.budgets.values()) == {0}
 
 
 async def test_depth_and_oldest_age_by_state(connection: Connection) -> None:
@@ -120,6 +121,27 @@ async def test_a_suspended_clients_mailboxes_are_paused_and_removed_ones_are_not
     await connection.execute("UPDATE email_mailboxes SET deleted_at = relayd_now() WHERE id = $1", removed)
     await connection.execute("UPDATE clients SET status = 'suspended'")
     assert dict((await gauges.read(connection)).mailboxes) == {**dict.fromkeys(LimitUse, 0), LimitUse.PAUSED: 1}
+
+
+@pytest.mark.parametrize(
+    ("use", "limit", "used", "window"),
+    [
+        (LimitUse.UNLIMITED, None, 2_000_000_000, "1 hour"),
+        (LimitUse.BELOW_HALF, 10, 4, "1 hour"),
+        (LimitUse.ABOVE_HALF, 2_000_000_000, 1_500_000_000, "1 hour"),
+        (LimitUse.EXHAUSTED, 10, 10, "1 hour"),
+        (LimitUse.BELOW_HALF, 10, 10, "-1 second"),
+        (LimitUse.EXHAUSTED, 0, 0, "1 hour"),
+    ],
+)
+async def test_budgets_by_kind_and_use(
+    connection: Connection, use: LimitUse, limit: int | None, used: int, window: str
+) -> None:
+    await mailbox(connection, "a", limit=limit, used=used, window=window, status="paused")
+    await connection.execute("UPDATE clients SET daily_send_limit = 3")
+    await connection.execute("UPDATE budgets SET units_used = 1 WHERE kind = 'client_day'")
+    found = {key: count for key, count in (await gauges.read(connection)).budgets.items() if count}
+    assert found == {(BudgetKind.MAILBOX_DAY, use): 1, (BudgetKind.CLIENT_DAY, LimitUse.BELOW_HALF): 1}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +202,7 @@ async def test_the_page_shows_the_gauges_and_asks_once_in_five_seconds(
     assert first["relayd_queue_oldest_age_seconds/queued"] > 90
     assert first["relayd_mailboxes/above_half"] == 1
     assert first["relayd_lanes_blocked/mail"] == 0
+    assert first["relayd_budgets/mailbox_day/above_half"] == 1
     await connection.execute("UPDATE email_queue SET status = 'sent', sent_at = relayd_now()")
     again = await asyncio.gather(*(page.render() for _ in range(5)))
     assert {values(each)["relayd_queue_entries/queued"] for each in again} == {1}
@@ -192,7 +215,9 @@ async def test_without_the_database_the_page_says_so_and_shows_the_rest(tmp_path
     assert found["relayd_database_up"] == 0
     assert found["relayd_workers_wanted"] == 2
     assert "relayd_messages_accepted_total" in found
-    assert not any(name.startswith(("relayd_queue", "relayd_mailboxes", "relayd_lanes")) for name in found)
+    assert not any(
+        name.startswith(("relayd_queue", "relayd_mailboxes", "relayd_lanes", "relayd_budgets")) for name in found
+    )
     await away.close()
 
 
