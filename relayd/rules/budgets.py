@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import assert_never
 
 from relayd.rules.warm_up import Schedule
 
@@ -92,6 +93,11 @@ class Budget:
         """The limit for mail of that class."""
         return self.bulk_limit if is_bulk else self.unit_limit
 
+    def is_never(self, *, is_bulk: bool) -> bool:
+        """Whether mail of that class never leaves, however long it waits."""
+        grows = self.growth is not None and self.growth.cap != 0
+        return self.limit(is_bulk=is_bulk) == 0 and not grows
+
     @property
     def is_hourly(self) -> bool:
         """Whether its window is an hour, else a day."""
@@ -109,6 +115,13 @@ class Budget:
                 return f"client {self.owner}"
             case BudgetKind.PROVIDER_DAY | BudgetKind.PROVIDER_HOUR:
                 return f"upstream {self.owner}" + (f" for {self.user}" if self.user else "")
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def is_of_provider(self) -> bool:
+        """Whether the upstream set it, and not we ourselves."""
+        return self.kind in (BudgetKind.PROVIDER_DAY, BudgetKind.PROVIDER_HOUR)
 
     @property
     def window(self) -> str:
@@ -121,5 +134,5 @@ class Budget:
         """`mailbox noreply@example.com may send 50 a day`."""
         if self.unit_limit is None:
             return f"{self.name} has no limit"
-        verb = "allows" if self.kind in (BudgetKind.PROVIDER_DAY, BudgetKind.PROVIDER_HOUR) else "may send"
+        verb = "allows" if self.is_of_provider else "may send"
         return f"{self.name} {verb} {self.unit_limit:,} {self.window}"

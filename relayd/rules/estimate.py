@@ -208,9 +208,7 @@ class _Waiting:
     def share(self, users: Mapping[_Meter, int]) -> int:
         """As many as it may take if all others who could go take as many."""
         rooms = [
-            room // users[meter]
-            for meter in self.meters
-            if (room := meter.room(is_bulk=self.line.is_bulk)) is not None
+            room // users[meter] for meter in self.meters if (room := meter.room(is_bulk=self.line.is_bulk)) is not None
         ]
         return min([self.waiting, *rooms])
 
@@ -231,9 +229,7 @@ class _Waiting:
         if self.waiting and self.line.not_before is not None and self.line.not_before > now:
             yield self.line.not_before
         elif self.waiting:
-            yield from (
-                meter.next_change() for meter in self.meters if meter.room(is_bulk=self.line.is_bulk) == 0
-            )
+            yield from (meter.next_change() for meter in self.meters if meter.room(is_bulk=self.line.is_bulk) == 0)
 
 
 class _Course:
@@ -282,4 +278,4 @@ class _Course:
 
 
 def _is_never(budget: Budget, line: Line) -> bool:
-    return budget.growth is None and budget.limit(is_bulk=line.is_bulk) == 0
+    return budget.is_never(is_bulk=line.is_bulk)

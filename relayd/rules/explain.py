@@ -9,12 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from relayd.rules.daily_window import window_start
+from relayd.rules.budgets import LIMIT_REASONS, Budget, BudgetKind
 from relayd.rules.duration import at_time
 from relayd.rules.facts import EntryFacts, Facts, RouteFacts
 from relayd.rules.states import LaneClass, PendingReason, Status
-
-DAILY_LIMIT = "mailbox daily limit"  # mailbox_lanes.blocked_reason
 
 
 class Where(StrEnum):
@@ -100,13 +98,23 @@ def _pending(facts: Facts, now: datetime) -> Verdict:
                 next_step=f"{release} sends it (again); relayd queue cancel {entry.entry_id} lets it be",
             )
         case PendingReason.SCHEDULED | None:
-            return Verdict(
-                Where.SCHEDULED,
-                f"scheduled for {at_time(entry.next_attempt_at, now)}",
-                goes_at=entry.next_attempt_at,
-            )
+            return _scheduled(facts, now)
         case _:
             assert_never(entry.pending_reason)
+
+
+def _scheduled(facts: Facts, now: datetime) -> Verdict:
+    entry = facts.entry
+    sentence = f"scheduled for {at_time(entry.next_attempt_at, now)}"
+    limited = _limited(facts, now)
+    if limited is None or limited.goes_at is None or limited.goes_at <= entry.next_attempt_at:
+        return Verdict(
+            Where.SCHEDULED,
+            sentence,
+            goes_at=entry.next_attempt_at,
+            next_step=f"relayd queue release {entry.entry_id} lets it go at once",
+        )
+    return Verdict(Where.SCHEDULED, f"{sentence}; {limited.sentence}", goes_at=limited.goes_at)
 
 
 def _sending(entry: EntryFacts, now: datetime) -> Verdict:
@@ -162,9 +170,43 @@ def _not_allowed(facts: Facts) -> Iterator[tuple[str, str | None]]:
     elif mailbox.status not in ("warming", "active"):
         step = f"relayd mailbox set {mailbox.address} {activate}"
         yield f"{name} is {mailbox.status}{_because(mailbox.status_reason)}", step
-    if mailbox.daily_limit == 0 and facts.lane.lane_class is LaneClass.MAIL:
-        step = f"relayd mailbox set {mailbox.address} --daily-limit N"
-        yield f"{name} may send 0 a day, so it never leaves", step
+    yield from _never(facts)
+
+
+def _never(facts: Facts) -> Iterator[tuple[str, str | None]]:
+    is_bulk = facts.lane.lane_class is LaneClass.BULK
+    for budget in facts.limits.budgets:
+        # The hour's share of nothing needs no sentence of its own.
+        if budget.kind is BudgetKind.MAILBOX_HOUR or not budget.is_never(is_bulk=is_bulk):
+            continue
+        if budget.unit_limit:
+            client = f"relayd client set {facts.mailbox.client}"
+            step = f"{_quota(budget) if budget.is_of_provider else client} --bulk-reserve PERCENT"
+            yield f"{budget.allows()}, and all of them are kept from bulk mail, so it never leaves", step
+        else:
+            yield f"{budget.allows()}, so it never leaves", _raise(budget)
+
+
+def _raise(budget: Budget) -> str:
+    match budget.kind:
+        case BudgetKind.MAILBOX_DAY | BudgetKind.MAILBOX_HOUR:
+            if budget.growth:
+                return f"relayd warmup start {budget.owner} --cap N"
+            return f"relayd mailbox set {budget.owner} --daily-limit N"
+        case BudgetKind.DOMAIN_DAY:
+            return f"relayd domain set {budget.owner} --daily-limit N"
+        case BudgetKind.CLIENT_DAY:
+            return f"relayd client set {budget.owner} --daily-limit N"
+        case BudgetKind.PROVIDER_DAY:
+            return f"{_quota(budget)} --daily N"
+        case BudgetKind.PROVIDER_HOUR:
+            return f"{_quota(budget)} --hourly N"
+        case _:
+            assert_never(budget.kind)
+
+
+def _quota(budget: Budget) -> str:
+    return f"relayd upstream quota {budget.owner}" + (f" --mailbox {budget.user}" if budget.user else "")
 
 
 def _waiting(facts: Facts, now: datetime) -> Verdict:
@@ -201,7 +243,9 @@ def _retry(facts: Facts, now: datetime) -> Verdict | None:
 
 def _blocked(facts: Facts, now: datetime) -> Verdict | None:
     lane = facts.lane
-    if lane.blocked_until is None or lane.blocked_until <= now or lane.blocked_reason == DAILY_LIMIT:
+    if lane.blocked_until is None or lane.blocked_until <= now:
+        return None
+    if lane.blocked_reason in LIMIT_REASONS and facts.limits.binding is not None:
         return None
     return Verdict(
         Where.BLOCKED,
@@ -212,26 +256,38 @@ def _blocked(facts: Facts, now: datetime) -> Verdict | None:
 
 
 def _limited(facts: Facts, now: datetime) -> Verdict | None:
-    mailbox, entry = facts.mailbox, facts.entry
-    limit = mailbox.daily_limit
-    if facts.lane.lane_class is not LaneClass.MAIL or not limit:
+    """By the budget that it waits for; the others are in a list beside it."""
+    entry, estimate, budget = facts.entry, facts.limits.estimate, facts.limits.binding
+    if budget is None or estimate.at is None:
         return None
-    left_today = max(limit - mailbox.used, 0)
-    if entry.ahead < left_today:
-        return None
-    turns = 1 + (entry.ahead - left_today) // limit
-    goes_at = window_start(mailbox.time_zone, mailbox.window_ends_at, now, turns=turns)
-    if turns == 1 and facts.lane.blocked_reason == DAILY_LIMIT and facts.lane.blocked_until is not None:
-        # Releases are spread over the window's first minutes.
-        goes_at = max(goes_at, facts.lane.blocked_until)
-    turn_at = window_start(mailbox.time_zone, mailbox.window_ends_at, now, turns=1)
-    leaves = f"so it leaves {'not before' if entry.ahead_is_capped else 'about'} {at_time(goes_at, now)}"
-    return Verdict(
-        Where.LIMITED,
-        f"mailbox {mailbox.address} may send {limit:,} a day and has sent {mailbox.used:,}; the window turns at "
-        f"midnight in {mailbox.time_zone}, {at_time(turn_at, now)}; {_ahead(entry)}, {leaves}",
-        goes_at=goes_at,
-    )
+    is_known = estimate.is_known and not entry.ahead_is_capped
+    leaves = f"so it leaves {'about' if is_known else 'not before'} {at_time(estimate.at, now)}"
+    parts = [_used(budget, facts.lane.lane_class), *_turns(budget, now)]
+    if budget.growth:
+        parts.append("its limit grows as it warms up")
+    if facts.limits.sharing:
+        lanes = "another lane waits" if facts.limits.sharing == 1 else f"{facts.limits.sharing:,} other lanes wait"
+        parts.append(f"{lanes} for it too")
+    return Verdict(Where.LIMITED, "; ".join([*parts, f"{_ahead(entry)}, {leaves}"]), goes_at=estimate.at)
+
+
+def _used(budget: Budget, lane_class: LaneClass) -> str:
+    kept = (budget.unit_limit or 0) - (budget.bulk_limit or 0) if lane_class is LaneClass.BULK else 0
+    slice = f", {kept:,} of them kept from bulk mail," if kept else ""
+    verb = "has taken" if budget.is_of_provider else "has sent"
+    return f"{budget.allows()}{slice} and {verb} {budget.used:,}"
+
+
+def _turns(budget: Budget, now: datetime) -> Iterator[str]:
+    if budget.turns_at is None:
+        return
+    when = at_time(budget.turns_at, now)
+    if budget.is_rolling:
+        yield f"the next are freed {when}"
+    elif budget.is_hourly:
+        yield f"the next hour begins {when}"
+    else:
+        yield f"the window turns at midnight in {budget.time_zone}, {when}"
 
 
 def _ahead(entry: EntryFacts) -> str:
