@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from relayd.mail.address import Address
 from relayd.rules.duration import parse_duration
+from relayd.rules.warm_up import Schedule
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
@@ -93,4 +94,7 @@ Sender = Annotated[
 # A queue id (the message's), or the id of one of its entries.
 AnyId = Annotated[UUID, BeforeValidator(_any_id)]
 Duration = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_duration)]
+ScheduleText = Annotated[
+    str, Field(max_length=500, description="10x5,20x5,75"), AfterValidator(lambda text: str(Schedule.parse(text)))
+]
 Recipients = Annotated[str, Field(max_length=254, description="An address, or @domain"), AfterValidator(_recipients)]

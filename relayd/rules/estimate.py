@@ -32,6 +32,7 @@ class Line:
     not_before: datetime | None = None
     arrivals: tuple[tuple[datetime, int], ...] = ()  # in order: when so many become due
     spread: timedelta = timedelta()  # so long after a day has turned it begins
+    lane_id: int = 0  # of less than there are lines, the first of them get one each
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +241,13 @@ class _Course:
         self._meters = {id: _Meter(budget, now) for id, budget in budgets.items()}
         # Those that can never go would only make it longer.
         able = [rival for rival in rivals if not any(_is_never(budgets[id], rival) for id in rival.budget_ids)]
-        self._lines = [_Waiting(each, [self._meters[id] for id in each.budget_ids]) for each in (line, *able)]
+        lines = [_Waiting(each, [self._meters[id] for id in each.budget_ids]) for each in (line, *able)]
+        self._ours = lines[0]
+        self._lines = sorted(lines, key=lambda each: each.line.lane_id)
 
     def departures(self, most_steps: int) -> Generator[Departure, None, Estimate]:
         """Those of the first line. Returns (as a generator does) what is known of the units after the last one."""
-        ours, spread = self._lines[0], self._lines[0].line.spread
+        ours, spread = self._ours, self._ours.line.spread
         now = latest = self._now
         held_by: _Meter | None = None
         for _ in range(0, most_steps, len(self._lines)):

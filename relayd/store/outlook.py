@@ -33,7 +33,6 @@ class LaneOutlook:
     """A lane with its budgets by id, and the lanes that share them. `is_capped`: more waits than was counted."""
 
     now: datetime
-    lane_id: int
     line: Line
     budgets: dict[int, Budget]  # those of the rivals too
     rivals: tuple[Line, ...]
@@ -132,7 +131,6 @@ async def find(connection: Connection, lane_id: int, terms: Terms, reach: Reach)
     own, *rivals = rows
     return LaneOutlook(
         now=own["now"],
-        lane_id=lane_id,
         line=_line(own, budgets, terms),
         budgets=budgets,
         rivals=tuple(_line(row, budgets, terms) for row in rivals),
@@ -141,17 +139,14 @@ async def find(connection: Connection, lane_id: int, terms: Terms, reach: Reach)
     )
 
 
-async def lanes_of(connection: Connection, mailbox_id: UUID) -> list[int]:
-    """The lanes of a mailbox's own mail, that of people before that in bulk."""
-    return [row["id"] for row in await connection.fetch(LANES_OF, mailbox_id)]
-
-
-async def coming(connection: Connection, lane_ids: list[int]) -> dict[int, list[tuple[datetime, int]]]:
-    """What is scheduled for later in these lanes, by the hour, in order."""
-    found: dict[int, list[tuple[datetime, int]]] = {lane_id: [] for lane_id in lane_ids}
+async def of_mailbox(connection: Connection, mailbox_id: UUID, terms: Terms, reach: Reach) -> list[LaneOutlook]:
+    """The lanes of a mailbox's own mail, as they stand, with what is scheduled for later in them."""
+    lane_ids = [row["id"] for row in await connection.fetch(LANES_OF, mailbox_id)]
+    coming: dict[int, list[tuple[datetime, int]]] = {lane_id: [] for lane_id in lane_ids}
     for row in await connection.fetch(COMING, lane_ids):
-        found[row["lane_id"]].append((row["at"], row["units"]))
-    return found
+        coming[row["lane_id"]].append((row["at"], row["units"]))
+    found = [await find(connection, lane_id, terms, reach) for lane_id in lane_ids]
+    return [replace(lane, line=replace(lane.line, arrivals=tuple(coming[lane.line.lane_id]))) for lane in found]
 
 
 def _line(row: asyncpg.Record, budgets: dict[int, Budget], terms: Terms) -> Line:
@@ -161,6 +156,7 @@ def _line(row: asyncpg.Record, budgets: dict[int, Budget], terms: Terms) -> Line
         budget_ids=tuple(id for id in row["budget_ids"] if id in budgets),
         is_bulk=row["class"] == "bulk",
         not_before=row["blocked_until"],
+        lane_id=row["id"],
         spread=timedelta(seconds=terms.release_spread_seconds * row["spread_share"]),
     )
 
