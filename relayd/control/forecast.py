@@ -16,7 +16,7 @@ from relayd.store.outlook import LaneOutlook, Reach
 
 LONGEST_DAYS = 366
 # Waiting entries counted in each lane, and other lanes that share a limit.
-REACH = Reach(entries=1_000_000, rivals=100)
+REACH = Reach(entries=1_000_000, rivals=100, rival_entries=10_000)
 
 Days = Annotated[int, Field(ge=1, le=LONGEST_DAYS)]
 

@@ -70,7 +70,7 @@ async def gather(
 ) -> list[Explained]:
     """The facts of each of these entries, in the order asked."""
     rows = await connection.fetch(FACTS, entry_ids, most_ahead)
-    reach = outlook.Reach(entries=RIVAL_ENTRIES, rivals=RIVALS)
+    reach = outlook.Reach(entries=most_ahead, rivals=RIVALS, rival_entries=RIVAL_ENTRIES)
     lanes = {
         lane_id: await outlook.find(connection, lane_id, terms, reach) for lane_id in {row["lane_id"] for row in rows}
     }

@@ -22,10 +22,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far to look: entries counted in a lane, other lanes of a shared budget."""
+    """How far to look: entries counted in the lane, other lanes of a shared budget, entries counted in each."""
 
     entries: int
     rivals: int
+    rival_entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class LaneOutlook:
         )
 
 
-# $1 a lane, $2 entries to count in each, $3 other lanes. Those that have mail and share one of its limits: of its
-# client by any upstream; of others where the upstream as a whole is limited. Indexes: mailbox_lanes_pkey,
+# $1 a lane, $2 entries to count in it, $3 other lanes, $4 entries to count in each. Others are those that have mail and
+# share one of its limits: of its client by any upstream; of anybody where the upstream as a whole is limited. Indexes: mailbox_lanes_pkey,
 # mailbox_lanes_client, mailbox_lanes_runnable, email_queue_due.
 LINES = """
 WITH own AS MATERIALIZED (
@@ -78,7 +79,8 @@ rival AS (
 SELECT clock.now, l.id, l.class, l.budget_ids, l.held, NULLIF(l.blocked_until, '-infinity') AS blocked_until,
        (abs(hashtext(l.mailbox_id::text)) % 1000) / 1000.0::float8 AS spread_share,
        (SELECT count(*) FROM (
-          SELECT FROM email_queue q WHERE q.lane_id = l.id AND q.status = 'queued' LIMIT $2) counted) AS waiting
+          SELECT FROM email_queue q WHERE q.lane_id = l.id AND q.status = 'queued'
+           LIMIT CASE WHEN chosen.is_own THEN $2 ELSE $4 END) counted) AS waiting
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN (SELECT id, true AS is_own FROM own UNION ALL (SELECT id, false FROM rival LIMIT $3)) chosen
   JOIN mailbox_lanes l ON l.id = chosen.id
@@ -124,7 +126,7 @@ SELECT q.lane_id, date_trunc('hour', q.next_attempt_at) AS at, count(*) AS units
 
 async def find(connection: Connection, lane_id: int, terms: Terms, reach: Reach) -> LaneOutlook:
     """The lane as it stands."""
-    rows = await connection.fetch(LINES, lane_id, reach.entries, reach.rivals)
+    rows = await connection.fetch(LINES, lane_id, reach.entries, reach.rivals, reach.rival_entries)
     budget_ids = sorted({budget_id for row in rows for budget_id in row["budget_ids"]})
     found = await connection.fetch(BUDGETS, budget_ids) if budget_ids else []
     budgets = {row["budget_id"]: _budget(row, terms) for row in found}
@@ -134,7 +136,10 @@ async def find(connection: Connection, lane_id: int, terms: Terms, reach: Reach)
         line=_line(own, budgets, terms),
         budgets=budgets,
         rivals=tuple(_line(row, budgets, terms) for row in rivals),
-        is_capped=own["waiting"] >= reach.entries or len(rivals) >= reach.rivals,
+        is_capped=own["waiting"] >= reach.entries
+        or len(rivals) >= reach.rivals
+        # As many go before ours as wait, but no more of each than there are before it in its own lane.
+        or any(own["waiting"] >= row["waiting"] >= reach.rival_entries for row in rivals),
         is_held=own["held"],
     )
 

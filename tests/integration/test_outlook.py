@@ -21,7 +21,9 @@ DAY = timedelta(days=1)
 
 
 async def find(connection: Connection, lane_id: int, **reach: int) -> LaneOutlook:
-    return await outlook.find(connection, lane_id, TERMS, Reach(**{"entries": 1_000, "rivals": 10, **reach}))
+    return await outlook.find(
+        connection, lane_id, TERMS, Reach(**{"entries": 1_000, "rivals": 10, "rival_entries": 100, **reach})
+    )
 
 
 async def at_noon(connection: Connection) -> None:
