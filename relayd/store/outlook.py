@@ -53,8 +53,8 @@ class LaneOutlook:
 
 
 # $1 a lane, $2 entries to count in it, $3 other lanes, $4 entries to count in each. Others are those that have mail and
-# share one of its limits: of its client by any upstream; of anybody where the upstream as a whole is limited. Indexes: mailbox_lanes_pkey,
-# mailbox_lanes_client, mailbox_lanes_runnable, email_queue_due.
+# share one of its limits: of its client by any upstream; of anybody where the upstream as a whole is limited.
+# Indexes: mailbox_lanes_pkey, mailbox_lanes_client, mailbox_lanes_runnable, email_queue_due.
 LINES = """
 WITH own AS MATERIALIZED (
   SELECT l.*, ARRAY(SELECT b.id FROM budgets b WHERE b.id = ANY(l.budget_ids) AND b.unit_limit IS NOT NULL) AS limited,
@@ -80,7 +80,7 @@ SELECT clock.now, l.id, l.class, l.budget_ids, l.held, NULLIF(l.blocked_until, '
        (abs(hashtext(l.mailbox_id::text)) % 1000) / 1000.0::float8 AS spread_share,
        (SELECT count(*) FROM (
           SELECT FROM email_queue q WHERE q.lane_id = l.id AND q.status = 'queued'
-           LIMIT CASE WHEN chosen.is_own THEN $2 ELSE $4 END) counted) AS waiting
+           LIMIT CASE WHEN chosen.is_own THEN $2::int ELSE $4::int END) counted) AS waiting
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN (SELECT id, true AS is_own FROM own UNION ALL (SELECT id, false FROM rival LIMIT $3)) chosen
   JOIN mailbox_lanes l ON l.id = chosen.id
