@@ -9,10 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from relayd.rules.budgets import LIMIT_REASONS, Budget, BudgetKind
+from relayd.rules.budgets import LIMIT_REASONS, Budget
 from relayd.rules.duration import at_time
-from relayd.rules.facts import EntryFacts, Facts, RouteFacts
+from relayd.rules.facts import EntryFacts, Facts
 from relayd.rules.states import LaneClass, PendingReason, Status
+from relayd.rules.stops import because, stops
 
 
 class Where(StrEnum):
@@ -133,7 +134,7 @@ def _sending(entry: EntryFacts, now: datetime) -> Verdict:
 
 def _stopped(facts: Facts, now: datetime) -> Verdict | None:
     """What waits for somebody, all of it: one thing resumed is of no use while another is not."""
-    found = [*_paused(facts.route, now), *_not_allowed(facts)]
+    found = list(stops(facts, now))
     if not found:
         return None
     return Verdict(
@@ -141,72 +142,6 @@ def _stopped(facts: Facts, now: datetime) -> Verdict | None:
         "; and ".join(sentence for sentence, _ in found),
         next_step="; ".join(step for _, step in found if step) or None,
     )
-
-
-def _paused(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]]:
-    if route.all_paused_at is not None:
-        since = at_time(route.all_paused_at, now)
-        yield f"everything is paused since {since}{_because(route.all_paused_reason)}", "relayd resume everything"
-    upstream = f"upstream {route.upstream}"
-    if route.upstream_paused_at is not None:
-        since = at_time(route.upstream_paused_at, now)
-        yield f"{upstream} is paused since {since}{_because(route.upstream_paused_reason)}", f"relayd resume {upstream}"
-    if not route.upstream_is_active:
-        yield f"{upstream} is not active", f"relayd upstream set {route.upstream} --active"
-
-
-def _not_allowed(facts: Facts) -> Iterator[tuple[str, str | None]]:
-    mailbox = facts.mailbox
-    name = f"mailbox {mailbox.address}"
-    activate = "--status active"
-    if mailbox.client_status != "active":
-        yield f"client {mailbox.client} is {mailbox.client_status}", f"relayd client set {mailbox.client} {activate}"
-    if mailbox.domain_status not in ("pending", "active"):
-        yield f"domain {mailbox.domain} is {mailbox.domain_status}", f"relayd domain set {mailbox.domain} {activate}"
-    if mailbox.is_removed:
-        yield f"{name} has been removed", None
-    elif mailbox.status == "paused":
-        yield f"{name} is paused{_because(mailbox.status_reason)}", f"relayd resume {name}"
-    elif mailbox.status not in ("warming", "active"):
-        step = f"relayd mailbox set {mailbox.address} {activate}"
-        yield f"{name} is {mailbox.status}{_because(mailbox.status_reason)}", step
-    yield from _never(facts)
-
-
-def _never(facts: Facts) -> Iterator[tuple[str, str | None]]:
-    is_bulk = facts.lane.lane_class is LaneClass.BULK
-    for budget in facts.limits.budgets:
-        # The hour's share of nothing needs no sentence of its own.
-        if budget.kind is BudgetKind.MAILBOX_HOUR or not budget.is_never(is_bulk=is_bulk):
-            continue
-        if budget.unit_limit:
-            client = f"relayd client set {facts.mailbox.client}"
-            step = f"{_quota(budget) if budget.is_of_provider else client} --bulk-reserve PERCENT"
-            yield f"{budget.allows()}, and all of them are kept from bulk mail, so it never leaves", step
-        else:
-            yield f"{budget.allows()}, so it never leaves", _raise(budget)
-
-
-def _raise(budget: Budget) -> str:
-    match budget.kind:
-        case BudgetKind.MAILBOX_DAY | BudgetKind.MAILBOX_HOUR:
-            if budget.growth:
-                return f"relayd warmup start {budget.owner} --cap N"
-            return f"relayd mailbox set {budget.owner} --daily-limit N"
-        case BudgetKind.DOMAIN_DAY:
-            return f"relayd domain set {budget.owner} --daily-limit N"
-        case BudgetKind.CLIENT_DAY:
-            return f"relayd client set {budget.owner} --daily-limit N"
-        case BudgetKind.PROVIDER_DAY:
-            return f"{_quota(budget)} --daily N"
-        case BudgetKind.PROVIDER_HOUR:
-            return f"{_quota(budget)} --hourly N"
-        case _:
-            assert_never(budget.kind)
-
-
-def _quota(budget: Budget) -> str:
-    return f"relayd upstream quota {budget.owner}" + (f" --mailbox {budget.user}" if budget.user else "")
 
 
 def _waiting(facts: Facts, now: datetime) -> Verdict:
@@ -250,7 +185,7 @@ def _blocked(facts: Facts, now: datetime) -> Verdict | None:
     return Verdict(
         Where.BLOCKED,
         f"mailbox {facts.mailbox.address} is parked until {at_time(lane.blocked_until, now)}"
-        f"{_because(lane.blocked_reason)}",
+        f"{because(lane.blocked_reason)}",
         goes_at=lane.blocked_until,
     )
 
@@ -300,10 +235,6 @@ def _ahead(entry: EntryFacts) -> str:
             return "1 entry is ahead"
         case many:
             return f"{many:,} entries are ahead"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
 
 
 def _when(ended_at: datetime | None, now: datetime) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from relayd.rules.budgets import Budget, BudgetKind, Growth
+from relayd.rules.course import Line
 from relayd.rules.daily_window import local_date
-from relayd.rules.estimate import Departure, Line, Outlook
+from relayd.rules.estimate import Departure, Outlook
 
 
 @dataclass(frozen=True, slots=True)

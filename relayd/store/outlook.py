@@ -7,7 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from relayd.rules.budgets import Budget, BudgetKind, Growth, Release
-from relayd.rules.estimate import ENDLESS, MOST_STEPS, Line, Outlook
+from relayd.rules.course import Line
+from relayd.rules.estimate import ENDLESS, MOST_STEPS, Outlook
 from relayd.rules.warm_up import Schedule
 from relayd.store.connection import Connection
 
@@ -76,7 +77,8 @@ rival AS (
          AND x.budget_ids && own.limited AND x.id <> own.id
        ORDER BY x.runnable_at LIMIT $3) l
      WHERE own.is_upstream_shared) r)
-SELECT clock.now, l.id, l.class, l.budget_ids, l.held, NULLIF(l.blocked_until, '-infinity') AS blocked_until,
+SELECT clock.now, l.id, l.class, l.client_id, l.budget_ids, l.held,
+       NULLIF(l.blocked_until, '-infinity') AS blocked_until,
        (abs(hashtext(l.mailbox_id::text)) % 1000) / 1000.0::float8 AS spread_share,
        (SELECT count(*) FROM (
           SELECT FROM email_queue q WHERE q.lane_id = l.id AND q.status = 'queued'
@@ -160,6 +162,7 @@ def _line(row: asyncpg.Record, budgets: dict[int, Budget], terms: Terms) -> Line
         # One that has just been taken away limits nothing.
         budget_ids=tuple(id for id in row["budget_ids"] if id in budgets),
         is_bulk=row["class"] == "bulk",
+        client=str(row["client_id"]),
         not_before=row["blocked_until"],
         lane_id=row["id"],
         spread=timedelta(seconds=terms.release_spread_seconds * row["spread_share"]),

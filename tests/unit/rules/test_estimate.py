@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relayd.rules.budgets import Budget, BudgetKind, Growth, Release
-from relayd.rules.estimate import ENDLESS, Departure, Estimate, Line, Outlook
+from relayd.rules.course import Line
+from relayd.rules.estimate import ENDLESS, Departure, Estimate, Outlook
 from relayd.rules.warm_up import Schedule
 
 NOW = datetime(2026, 11, 21, 20, 0, 30, tzinfo=UTC)
@@ -185,10 +186,28 @@ def test_a_warming_mailbox_lets_more_go_each_day_two_minutes_after_midnight() ->
     assert outlook(budget, is_bulk=True).leaves(9).at == MIDNIGHT_BERLIN + late
 
 
-def test_releases_are_spread_after_a_day_has_turned_and_not_after_an_hour() -> None:
+def test_clients_take_turns_and_so_do_the_lanes_of_each() -> None:
+    shared = replace(DOMAIN, used=0, unit_limit=60, bulk_limit=60)
+    many = tuple(Line(1_000, (DOMAIN.id,), client="many", lane_id=number) for number in range(1, 10))
+    assert outlook(shared, rivals=many, client="one").leaves(29).at == NOW
+    assert outlook(shared, rivals=many, client="one").leaves(30).at == MIDNIGHT
+    bulk = Line(1_000, (DOMAIN.id,), is_bulk=True, lane_id=1)
+    assert outlook(shared, rivals=(bulk,)).leaves(47).at == NOW
+    assert outlook(shared, rivals=(bulk,)).leaves(48).at == MIDNIGHT
+
+
+def test_who_is_looked_at_first_after_a_turn_takes_first() -> None:
+    spent = replace(DOMAIN, used=30)
+    rival = Line(1_000, (DOMAIN.id,), spread=MINUTE)
+    assert outlook(spent, rivals=(rival,)).leaves(29).at == MIDNIGHT
+    late = outlook(spent, rivals=(replace(rival, waiting=40),), spread=2 * MINUTE)
+    assert late.leaves(0) == Estimate(MIDNIGHT + DAY + 2 * MINUTE, DOMAIN.id)
+
+
+def test_releases_are_spread_after_a_day_has_turned_and_less_after_an_hour() -> None:
     spread = timedelta(minutes=4)
     assert outlook(replace(MAILBOX, used=50), spread=spread).leaves(0).at == MIDNIGHT_BERLIN + spread
-    assert outlook(PACE, spread=spread).leaves(2).at == datetime(2026, 11, 21, 21, tzinfo=UTC)
+    assert outlook(PACE, spread=spread).leaves(2).at == datetime(2026, 11, 21, 21, 0, 24, tzinfo=UTC)
     assert outlook(MAILBOX, spread=spread).leaves(0).at == NOW
 
 

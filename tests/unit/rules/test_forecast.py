@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.rules.budgets import Budget, BudgetKind, Growth
-from relayd.rules.estimate import Line
+from relayd.rules.course import Line
 from relayd.rules.forecast import PlannedDay, forecast, supposing
 from relayd.rules.warm_up import Schedule
 from tests.unit.rules.test_warm_up import schedules
