@@ -188,7 +188,7 @@ def test_a_warming_mailbox_lets_more_go_each_day_two_minutes_after_midnight() ->
 
 def test_clients_take_turns_and_so_do_the_lanes_of_each() -> None:
     shared = replace(DOMAIN, used=0, unit_limit=60, bulk_limit=60)
-    many = tuple(Line(1_000, (DOMAIN.id,), client="many", lane_id=number) for number in range(1, 10))
+    many = tuple(Line(1_000, (DOMAIN.id,), client="many", lane_id=number) for number in range(1, 11))
     assert outlook(shared, rivals=many, client="one").leaves(29).at == NOW
     assert outlook(shared, rivals=many, client="one").leaves(30).at == MIDNIGHT
     bulk = Line(1_000, (DOMAIN.id,), is_bulk=True, lane_id=1)
