@@ -83,7 +83,8 @@ class _Lane:
         return Prospect(self._found.now, estimate.at, is_earliest, budget)
 
     def leave(self, recipients: int) -> None:
-        self._joined -= recipients
+        # It may have been read anew in between.
+        self._joined = max(self._joined - recipients, 0)
 
 
 class Prospects:
