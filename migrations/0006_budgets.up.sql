@@ -195,7 +195,8 @@ BEGIN
        WHERE status = 'sending' AND known.id = ANY(reserved_budgets)) kept
      WHERE units > 0 AND known.turns_at > moment;
     UPDATE budgets
-       SET is_rolling = true, began_at = moment, units_before = 0, turns_at = later,
+       SET is_rolling = true, began_at = moment, units_before = 0,
+           turns_at = COALESCE((SELECT min(frees_at) FROM budget_releases r WHERE r.budget_id = known.id), 'infinity'),
            units_used = (SELECT count(*) FROM email_queue WHERE status = 'sending' AND known.id = ANY(reserved_budgets))
                         + COALESCE((SELECT sum(units) FROM budget_releases r WHERE r.budget_id = known.id), 0)
      WHERE id = known.id;
