@@ -9,7 +9,7 @@ from pydantic import Field
 from relayd.control.queue import LogView
 from relayd.control.route import Context, Request, Route, View
 from relayd.control.values import AnyId
-from relayd.rules.budgets import Budget
+from relayd.rules.budget import Budget
 from relayd.rules.explain import Where, explain
 from relayd.store import entries, explanation, messages
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from relayd.control.route import Context, Request, Route, View
 from relayd.control.values import Key, ScheduleText
-from relayd.rules.budgets import Budget, BudgetKind, Growth
+from relayd.rules.budget import Budget, Growth
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.forecast import PlannedDay, forecast, supposing
 from relayd.rules.warm_up import Schedule
 from relayd.store import mailboxes, outlook, warm_up

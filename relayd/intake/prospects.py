@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from relayd.mail.reply import Reply
-from relayd.rules.budgets import Budget
+from relayd.rules.budget import Budget
 from relayd.rules.duration import span_in_words
 from relayd.rules.estimate import Outlook
 from relayd.store import outlook

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from relayd.rules.budgets import HOUR, Budget, Release
+from relayd.rules.budget import HOUR, Budget, Release
 from relayd.rules.daily_window import window_start
 
 MINUTE = timedelta(minutes=1)

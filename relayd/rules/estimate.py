@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from relayd.rules.budgets import Budget
+from relayd.rules.budget import Budget
 from relayd.rules.course import Line, Meter, Waiting, share_out
 
 HORIZON = timedelta(days=366)

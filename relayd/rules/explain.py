@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from relayd.rules.budgets import LIMIT_REASONS, Budget
+from relayd.rules.budget import LIMIT_REASONS, Budget
 from relayd.rules.duration import at_time
 from relayd.rules.facts import EntryFacts, Facts
 from relayd.rules.states import LaneClass, PendingReason, Status

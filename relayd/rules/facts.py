@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from relayd.rules.budgets import Budget
+from relayd.rules.budget import Budget
 from relayd.rules.estimate import Estimate
 from relayd.rules.states import LaneClass, PendingReason, Status
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
-from relayd.rules.budgets import Budget, BudgetKind, Growth
+from relayd.rules.budget import Budget, Growth
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.course import Line
 from relayd.rules.daily_window import local_date
 from relayd.rules.estimate import Departure, Outlook

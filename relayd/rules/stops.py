@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
-from relayd.rules.budgets import Budget, BudgetKind
+from relayd.rules.budget import Budget
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.duration import at_time
 from relayd.rules.facts import Facts, RouteFacts
 from relayd.rules.states import LaneClass

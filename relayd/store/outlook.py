@@ -6,7 +6,8 @@ from uuid import UUID
 
 import asyncpg
 
-from relayd.rules.budgets import Budget, BudgetKind, Growth, Release
+from relayd.rules.budget import Budget, Growth, Release
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.course import Line
 from relayd.rules.estimate import ENDLESS, MOST_STEPS, Outlook
 from relayd.rules.warm_up import Schedule

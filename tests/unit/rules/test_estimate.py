@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relayd.rules.budgets import Budget, BudgetKind, Growth, Release
+from relayd.rules.budget import Budget, Growth, Release
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.course import Line
 from relayd.rules.estimate import ENDLESS, Departure, Estimate, Outlook
 from relayd.rules.warm_up import Schedule

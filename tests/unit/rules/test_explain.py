@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from relayd.rules.budgets import Budget, BudgetKind, Growth
+from relayd.rules.budget import Budget, Growth
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.estimate import Estimate
 from relayd.rules.explain import Where, explain
 from relayd.rules.facts import EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts

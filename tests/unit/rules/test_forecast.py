@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.rules.budgets import Budget, BudgetKind, Growth
+from relayd.rules.budget import Budget, Growth
+from relayd.rules.budgets import BudgetKind
 from relayd.rules.course import Line
 from relayd.rules.forecast import PlannedDay, forecast, supposing
 from relayd.rules.warm_up import Schedule
