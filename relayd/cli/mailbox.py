@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output
+from relayd.cli import bars, output
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, DailyLimit, LimitWindow, given, limit_of
 from relayd.control.client import path_of
@@ -45,6 +45,14 @@ _DETAILS = (
     column("is_default", "default of its domain"),
     column("created_at", "created"),
     column("updated_at", "changed"),
+)
+_FORECAST = (
+    column("day", whole=True),
+    Column("limit", lambda row: "unlimited" if row["limit"] is None else row["limit"]),
+    column("leaves"),
+    column("joins", "scheduled"),
+    column("waiting"),
+    Column("then waits for", lambda row: row["held_by"] or ""),
 )
 
 
@@ -169,6 +177,30 @@ def set_(
     if daily_limit is not None:
         body["daily_send_limit"] = limit_of(daily_limit)
     output.done(control.patch(path_of("mailboxes", address), body), f"mailbox {address} changed", as_json=as_json)
+
+
+@app.command
+def forecast(address: str, /, *, days: int = 14, as_json: AsJson = False, control: Control) -> None:
+    """Show the coming days: what its limits let go of the mail that waits. Changes nothing.
+
+    Parameters
+    ----------
+    days
+        So many from today on.
+    """
+    reply = control.get(path_of("mailboxes", address, "forecast"), {"days": days})
+    output.items(reply, [*_FORECAST, bars.column(reply.data["items"])], as_json=as_json, none="")
+    if as_json:
+        return
+    data = reply.data
+    more = "at least " if data["is_earliest"] else ""
+    scheduled = f", {data['scheduled']:,} are scheduled" if data["scheduled"] else ""
+    end = f"the last leave on {data['done_on']}" if data["done_on"] else f"not all leave within {days} days"
+    if not data["backlog"] and not data["scheduled"]:
+        end = "nothing has to leave"
+    output.hint(f"{more}{data['backlog']:,} recipients wait{scheduled}; {end}, if nothing new comes and health is good")
+    if data["held"]:
+        output.hint(f"nothing leaves now; first: relayd mailbox show {address} tells what stops it")
 
 
 @app.command

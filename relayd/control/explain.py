@@ -9,6 +9,7 @@ from pydantic import Field
 from relayd.control.queue import LogView
 from relayd.control.route import Context, Request, Route, View
 from relayd.control.values import AnyId
+from relayd.rules.budget import Budget
 from relayd.rules.explain import Where, explain
 from relayd.store import entries, explanation, messages
 
@@ -22,8 +23,30 @@ class Explain(Request):
     limit: Annotated[int, Field(ge=1, le=200)] = 20
 
 
+class BudgetView(View):
+    """A limit that it has to fit, in recipients. `binds`: it waits for this one. `turns_at`: when more may go.
+
+    `unit_limit` null: none; `bulk_limit` is what of it bulk mail may use; `grows`: as the mailbox warms up.
+    """
+
+    kind: str
+    name: str
+    unit_limit: int | None
+    bulk_limit: int | None
+    used: int
+    window: str
+    is_rolling: bool
+    time_zone: str
+    turns_at: datetime | None
+    grows: bool
+    binds: bool
+
+
 class ExplainedEntry(View):
-    """The verdict on one entry; `goes_at` is an estimate, null where only somebody's act can tell."""
+    """The verdict on one entry; `goes_at` is an estimate, null where only somebody's act can tell.
+
+    `is_earliest`: it may as well be later than `goes_at`, more waits than was looked at.
+    """
 
     entry_id: UUID
     recipient: str
@@ -31,8 +54,10 @@ class ExplainedEntry(View):
     where: Where
     sentence: str
     goes_at: datetime | None
+    is_earliest: bool
     ahead: int
     next_step: str | None
+    budgets: list[BudgetView]
     log: list[LogView]
 
 
@@ -54,7 +79,7 @@ async def explain_message(context: Context, request: Explain) -> Explanation:
     """Everything in one view of the database."""
     async with context.reading() as connection:
         ids, total = await entries.ids_of(connection, request.id, limit=request.limit)
-        gathered = await explanation.gather(connection, ids)
+        gathered = await explanation.gather(connection, ids, context.house.terms)
         (message,) = await messages.by_ids(connection, [gathered[0].queue_id])
         log = [LogView.model_validate(row) for row in await entries.log(connection, ids, newest=_LOG_ROWS)]
     return Explanation(
@@ -71,7 +96,7 @@ async def explain_message(context: Context, request: Explain) -> Explanation:
 
 
 def _view(one: explanation.Explained, log: list[LogView]) -> ExplainedEntry:
-    verdict = explain(one.facts, one.now)
+    verdict, limits = explain(one.facts, one.now), one.facts.limits
     return ExplainedEntry(
         entry_id=one.entry_id,
         recipient=one.recipient,
@@ -79,9 +104,27 @@ def _view(one: explanation.Explained, log: list[LogView]) -> ExplainedEntry:
         where=verdict.where,
         sentence=verdict.sentence,
         goes_at=verdict.goes_at,
+        is_earliest=one.facts.entry.ahead_is_capped or not limits.estimate.is_known,
         ahead=one.facts.entry.ahead,
         next_step=verdict.next_step,
+        budgets=[_budget(budget, binds=budget is limits.binding) for budget in limits.budgets],
         log=log,
+    )
+
+
+def _budget(budget: Budget, *, binds: bool) -> BudgetView:
+    return BudgetView(
+        kind=budget.kind,
+        name=budget.name,
+        unit_limit=budget.unit_limit,
+        bulk_limit=budget.bulk_limit,
+        used=budget.used,
+        window=budget.window,
+        is_rolling=budget.is_rolling,
+        time_zone=budget.time_zone,
+        turns_at=budget.turns_at,
+        grows=budget.growth is not None,
+        binds=binds,
     )
 
 

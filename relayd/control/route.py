@@ -16,6 +16,7 @@ from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.seal import Seal
 from relayd.store.connection import Connection
+from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 
 # Index: none; it speaks of this transaction alone. The audit triggers read it.
@@ -79,6 +80,12 @@ class House:
     publishing: Publishing = field(default_factory=Publishing)
     tiers: Mapping[str, Tier] = field(default_factory=lambda: by_name(()))
     schedule: Schedule = DEFAULT_SCHEDULE
+    release_spread_seconds: float = 300.0
+
+    @property
+    def terms(self) -> Terms:
+        """What an estimate of when mail leaves needs of the configuration."""
+        return Terms(self.schedule, self.release_spread_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from relayd.mail.address import Address
 from relayd.rules.duration import parse_duration
+from relayd.rules.warm_up import Schedule
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
@@ -105,4 +106,7 @@ Duration = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"
 Limit = Annotated[int, Field(ge=0, le=2_147_483_647, description="Recipients; 0 never, null unlimited")]
 Percent = Annotated[int, Field(ge=0, le=100, description="Of the limit, kept from bulk mail")]
 Deadline = Annotated[str, Field(max_length=30, description="Such as 15m, 2h, 3d"), AfterValidator(_deadline)]
+ScheduleText = Annotated[
+    str, Field(max_length=500, description="10x5,20x5,75"), AfterValidator(lambda text: str(Schedule.parse(text)))
+]
 Recipients = Annotated[str, Field(max_length=254, description="An address, or @domain"), AfterValidator(_recipients)]

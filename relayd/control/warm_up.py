@@ -1,27 +1,23 @@
-"""Handlers of warm-up: start, pause, resume, restart, complete, show, simulate."""
+"""Handlers of warm-up: start, pause, resume, restart, complete, show."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from itertools import islice
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from relayd.control.route import Context, Request, Route, View
-from relayd.control.values import Key
+from relayd.control.values import Key, ScheduleText
 from relayd.errors import Refusal
-from relayd.rules.warm_up import LONGEST_DAYS, Schedule, simulate
+from relayd.rules.warm_up import LONGEST_DAYS, Schedule
 from relayd.store import mailboxes, warm_up
 from relayd.store.connection import Connection
 from relayd.store.warm_up import WarmUpRecord
 
 SHOWN_DAYS = 14
 Limit = Annotated[int, Field(ge=0, le=2_147_483_647)]
-ScheduleText = Annotated[
-    str, Field(max_length=500, description="10x5,20x5,75"), AfterValidator(lambda text: str(Schedule.parse(text)))
-]
 
 
 class StartWarmUp(Request):
@@ -41,14 +37,6 @@ class OneMailbox(Request):
     """A mailbox by its address."""
 
     email_address: Key
-
-
-class Simulate(Request):
-    """`schedule`: another than its own."""
-
-    email_address: Key
-    schedule: ScheduleText | None = None
-    days: Annotated[int, Field(ge=1, le=3650)] = 31
 
 
 class DayView(View):
@@ -85,26 +73,6 @@ class WarmUpView(View):
     spam_rate: float | None
     reply_rate: float | None
     days: list[DayView]
-
-
-class PlannedDayView(View):
-    """A day to come; counts are recipients."""
-
-    day: int
-    limit: int
-    leaves: int
-    total: int
-    waiting: int
-
-
-class Simulation(View):
-    """What the schedule would do to today's backlog. `done_on_day`: null if it is not done within the days asked."""
-
-    email_address: str
-    schedule: str
-    backlog: int
-    done_on_day: int | None
-    items: list[PlannedDayView]
 
 
 @dataclass(slots=True)
@@ -207,24 +175,6 @@ async def complete(context: Context, request: OneMailbox) -> WarmUpView:
     return await show(context, request)
 
 
-async def simulate_warm_up(context: Context, request: Simulate) -> Simulation:
-    """Day by day, if nothing new comes and health is good. Changes nothing."""
-    async with context.reading() as connection:
-        mailbox = await mailboxes.find(connection, request.email_address)
-        found = await warm_up.find(connection, mailbox.id)
-        waiting = await warm_up.backlog(connection, mailbox.id)
-    schedule = _schedule(context, replace(found, schedule=request.schedule or found.schedule))
-    stage = found.stage if found.enabled else 0
-    days = list(islice(simulate(schedule, stage=stage, backlog=waiting, used_today=found.used), request.days))
-    return Simulation(
-        email_address=found.email_address,
-        schedule=str(schedule),
-        backlog=waiting,
-        done_on_day=next((day.day for day in days if day.waiting == 0), None),
-        items=[PlannedDayView.model_validate(day) for day in days],
-    )
-
-
 @asynccontextmanager
 async def _changing(context: Context, address: str, *, is_warming: bool = False) -> AsyncIterator[_Change]:
     """Store what the caller makes `wanted`, with the limit and the status that follow from it."""
@@ -292,7 +242,6 @@ def _state(found: WarmUpRecord) -> str:
 _PATH = "/v1/mailboxes/{email_address}/warmup"
 ROUTES = (
     Route("GET", _PATH, show, "Show a mailbox's warm-up", OneMailbox, WarmUpView),
-    Route("GET", f"{_PATH}/simulation", simulate_warm_up, "What a schedule would do", Simulate, Simulation),
     Route("POST", f"{_PATH}/start", start, "Begin a warm-up or change it", StartWarmUp, WarmUpView),
     Route("POST", f"{_PATH}/pause", pause, "Hold a warm-up's stage", OneMailbox, WarmUpView),
     Route("POST", f"{_PATH}/resume", resume, "Let a warm-up go on", OneMailbox, WarmUpView),

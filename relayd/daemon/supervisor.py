@@ -135,6 +135,7 @@ class Supervisor:
                 publishing=publishing(settings),
                 tiers=tiers(settings),
                 schedule=Schedule.parse(settings.warm_up.schedule),
+                release_spread_seconds=settings.delivery.release_spread_seconds,
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

@@ -32,11 +32,14 @@ from relayd.delivery.upstreams import Fleet
 from relayd.errors import RelaydError
 from relayd.intake.bounce import Bouncer
 from relayd.intake.door import Door, DoorTerms
+from relayd.intake.prospects import Prospects
 from relayd.intake.provision import Provisioner
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
+from relayd.rules.warm_up import Schedule
 from relayd.store import upstreams
 from relayd.store.clock import DatabaseClock
+from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from relayd.submission.listener import Listener, ListeningSocket, Mode
 from relayd.submission.verifier import DirectoryVerifier
@@ -88,6 +91,10 @@ class Worker:
             database,
             senders,
             signer,
+            Prospects(
+                database,
+                Terms(Schedule.parse(settings.warm_up.schedule), settings.delivery.release_spread_seconds),
+            ),
             DoorTerms(settings.hostname, settings.delivery.max_retries),
             emit=QueueingReport(emit, tell_supervisor, clock=time.monotonic).emit,
             wake=self.wake,

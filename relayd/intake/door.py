@@ -13,6 +13,7 @@ import asyncpg
 
 from relayd import failpoints
 from relayd.errors import StoreFull, StoreUnavailable
+from relayd.intake.prospects import Prospect, Prospects
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
@@ -56,6 +57,7 @@ class Door:
         database: Database,
         senders: Senders,
         signer: Signer,
+        prospects: Prospects,
         terms: DoorTerms,
         *,
         emit: Callable[[RelayEvent], None],
@@ -65,6 +67,7 @@ class Door:
         self._database = database
         self._senders = senders
         self._signer = signer
+        self._prospects = prospects
         self._terms = terms
         self._emit = emit
         self._wake = wake
@@ -92,6 +95,9 @@ class Door:
             mailbox = await self._senders.mailbox_for(submission.identity, sole_author)
             if isinstance(mailbox, Reply):
                 return self._refuse(submission, "from_not_allowed", mailbox)
+            prospect = await self._prospect(submission, mailbox)
+            if isinstance(prospect, Reply):
+                return self._refuse(submission, "leaves_too_late", prospect)
             message = await self._prepare(submission, scan, sole_author, mailbox)
             await self._batcher.submit(message)
         except StoreUnavailable as error:
@@ -102,13 +108,26 @@ class Door:
             return self._refuse(submission, "unavailable", UNAVAILABLE)
         self._report(submission, message, mailbox)
         failpoints.reach("enqueue-reply")
-        return Reply(250, "2.0.0", f"queued as {message.queue_id}")
+        when = prospect.text if prospect else None
+        return Reply(250, "2.0.0", f"queued as {message.queue_id}" + (f", {when}" if when else ""))
 
     async def drain(self) -> None:
         """Wait until everything accepted has been answered and its lanes woken."""
         await self._batcher.drain()
         if self._waking is not None:
             await self._waking
+
+    async def _prospect(self, submission: Submission, mailbox: SendingMailbox) -> Prospect | Reply | None:
+        """When it would leave, None where no limit says, or the refusal of a login that does not wait so long."""
+        if not mailbox.is_limited:
+            return None
+        recipients = len(set(submission.envelope.forward_paths))
+        prospect = await self._prospects.join(mailbox.mail_lane_id, recipients)
+        longest = submission.identity.refuse_after_seconds
+        refusal = prospect.refusal(longest) if prospect and longest is not None else None
+        if refusal is not None:
+            await self._prospects.leave(mailbox.mail_lane_id, recipients)
+        return refusal or prospect
 
     async def _prepare(
         self, submission: Submission, scan: HeaderScan, sole_author: Address, mailbox: SendingMailbox

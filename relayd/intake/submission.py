@@ -13,6 +13,7 @@ class Identity:
     """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`).
 
     `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
+    `refuse_after_seconds`: what would leave later than that is refused.
     """
 
     client: SendingClient
@@ -20,6 +21,7 @@ class Identity:
     login: str | None = None
     senders: tuple[str, ...] | None = None
     salt: bytes | None = None
+    refuse_after_seconds: int | None = None
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

@@ -9,12 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
-from relayd.rules.daily_window import window_start
+from relayd.rules.budget import LIMIT_REASONS, Budget
 from relayd.rules.duration import at_time
-from relayd.rules.facts import EntryFacts, Facts, RouteFacts
+from relayd.rules.facts import EntryFacts, Facts
 from relayd.rules.states import LaneClass, PendingReason, Status
-
-DAILY_LIMIT = "mailbox daily limit"  # mailbox_lanes.blocked_reason
+from relayd.rules.stops import because, stops
 
 
 class Where(StrEnum):
@@ -100,13 +99,23 @@ def _pending(facts: Facts, now: datetime) -> Verdict:
                 next_step=f"{release} sends it (again); relayd queue cancel {entry.entry_id} lets it be",
             )
         case PendingReason.SCHEDULED | None:
-            return Verdict(
-                Where.SCHEDULED,
-                f"scheduled for {at_time(entry.next_attempt_at, now)}",
-                goes_at=entry.next_attempt_at,
-            )
+            return _scheduled(facts, now)
         case _:
             assert_never(entry.pending_reason)
+
+
+def _scheduled(facts: Facts, now: datetime) -> Verdict:
+    entry = facts.entry
+    sentence = f"scheduled for {at_time(entry.next_attempt_at, now)}"
+    limited = _limited(facts, now)
+    if limited is None or limited.goes_at is None or limited.goes_at <= entry.next_attempt_at:
+        return Verdict(
+            Where.SCHEDULED,
+            sentence,
+            goes_at=entry.next_attempt_at,
+            next_step=f"relayd queue release {entry.entry_id} lets it go at once",
+        )
+    return Verdict(Where.SCHEDULED, f"{sentence}; {limited.sentence}", goes_at=limited.goes_at)
 
 
 def _sending(entry: EntryFacts, now: datetime) -> Verdict:
@@ -125,7 +134,7 @@ def _sending(entry: EntryFacts, now: datetime) -> Verdict:
 
 def _stopped(facts: Facts, now: datetime) -> Verdict | None:
     """What waits for somebody, all of it: one thing resumed is of no use while another is not."""
-    found = [*_paused(facts.route, now), *_not_allowed(facts)]
+    found = list(stops(facts, now))
     if not found:
         return None
     return Verdict(
@@ -133,38 +142,6 @@ def _stopped(facts: Facts, now: datetime) -> Verdict | None:
         "; and ".join(sentence for sentence, _ in found),
         next_step="; ".join(step for _, step in found if step) or None,
     )
-
-
-def _paused(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]]:
-    if route.all_paused_at is not None:
-        since = at_time(route.all_paused_at, now)
-        yield f"everything is paused since {since}{_because(route.all_paused_reason)}", "relayd resume everything"
-    upstream = f"upstream {route.upstream}"
-    if route.upstream_paused_at is not None:
-        since = at_time(route.upstream_paused_at, now)
-        yield f"{upstream} is paused since {since}{_because(route.upstream_paused_reason)}", f"relayd resume {upstream}"
-    if not route.upstream_is_active:
-        yield f"{upstream} is not active", f"relayd upstream set {route.upstream} --active"
-
-
-def _not_allowed(facts: Facts) -> Iterator[tuple[str, str | None]]:
-    mailbox = facts.mailbox
-    name = f"mailbox {mailbox.address}"
-    activate = "--status active"
-    if mailbox.client_status != "active":
-        yield f"client {mailbox.client} is {mailbox.client_status}", f"relayd client set {mailbox.client} {activate}"
-    if mailbox.domain_status not in ("pending", "active"):
-        yield f"domain {mailbox.domain} is {mailbox.domain_status}", f"relayd domain set {mailbox.domain} {activate}"
-    if mailbox.is_removed:
-        yield f"{name} has been removed", None
-    elif mailbox.status == "paused":
-        yield f"{name} is paused{_because(mailbox.status_reason)}", f"relayd resume {name}"
-    elif mailbox.status not in ("warming", "active"):
-        step = f"relayd mailbox set {mailbox.address} {activate}"
-        yield f"{name} is {mailbox.status}{_because(mailbox.status_reason)}", step
-    if mailbox.daily_limit == 0 and facts.lane.lane_class is LaneClass.MAIL:
-        step = f"relayd mailbox set {mailbox.address} --daily-limit N"
-        yield f"{name} may send 0 a day, so it never leaves", step
 
 
 def _waiting(facts: Facts, now: datetime) -> Verdict:
@@ -201,37 +178,51 @@ def _retry(facts: Facts, now: datetime) -> Verdict | None:
 
 def _blocked(facts: Facts, now: datetime) -> Verdict | None:
     lane = facts.lane
-    if lane.blocked_until is None or lane.blocked_until <= now or lane.blocked_reason == DAILY_LIMIT:
+    if lane.blocked_until is None or lane.blocked_until <= now:
+        return None
+    if lane.blocked_reason in LIMIT_REASONS and facts.limits.binding is not None:
         return None
     return Verdict(
         Where.BLOCKED,
         f"mailbox {facts.mailbox.address} is parked until {at_time(lane.blocked_until, now)}"
-        f"{_because(lane.blocked_reason)}",
+        f"{because(lane.blocked_reason)}",
         goes_at=lane.blocked_until,
     )
 
 
 def _limited(facts: Facts, now: datetime) -> Verdict | None:
-    mailbox, entry = facts.mailbox, facts.entry
-    limit = mailbox.daily_limit
-    if facts.lane.lane_class is not LaneClass.MAIL or not limit:
+    """By the budget that it waits for; the others are in a list beside it."""
+    entry, estimate, budget = facts.entry, facts.limits.estimate, facts.limits.binding
+    if budget is None or estimate.at is None:
         return None
-    left_today = max(limit - mailbox.used, 0)
-    if entry.ahead < left_today:
-        return None
-    turns = 1 + (entry.ahead - left_today) // limit
-    goes_at = window_start(mailbox.time_zone, mailbox.window_ends_at, now, turns=turns)
-    if turns == 1 and facts.lane.blocked_reason == DAILY_LIMIT and facts.lane.blocked_until is not None:
-        # Releases are spread over the window's first minutes.
-        goes_at = max(goes_at, facts.lane.blocked_until)
-    turn_at = window_start(mailbox.time_zone, mailbox.window_ends_at, now, turns=1)
-    leaves = f"so it leaves {'not before' if entry.ahead_is_capped else 'about'} {at_time(goes_at, now)}"
-    return Verdict(
-        Where.LIMITED,
-        f"mailbox {mailbox.address} may send {limit:,} a day and has sent {mailbox.used:,}; the window turns at "
-        f"midnight in {mailbox.time_zone}, {at_time(turn_at, now)}; {_ahead(entry)}, {leaves}",
-        goes_at=goes_at,
-    )
+    is_known = estimate.is_known and not entry.ahead_is_capped
+    leaves = f"so it leaves {'about' if is_known else 'not before'} {at_time(estimate.at, now)}"
+    parts = [_used(budget, facts.lane.lane_class), *_turns(budget, now)]
+    if budget.growth:
+        parts.append("its limit grows as it warms up")
+    if facts.limits.sharing:
+        lanes = "another lane waits" if facts.limits.sharing == 1 else f"{facts.limits.sharing:,} other lanes wait"
+        parts.append(f"{lanes} for it too")
+    return Verdict(Where.LIMITED, "; ".join([*parts, f"{_ahead(entry)}, {leaves}"]), goes_at=estimate.at)
+
+
+def _used(budget: Budget, lane_class: LaneClass) -> str:
+    kept = (budget.unit_limit or 0) - (budget.bulk_limit or 0) if lane_class is LaneClass.BULK else 0
+    slice = f", {kept:,} of them kept from bulk mail," if kept else ""
+    verb = "has taken" if budget.is_of_provider else "has sent"
+    return f"{budget.allows()}{slice} and {verb} {budget.used:,}"
+
+
+def _turns(budget: Budget, now: datetime) -> Iterator[str]:
+    if budget.turns_at is None:
+        return
+    when = at_time(budget.turns_at, now)
+    if budget.is_rolling:
+        yield f"the next are freed {when}"
+    elif budget.is_hourly:
+        yield f"the next hour begins {when}"
+    else:
+        yield f"the window turns at midnight in {budget.time_zone}, {when}"
 
 
 def _ahead(entry: EntryFacts) -> str:
@@ -244,10 +235,6 @@ def _ahead(entry: EntryFacts) -> str:
             return "1 entry is ahead"
         case many:
             return f"{many:,} entries are ahead"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
 
 
 def _when(ended_at: datetime | None, now: datetime) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from relayd.rules.budget import Budget
+from relayd.rules.estimate import Estimate
 from relayd.rules.states import LaneClass, PendingReason, Status
 
 
@@ -25,7 +27,7 @@ class EntryFacts:
     claim_upstream: str | None
     last_change_at: datetime  # when it came into its state, as far as its row tells
     last_actor: str | None  # who last operated on it
-    ahead: int  # queued entries of its lane that go first
+    ahead: int  # queued entries of its lane that go first; of a scheduled one all that are queued
     ahead_is_capped: bool
 
 
@@ -40,16 +42,12 @@ class LaneFacts:
 
 @dataclass(frozen=True, slots=True)
 class MailboxFacts:
-    """Who sends it, and what that mailbox may send. `daily_limit` None is unlimited."""
+    """Who sends it."""
 
     address: str
     status: str
     status_reason: str | None
     is_removed: bool
-    daily_limit: int | None
-    used: int
-    window_ends_at: datetime | None  # None: nothing sent since the window turned
-    time_zone: str
     domain: str
     domain_status: str
     client: str
@@ -69,6 +67,20 @@ class RouteFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitFacts:
+    """Every budget that it has to fit, and when it leaves by them all. `sharing`: others that wait for the same one."""
+
+    budgets: tuple[Budget, ...]
+    estimate: Estimate
+    sharing: int
+
+    @property
+    def binding(self) -> Budget | None:
+        """The one that it waits for."""
+        return next((budget for budget in self.budgets if budget.id == self.estimate.held_by), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that the verdict rests on."""
 
@@ -76,3 +88,4 @@ class Facts:
     lane: LaneFacts
     mailbox: MailboxFacts
     route: RouteFacts
+    limits: LimitFacts

@@ -44,7 +44,8 @@ class PendingReason(StrEnum):
 
 
 class LaneClass(StrEnum):
-    """mailbox_lanes.class: `dsn` spends no mailbox budget."""
+    """mailbox_lanes.class: `bulk` may use a part of each budget alone, `dsn` spends the provider's only."""
 
     MAIL = "mail"
+    BULK = "bulk"
     DSN = "dsn"

@@ -4,9 +4,9 @@ A *stage* is the number of days of the schedule that are behind a mailbox: stage
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise, repeat
+from itertools import accumulate, pairwise
 
 LONGEST_DAYS = 365
 LARGEST_LIMIT = 2_147_483_647
@@ -133,24 +133,3 @@ def turn(schedule: Schedule, stage: int, *, days: int, used: Sequence[bool] | No
     counted = days if used is None else sum(used)
     reason = "held: nothing was sent" if used is not None and not counted else None
     return Turn(min(stage + counted, schedule.days), reason)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedDay:
-    """A day to come: its limit, what would leave of the backlog, what has left by then in all, what still waits."""
-
-    day: int
-    limit: int
-    leaves: int
-    total: int
-    waiting: int
-
-
-def simulate(schedule: Schedule, *, stage: int, backlog: int, used_today: int = 0) -> Iterator[PlannedDay]:
-    """Days from today on, if nothing new comes and health is good, for ever."""
-    waiting, total = backlog, 0
-    limits = chain((schedule.limit(each) for each in range(stage, schedule.days)), repeat(schedule.after))
-    for day, limit in enumerate(limits, 1):
-        leaves = min(waiting, max(limit - (used_today if day == 1 else 0), 0))
-        waiting, total = waiting - leaves, total + leaves
-        yield PlannedDay(day, limit, leaves, total, waiting)

@@ -31,6 +31,7 @@ class Login:
     server_key: bytes
     senders: tuple[str, ...] | None
     client: SendingClient
+    refuse_after_seconds: int | None  # it would rather be refused than wait longer; None: it waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,14 @@ class SendingMailbox:
     address: Address
     mail_lane_id: int
     dsn_lane_id: int
+    is_limited: bool  # some budget limits its mail
     refuses: str | None  # set when this mailbox takes no mail now; fit for a log
 
 
 # Index: smtp_credentials_login.
 FIND_LOGIN = """
 SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders,
-       c.id AS client_id, c.name, c.may_send_bounces
+       k.refuse_after_seconds, c.id AS client_id, c.name, c.may_send_bounces
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.login = $1 AND k.deleted_at IS NULL AND k.is_active AND c.deleted_at IS NULL AND c.status = 'active'
 """
@@ -79,7 +81,8 @@ SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_sen
 FIND_MAILBOX = """
 SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain, d.client_id AS domain_client_id,
        d.status IN ('pending', 'active') AS domain_may_send, c.status = 'active' AS client_may_send,
-       mail.id AS mail_lane_id, dsn.id AS dsn_lane_id
+       mail.id AS mail_lane_id, dsn.id AS dsn_lane_id,
+       EXISTS (SELECT FROM budgets b WHERE b.id = ANY(mail.budget_ids) AND b.unit_limit IS NOT NULL) AS is_limited
   FROM email_domains d
   JOIN email_mailboxes m ON m.deleted_at IS NULL
    AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
@@ -141,6 +144,7 @@ async def find_login(connection: Connection, login: str) -> Login | None:
         server_key=row["server_key"],
         senders=tuple(row["senders"]) if row["senders"] is not None else None,
         client=_client(row),
+        refuse_after_seconds=row["refuse_after_seconds"],
     )
 
 
@@ -173,6 +177,7 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         address=Address.parse(row["email_address"]),
         mail_lane_id=row["mail_lane_id"],
         dsn_lane_id=row["dsn_lane_id"],
+        is_limited=row["is_limited"],
         refuses=refuses,
     )
 

@@ -7,12 +7,18 @@ from uuid import UUID
 
 import asyncpg
 
-from relayd.rules.facts import EntryFacts, Facts, LaneFacts, MailboxFacts, RouteFacts
+from relayd.rules.estimate import Outlook
+from relayd.rules.facts import EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
 from relayd.rules.states import LaneClass, PendingReason, Status
+from relayd.store import outlook
 from relayd.store.connection import Connection
+from relayd.store.outlook import LaneOutlook
 
 # Counting on would cost more than the difference is worth.
 MOST_AHEAD = 100_000
+# Other lanes that share a limit, and how much of what waits in each.
+RIVALS = 100
+RIVAL_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,12 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
        CASE q.status WHEN 'sent' THEN q.sent_at WHEN 'failed' THEN q.failed_at ELSE q.bounced_at END AS ended_at,
        (SELECT g.actor FROM email_delivery_logs g WHERE g.entry_id = q.id AND g.actor IS NOT NULL
          ORDER BY g.id DESC LIMIT 1) AS last_actor,
-       CASE WHEN q.status = 'queued' THEN
+       CASE WHEN q.status = 'queued' OR q.pending_reason = 'scheduled' THEN
          (SELECT count(*) FROM (
             SELECT FROM email_queue x WHERE x.lane_id = q.lane_id AND x.status = 'queued'
                AND (x.next_attempt_at, x.id) < (q.next_attempt_at, q.id) LIMIT $2) a) ELSE 0 END AS ahead,
-       l.class, NULLIF(l.blocked_until, '-infinity') AS blocked_until, l.blocked_reason,
+       q.lane_id, l.class, NULLIF(l.blocked_until, '-infinity') AS blocked_until, l.blocked_reason,
        m.email_address, m.status AS mailbox_status, m.status_reason, m.deleted_at IS NOT NULL AS mailbox_is_removed,
-       m.daily_send_limit, m.time_zone, COALESCE(u.used, 0) AS used, u.window_ends_at,
        d.domain, d.status AS domain_status, c.name AS client, c.status AS client_status,
        goes.name AS upstream, goes.is_active AND goes.deleted_at IS NULL AS upstream_is_active,
        goes.paused_at AS upstream_paused_at, goes.paused_reason AS upstream_paused_reason,
@@ -52,7 +57,6 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
   JOIN email_queue q ON q.id = t.id
   JOIN mailbox_lanes l ON l.id = q.lane_id
   JOIN email_mailboxes m ON m.id = q.mailbox_id
-  LEFT JOIN email_mailbox_usage u ON u.mailbox_id = m.id
   JOIN email_domains d ON d.id = m.domain_id
   JOIN clients c ON c.id = q.client_id
   JOIN email_configurations goes ON goes.id = l.upstream_id
@@ -61,12 +65,21 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
 """
 
 
-async def gather(connection: Connection, entry_ids: Sequence[UUID], *, most_ahead: int = MOST_AHEAD) -> list[Explained]:
+async def gather(
+    connection: Connection, entry_ids: Sequence[UUID], terms: outlook.Terms, *, most_ahead: int = MOST_AHEAD
+) -> list[Explained]:
     """The facts of each of these entries, in the order asked."""
-    return [_explained(row, most_ahead) for row in await connection.fetch(FACTS, entry_ids, most_ahead)]
+    rows = await connection.fetch(FACTS, entry_ids, most_ahead)
+    reach = outlook.Reach(entries=most_ahead, rivals=RIVALS, rival_entries=RIVAL_ENTRIES)
+    lanes = {
+        lane_id: await outlook.find(connection, lane_id, terms, reach) for lane_id in {row["lane_id"] for row in rows}
+    }
+    # One for all entries of a lane: each goes on from where the one before has come to.
+    outlooks = {lane_id: lane.outlook() for lane_id, lane in lanes.items()}
+    return [_explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead) for row in rows]
 
 
-def _explained(row: asyncpg.Record, most_ahead: int) -> Explained:
+def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahead: int) -> Explained:
     return Explained(
         entry_id=row["entry_id"],
         queue_id=row["queue_id"],
@@ -84,8 +97,15 @@ def _explained(row: asyncpg.Record, most_ahead: int) -> Explained:
                 all_paused_at=row["all_paused_at"],
                 all_paused_reason=row["all_paused_reason"],
             ),
+            limits=_limits(row["ahead"], lane, course),
         ),
     )
+
+
+def _limits(ahead: int, lane: LaneOutlook, course: Outlook) -> LimitFacts:
+    estimate = course.leaves(ahead)
+    sharing = sum(rival.waiting > 0 and estimate.held_by in rival.budget_ids for rival in lane.rivals)
+    return LimitFacts(tuple(lane.own_budgets), estimate, sharing)
 
 
 def _entry(row: asyncpg.Record, most_ahead: int) -> EntryFacts:
@@ -116,10 +136,6 @@ def _mailbox(row: asyncpg.Record) -> MailboxFacts:
         status=row["mailbox_status"],
         status_reason=row["status_reason"],
         is_removed=row["mailbox_is_removed"],
-        daily_limit=row["daily_send_limit"],
-        used=row["used"],
-        window_ends_at=row["window_ends_at"],
-        time_zone=row["time_zone"],
         domain=row["domain"],
         domain_status=row["domain_status"],
         client=row["client"],

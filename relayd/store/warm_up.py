@@ -125,12 +125,6 @@ SELECT day, emails_sent, emails_received, emails_bounced, complaints, warmup_sta
   FROM warmup_stats WHERE mailbox_id = $1 ORDER BY day DESC LIMIT $2
 """
 
-# What waits in its lane for its limit: what a simulation sends. Index: email_queue_due.
-BACKLOG = """
-SELECT count(*) FROM mailbox_lanes l JOIN email_queue q ON q.lane_id = l.id AND q.status = 'queued'
- WHERE l.mailbox_id = $1 AND l.class = 'mail'
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class WarmUpRecord:
@@ -219,9 +213,3 @@ async def save(connection: Connection, wanted: WarmUpRecord) -> WarmUpRecord:
 async def days(connection: Connection, mailbox_id: UUID, *, most: int) -> list[DayRecord]:
     """A mailbox's latest days, the newest first."""
     return [DayRecord(**dict(row)) for row in await connection.fetch(STATS, mailbox_id, most)]
-
-
-async def backlog(connection: Connection, mailbox_id: UUID) -> int:
-    """How many recipients wait for this mailbox's limit, or soon will."""
-    count: int = await connection.fetchval(BACKLOG, mailbox_id)
-    return count

@@ -75,4 +75,6 @@ class DirectoryVerifier:
 
 
 def _identity(found: Login) -> Identity:
-    return Identity(found.client, found.credential_id, found.login, found.senders, found.salt)
+    return Identity(
+        found.client, found.credential_id, found.login, found.senders, found.salt, found.refuse_after_seconds
+    )

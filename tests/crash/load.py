@@ -17,7 +17,7 @@ from tests.crash.message import compose
 
 PATIENCE_SECONDS = 30.0
 PAUSE_SECONDS = 0.05
-_QUEUED_AS = re.compile(r"^250 2\.0\.0 queued as (\S+)$")
+_QUEUED_AS = re.compile(r"^250 2\.0\.0 queued as ([^\s,]+)(?:, .*)?$")
 
 
 class Load:

@@ -15,4 +15,5 @@ def send(house: House, recipients: list[str], *, sender: str = "app@example.com"
         content = f"From: {sender}\r\nTo: x@example.net\r\nSubject: Test\r\n\r\n{text}\r\n"
         code, reply = client.data(content.encode())
         assert code == 250, reply
-        return reply.decode().rpartition(" ")[2]
+        # What follows a comma says when it leaves.
+        return reply.decode().partition("queued as ")[2].partition(",")[0]

@@ -88,7 +88,7 @@ class SecureHouse(House):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         (reply,) = [line for line in done.stdout.splitlines() if "queued as" in line]
-        return reply.rpartition(" ")[2]
+        return reply.partition("queued as ")[2].partition(",")[0]
 
     def entry(self, queue_id: str) -> str:
         """The state of the message's only entry."""

@@ -122,7 +122,8 @@ async def test_explain_reads_well(control: Control, sender: Sender) -> None:
     assert lines[0] == f"message {messages[-1].queue_id}: Hello"
     assert "@example.net: limited, goes about 20" in lines[3]
     assert "mailbox noreply@example.com may send 50 a day and has sent 50" in lines[4]
-    assert lines[5].endswith("queued")
+    assert lines[5].startswith("  > mailbox noreply@example.com  50 of 50 a day, turns ")
+    assert lines[6].endswith("queued")
     assert json.loads((await control.cli("explain", str(messages[-1].queue_id), "--json")).out)["total"] == 1
 
 

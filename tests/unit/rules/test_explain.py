@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from relayd.rules.budget import Budget, Growth
+from relayd.rules.budgets import BudgetKind
+from relayd.rules.estimate import Estimate
 from relayd.rules.explain import Where, explain
-from relayd.rules.facts import EntryFacts, Facts, LaneFacts, MailboxFacts, RouteFacts
+from relayd.rules.facts import EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
 from relayd.rules.states import LaneClass, PendingReason, Status
+from relayd.rules.warm_up import DEFAULT_SCHEDULE
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 MIDNIGHT_BERLIN = datetime(2026, 11, 21, 23, 0, tzinfo=UTC)
@@ -38,16 +42,43 @@ MAILBOX = MailboxFacts(
     status="active",
     status_reason=None,
     is_removed=False,
-    daily_limit=50,
-    used=10,
-    window_ends_at=MIDNIGHT_BERLIN,
-    time_zone="Europe/Berlin",
     domain="example.com",
     domain_status="active",
     client="acme",
     client_status="active",
 )
 ROUTE = RouteFacts("relay", True, None, None, None, None)
+OWN = Budget(
+    id=1,
+    kind=BudgetKind.MAILBOX_DAY,
+    owner="noreply@example.com",
+    user=None,
+    unit_limit=50,
+    bulk_limit=50,
+    used=50,
+    is_rolling=False,
+    span=timedelta(days=1),
+    time_zone="Europe/Berlin",
+    turns_at=MIDNIGHT_BERLIN,
+)
+CLIENT = replace(
+    OWN, id=2, kind=BudgetKind.CLIENT_DAY, owner="acme", unit_limit=5_000, bulk_limit=4_000, used=4_321, time_zone="UTC"
+)
+QUOTA = replace(
+    OWN,
+    id=3,
+    kind=BudgetKind.PROVIDER_DAY,
+    owner="gmail",
+    user="noreply@example.com",
+    unit_limit=2_000,
+    bulk_limit=2_000,
+    used=2_000,
+    is_rolling=True,
+    turns_at=NOW + HOUR,
+)
+PACE = replace(OWN, id=4, kind=BudgetKind.MAILBOX_HOUR, unit_limit=3, used=3, span=HOUR, turns_at=NOW + HOUR)
+BUDGETS = (OWN, CLIENT, QUOTA, PACE)
+LIMITS = LimitFacts(BUDGETS, Estimate(NOW, None), 0)
 
 Change = Callable[[Facts], Facts]
 
@@ -66,6 +97,17 @@ def mailbox(**changes: Any) -> Change:
 
 def route(**changes: Any) -> Change:
     return lambda facts: replace(facts, route=replace(facts.route, **changes))
+
+
+def held(budget: Budget, at: datetime, *, sharing: int = 0, is_known: bool = True, **changes: Any) -> Change:
+    """It waits for this budget, which is as it says."""
+    changed = replace(budget, **changes)
+    budgets = tuple(changed if each.id == changed.id else each for each in BUDGETS)
+    return lambda facts: replace(facts, limits=LimitFacts(budgets, Estimate(at, budget.id, is_known), sharing))
+
+
+def never(budget: Budget, **changes: Any) -> Change:
+    return lambda facts: replace(facts, limits=LimitFacts((replace(budget, **changes),), Estimate(None, budget.id), 0))
 
 
 CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
@@ -187,8 +229,20 @@ CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
         "postponed (mail: 450 4.2.1 peak limit); it goes 2026-11-21T21:00:00Z (in 1 h)",
     ),
     (
+        "scheduled, and limited when it comes",
+        [
+            entry(status=Status.PENDING, pending_reason=PendingReason.SCHEDULED, next_attempt_at=NOW + HOUR, ahead=3),
+            held(OWN, MIDNIGHT_BERLIN),
+        ],
+        Where.SCHEDULED,
+        MIDNIGHT_BERLIN,
+        "scheduled for 2026-11-21T21:00:00Z (in 1 h); mailbox noreply@example.com may send 50 a day and has sent 50; "
+        "the window turns at midnight in Europe/Berlin, 2026-11-21T23:00:00Z (in 3 h); "
+        "3 entries are ahead, so it leaves about 2026-11-21T23:00:00Z (in 3 h)",
+    ),
+    (
         "daily limit",
-        [mailbox(used=50), entry(ahead=449)],
+        [entry(ahead=449), held(OWN, datetime(2026, 11, 29, 23, 0, tzinfo=UTC))],
         Where.LIMITED,
         datetime(2026, 11, 29, 23, 0, tzinfo=UTC),
         "mailbox noreply@example.com may send 50 a day and has sent 50; the window turns at "
@@ -196,34 +250,9 @@ CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
         "449 entries are ahead, so it leaves about 2026-11-29T23:00:00Z (in 8 d 3 h)",
     ),
     (
-        "the limit's last unit of today is its own",
-        [mailbox(used=49)],
-        Where.DUE,
-        NOW,
-        "due now, first of its line, waiting for a free connection",
-    ),
-    (
-        "one too many for today",
-        [mailbox(used=49), entry(ahead=1)],
-        Where.LIMITED,
-        MIDNIGHT_BERLIN,
-        "mailbox noreply@example.com may send 50 a day and has sent 49; the window turns at "
-        "midnight in Europe/Berlin, 2026-11-21T23:00:00Z (in 3 h); "
-        "1 entry is ahead, so it leaves about 2026-11-21T23:00:00Z (in 3 h)",
-    ),
-    (
-        "the limit was lowered under what was sent",
-        [mailbox(used=50, daily_limit=20), entry(ahead=20)],
-        Where.LIMITED,
-        MIDNIGHT_BERLIN + timedelta(days=1),
-        "mailbox noreply@example.com may send 20 a day and has sent 50; the window turns at "
-        "midnight in Europe/Berlin, 2026-11-21T23:00:00Z (in 3 h); "
-        "20 entries are ahead, so it leaves about 2026-11-22T23:00:00Z (in 1 d 3 h)",
-    ),
-    (
         "releases are spread",
         [
-            mailbox(used=50),
+            held(OWN, MIDNIGHT_BERLIN + timedelta(minutes=5)),
             lane(blocked_until=MIDNIGHT_BERLIN + timedelta(minutes=5), blocked_reason="mailbox daily limit"),
         ],
         Where.LIMITED,
@@ -234,7 +263,7 @@ CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
     ),
     (
         "too many to count",
-        [mailbox(used=0, window_ends_at=None, daily_limit=100_000), entry(ahead=100_000, ahead_is_capped=True)],
+        [entry(ahead=100_000, ahead_is_capped=True), held(OWN, MIDNIGHT_BERLIN, used=0, unit_limit=100_000)],
         Where.LIMITED,
         MIDNIGHT_BERLIN,
         "mailbox noreply@example.com may send 100,000 a day and has sent 0; the window turns at "
@@ -243,26 +272,59 @@ CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
         "2026-11-21T23:00:00Z (in 3 h)",
     ),
     (
-        "a bounce spends no budget",
-        [mailbox(used=50, daily_limit=0), lane(lane_class=LaneClass.DSN)],
-        Where.DUE,
-        NOW,
-        "due now, first of its line, waiting for a free connection",
+        "further than anybody looks",
+        [entry(ahead=90_000), held(OWN, NOW + timedelta(days=366), is_known=False, turns_at=None)],
+        Where.LIMITED,
+        NOW + timedelta(days=366),
+        "mailbox noreply@example.com may send 50 a day and has sent 50; 90,000 entries are ahead, so it leaves "
+        "not before 2027-11-22T20:00:00Z (in 366 d)",
     ),
     (
-        "unlimited",
-        [mailbox(daily_limit=None), entry(ahead=1)],
-        Where.DUE,
-        NOW,
-        "due now, waiting for its turn and a free connection: in the line of mailbox "
-        "noreply@example.com, 1 entry is ahead",
+        "a client's limit, which others wait for too, and bulk mail has less of",
+        [lane(lane_class=LaneClass.BULK), held(CLIENT, MIDNIGHT_BERLIN + HOUR, sharing=7, used=4_100)],
+        Where.LIMITED,
+        MIDNIGHT_BERLIN + HOUR,
+        "client acme may send 5,000 a day, 1,000 of them kept from bulk mail, and has sent 4,100; the window turns at "
+        "midnight in UTC, 2026-11-21T23:00:00Z (in 3 h); 7 other lanes wait for it too; none is ahead, so it leaves "
+        "about 2026-11-22T00:00:00Z (in 4 h)",
+    ),
+    (
+        "a provider's quota",
+        [held(QUOTA, NOW + HOUR)],
+        Where.LIMITED,
+        NOW + HOUR,
+        "upstream gmail for noreply@example.com allows 2,000 in any 24 hours and has taken 2,000; the next are freed "
+        "2026-11-21T21:00:00Z (in 1 h); none is ahead, so it leaves about 2026-11-21T21:00:00Z (in 1 h)",
+    ),
+    (
+        "the hour's share of a mailbox that warms up",
+        [held(PACE, NOW + HOUR, growth=Growth(DEFAULT_SCHEDULE, 3, None, 0))],
+        Where.LIMITED,
+        NOW + HOUR,
+        "mailbox noreply@example.com may send 3 an hour and has sent 3; the next hour begins "
+        "2026-11-21T21:00:00Z (in 1 h); its limit grows as it warms up; none is ahead, so it leaves about "
+        "2026-11-21T21:00:00Z (in 1 h)",
+    ),
+    (
+        "a lane that is called limited and by now has room",
+        [lane(blocked_until=NOW + HOUR, blocked_reason="client daily limit")],
+        Where.BLOCKED,
+        NOW + HOUR,
+        "mailbox noreply@example.com is parked until 2026-11-21T21:00:00Z (in 1 h): client daily limit",
     ),
     (
         "never",
-        [mailbox(daily_limit=0)],
+        [never(OWN, unit_limit=0, bulk_limit=0)],
         Where.STOPPED,
         None,
         "mailbox noreply@example.com may send 0 a day, so it never leaves",
+    ),
+    (
+        "never in bulk",
+        [never(CLIENT, bulk_limit=0), lane(lane_class=LaneClass.BULK)],
+        Where.STOPPED,
+        None,
+        "client acme may send 5,000 a day, and all of them are kept from bulk mail, so it never leaves",
     ),
     (
         "parked by the upstream",
@@ -332,7 +394,7 @@ CASES: list[tuple[str, list[Change], Where, datetime | None, str]] = [
     ("changes", "where", "goes_at", "sentence"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_verdict(changes: list[Change], where: Where, goes_at: datetime | None, sentence: str) -> None:
-    facts = Facts(ENTRY, LANE, MAILBOX, ROUTE)
+    facts = Facts(ENTRY, LANE, MAILBOX, ROUTE, LIMITS)
     for change in changes:
         facts = change(facts)
     verdict = explain(facts, NOW)
@@ -346,7 +408,17 @@ def test_verdict(changes: list[Change], where: Where, goes_at: datetime | None, 
         ([route(all_paused_at=NOW)], "relayd resume everything"),
         ([route(upstream_paused_at=NOW)], "relayd resume upstream relay"),
         ([mailbox(status="paused")], "relayd resume mailbox noreply@example.com"),
-        ([mailbox(daily_limit=0)], "relayd mailbox set noreply@example.com --daily-limit N"),
+        ([never(OWN, unit_limit=0)], "relayd mailbox set noreply@example.com --daily-limit N"),
+        (
+            [never(OWN, unit_limit=0, growth=Growth(DEFAULT_SCHEDULE, 0, 0, 0))],
+            "relayd warmup start noreply@example.com --cap N",
+        ),
+        ([never(CLIENT, unit_limit=0)], "relayd client set acme --daily-limit N"),
+        ([never(QUOTA, unit_limit=0)], "relayd upstream quota gmail --mailbox noreply@example.com --daily N"),
+        (
+            [never(OWN, bulk_limit=0), lane(lane_class=LaneClass.BULK)],
+            "relayd client set acme --bulk-reserve PERCENT",
+        ),
         ([entry(status=Status.FAILED)], "relayd queue retry e1 --failed"),
         ([entry(status=Status.PENDING, pending_reason=PendingReason.HELD)], "relayd queue release e1"),
         (
@@ -357,7 +429,7 @@ def test_verdict(changes: list[Change], where: Where, goes_at: datetime | None, 
     ],
 )
 def test_verdict_names_the_next_step(changes: list[Change], next_step: str | None) -> None:
-    facts = Facts(ENTRY, LANE, MAILBOX, ROUTE)
+    facts = Facts(ENTRY, LANE, MAILBOX, ROUTE, LIMITS)
     for change in changes:
         facts = change(facts)
     assert explain(facts, NOW).next_step == next_step

@@ -1,4 +1,4 @@
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -9,11 +9,9 @@ from relayd.rules.warm_up import (
     BadSchedule,
     Gate,
     Health,
-    PlannedDay,
     Schedule,
     Step,
     Turn,
-    simulate,
     turn,
 )
 
@@ -106,27 +104,3 @@ def test_no_turn_leaves_the_schedule_or_hurries(
     after = turn(schedule, stage, days=days, used=None, health=Health(sent, bounces, spam), gate=GATE)
     assert 0 <= after.stage <= min(stage + days, schedule.days)
     assert (after.stage == min(stage + days, schedule.days)) or after.reason
-
-
-@given(schedules, st.integers(0, 60), st.integers(0, 5000), st.integers(0, 50))
-def test_a_simulation_sends_everything_and_never_more_than_a_days_limit(
-    schedule: Schedule, stage: int, backlog: int, used: int
-) -> None:
-    days = list(
-        takewhile(
-            lambda day: day.waiting + day.leaves > 0, simulate(schedule, stage=stage, backlog=backlog, used_today=used)
-        )
-    )
-    assert sum(day.leaves for day in days) == backlog
-    assert all(day.leaves <= day.limit == schedule.limit(stage + day.day - 1) for day in days)
-    assert not days or days[0].leaves <= max(days[0].limit - used, 0)
-
-
-def test_a_simulation_day_by_day() -> None:
-    days = list(islice(simulate(Schedule.parse("10x2,75"), stage=0, backlog=50, used_today=4), 4))
-    assert days == [
-        PlannedDay(1, 10, 6, 6, 44),
-        PlannedDay(2, 10, 10, 16, 34),
-        PlannedDay(3, 75, 34, 50, 0),
-        PlannedDay(4, 75, 0, 50, 0),
-    ]
