@@ -20,7 +20,7 @@ _COLUMNS = (
     column("is_active", "active"),
     column("created_at", "created"),
 )
-_DETAILS = (column("id"), *_COLUMNS, column("updated_at", "changed"))
+_DETAILS = (column("id"), *_COLUMNS, column("pool"), column("updated_at", "changed"))
 
 
 @app.command
@@ -67,6 +67,7 @@ def set_(
     any_sender: Annotated[bool, Parameter(negative="")] = False,
     active: Annotated[bool | None, Parameter(negative="--inactive")] = None,
     new_secret: Annotated[bool, Parameter(negative="")] = False,
+    pool: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -82,10 +83,14 @@ def set_(
         An inactive credential opens nothing.
     new_secret
         Make a new secret and show it; the old one opens nothing any more.
+    pool
+        The pool of mailboxes that sends what it submits; none: header From's mailbox.
     """
     body: dict[str, Any] = given({"senders": senders, "is_active": active})
     if any_sender:
         body["senders"] = None
+    if pool is not None:
+        body["pool"] = None if pool == "none" else pool
     if new_secret:
         body["new_secret"] = True
     _made(control.patch(path_of("credentials", login), body), f"credential {login} changed", as_json)

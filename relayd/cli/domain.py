@@ -16,6 +16,7 @@ _COLUMNS = (
     column("client"),
     column("status"),
     column("default_mailbox"),
+    column("default_pool"),
     column("created_at", "created"),
 )
 _DETAILS = (
@@ -104,6 +105,7 @@ def set_(
     status: str | None = None,
     default_mailbox: str | None = None,
     no_default_mailbox: Annotated[bool, Parameter(negative="")] = False,
+    default_pool: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -117,10 +119,14 @@ def set_(
         The mailbox that sends what names no mailbox of its own.
     no_default_mailbox
         Refuse such mail.
+    default_pool
+        The pool that sends it, before the default mailbox; none: no pool does.
     """
     body = given({"status": status, "default_mailbox": default_mailbox})
     if no_default_mailbox:
         body["default_mailbox"] = None
+    if default_pool is not None:
+        body["default_pool"] = None if default_pool == "none" else default_pool
     output.done(control.patch(path_of("domains", domain), body), f"domain {domain} changed", as_json=as_json)
 
 

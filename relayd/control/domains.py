@@ -13,7 +13,7 @@ from relayd.control.values import DomainName, EmailAddress, Key
 from relayd.errors import BadValue, Refusal
 from relayd.intake.keys import make_keys
 from relayd.rules.dns_records import records_for, zone_lines
-from relayd.store import clients, domains, mailboxes
+from relayd.store import clients, domains, mailbox_pools, mailboxes
 from relayd.store.connection import Connection
 from relayd.store.domains import DomainRecord
 
@@ -32,11 +32,12 @@ class NamedDomain(Request):
 
 
 class SetDomain(Request):
-    """What to change of a domain; what is left out stays. `default_mailbox` null: none."""
+    """What to change of a domain; what is left out stays. `default_mailbox`, `default_pool` null: none."""
 
     domain: Key
     status: Literal["pending", "active", "suspended"] = "active"
     default_mailbox: EmailAddress | None = None
+    default_pool: Key | None = None
 
 
 class ListDomains(Request):
@@ -54,6 +55,7 @@ class DomainView(View):
     provider: str
     status: str
     default_mailbox: str | None
+    default_pool: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -82,6 +84,7 @@ class DomainDetails(View):
     provider: str
     status: str
     default_mailbox: str | None
+    default_pool: str | None
     created_at: datetime
     updated_at: datetime
     keys: list[KeyView]
@@ -157,6 +160,11 @@ async def set_domain(context: Context, request: SetDomain) -> DomainView:
                 raise BadValue(f"mailbox {address} is not in the domain {request.domain}")
             wanted["default_mailbox_id"] = mailbox and mailbox.id
         domain = await domains.find_to_change(connection, request.domain)
+        if "default_pool" in wanted:
+            name = wanted.pop("default_pool")
+            owner = (domain.client_id, domain.client)
+            pool = await mailbox_pools.find_to_use(connection, *owner, name) if name else None
+            await mailbox_pools.use_for_domain(connection, domain.id, pool)
         saved = await domains.save(connection, replace(domain, **wanted))
     context.house.wake()
     return DomainView.model_validate(saved)

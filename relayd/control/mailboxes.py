@@ -12,7 +12,7 @@ from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Line
 from relayd.errors import Refusal
 from relayd.mail.address import Address
-from relayd.store import clients, domains, mailboxes, upstreams
+from relayd.store import clients, domains, mailbox_pools, mailboxes, upstreams
 
 DailyLimit = Annotated[int, Field(ge=0, le=2_147_483_647, description="Recipients a day; 0 never, null unlimited")]
 
@@ -150,9 +150,10 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
 
 
 async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
-    """Refused while it has mail that is not settled."""
+    """Refused while it has mail that is not settled, or is the last one of a pool in use."""
     async with context.writing() as connection:
         mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
     return Removed(name=mailbox.email_address)
 

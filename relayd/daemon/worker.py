@@ -24,14 +24,14 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.readiness import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import retry_policy, session_limits
+from relayd.daemon.terms import door_terms, retry_policy, session_limits
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import RelaydError
 from relayd.intake.bounce import Bouncer
-from relayd.intake.door import Door, DoorTerms
+from relayd.intake.door import Door
 from relayd.intake.provision import Provisioner
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
@@ -88,7 +88,7 @@ class Worker:
             database,
             senders,
             signer,
-            DoorTerms(settings.hostname, settings.delivery.max_retries),
+            door_terms(settings),
             emit=QueueingReport(emit, tell_supervisor, clock=time.monotonic).emit,
             wake=self.wake,
             now=_wall_clock,

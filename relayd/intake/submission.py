@@ -5,6 +5,7 @@ from uuid import UUID
 
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
+from relayd.rules.mail_class import MailClass
 from relayd.store.directory import SendingClient
 
 
@@ -13,6 +14,7 @@ class Identity:
     """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`).
 
     `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
+    `mail_class` None means as the mailbox; `pool_id` is the pool whose members send what this credential submits.
     """
 
     client: SendingClient
@@ -20,6 +22,8 @@ class Identity:
     login: str | None = None
     senders: tuple[str, ...] | None = None
     salt: bytes | None = None
+    mail_class: MailClass | None = None
+    pool_id: UUID | None = None
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

@@ -162,7 +162,7 @@ def _not_allowed(facts: Facts) -> Iterator[tuple[str, str | None]]:
     elif mailbox.status not in ("warming", "active"):
         step = f"relayd mailbox set {mailbox.address} {activate}"
         yield f"{name} is {mailbox.status}{_because(mailbox.status_reason)}", step
-    if mailbox.daily_limit == 0 and facts.lane.lane_class is LaneClass.MAIL:
+    if mailbox.daily_limit == 0 and facts.lane.lane_class is not LaneClass.DSN:
         step = f"relayd mailbox set {mailbox.address} --daily-limit N"
         yield f"{name} may send 0 a day, so it never leaves", step
 
@@ -214,7 +214,7 @@ def _blocked(facts: Facts, now: datetime) -> Verdict | None:
 def _limited(facts: Facts, now: datetime) -> Verdict | None:
     mailbox, entry = facts.mailbox, facts.entry
     limit = mailbox.daily_limit
-    if facts.lane.lane_class is not LaneClass.MAIL or not limit:
+    if facts.lane.lane_class is LaneClass.DSN or not limit:
         return None
     left_today = max(limit - mailbox.used, 0)
     if entry.ahead < left_today:

@@ -44,7 +44,8 @@ class PendingReason(StrEnum):
 
 
 class LaneClass(StrEnum):
-    """mailbox_lanes.class: `dsn` spends no mailbox budget."""
+    """mailbox_lanes.class: `bulk` leaves a reserved slice of each budget to `mail`; `dsn` spends no mailbox budget."""
 
     MAIL = "mail"
+    BULK = "bulk"
     DSN = "dsn"

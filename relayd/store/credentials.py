@@ -20,6 +20,7 @@ class CredentialRecord:
     client: str
     senders: list[str] | None
     is_active: bool
+    pool: str | None  # whose members send what it submits
     created_at: datetime
     updated_at: datetime
 
@@ -36,7 +37,8 @@ class Verifier:
 
 # All the living. Index: smtp_credentials_login.
 SELECT_LIVING = """
-SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.created_at, k.updated_at
+SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active,
+       (SELECT p.name FROM mailbox_pools p WHERE p.id = k.pool_id) AS pool, k.created_at, k.updated_at
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.deleted_at IS NULL
 """

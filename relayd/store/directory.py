@@ -6,6 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.rules.mail_class import MailClass
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -31,6 +32,8 @@ class Login:
     server_key: bytes
     senders: tuple[str, ...] | None
     client: SendingClient
+    mail_class: MailClass | None  # None: as the mailbox
+    pool_id: UUID | None  # whose members send what it submits
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class SendingDomain:
     client_id: UUID
     domain: str
     may_send: bool
+    default_pool_id: UUID | None = None  # sends what names no mailbox of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,21 @@ class SendingMailbox:
     domain: SendingDomain
     address: Address
     mail_lane_id: int
+    bulk_lane_id: int
     dsn_lane_id: int
+    mail_class: MailClass
     refuses: str | None  # set when this mailbox takes no mail now; fit for a log
+    stands_in: bool = False  # for an address of its domain that is no mailbox
+
+    def lane_id(self, mail_class: MailClass) -> int:
+        """The lane that its mail of this class waits in."""
+        return self.bulk_lane_id if mail_class is MailClass.BULK else self.mail_lane_id
 
 
 # Index: smtp_credentials_login.
 FIND_LOGIN = """
-SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders,
-       c.id AS client_id, c.name, c.may_send_bounces
+SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders, k.mail_class,
+       k.pool_id, c.id AS client_id, c.name, c.may_send_bounces
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.login = $1 AND k.deleted_at IS NULL AND k.is_active AND c.deleted_at IS NULL AND c.status = 'active'
 """
@@ -71,21 +82,23 @@ SELECT id AS client_id, name, may_send_bounces FROM clients WHERE name = $1 AND 
 
 # Index: email_domains_domain.
 FIND_DOMAIN = """
-SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
+SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send, d.default_pool_id
   FROM email_domains d WHERE d.domain = $1 AND d.deleted_at IS NULL
 """
 
 # The mailbox of that address, else the domain's default one. Indexes: email_mailboxes_address, email_domains_domain.
 FIND_MAILBOX = """
-SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain, d.client_id AS domain_client_id,
-       d.status IN ('pending', 'active') AS domain_may_send, c.status = 'active' AS client_may_send,
-       mail.id AS mail_lane_id, dsn.id AS dsn_lane_id
+SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domain_id, d.domain,
+       d.client_id AS domain_client_id, d.status IN ('pending', 'active') AS domain_may_send, d.default_pool_id,
+       c.status = 'active' AS client_may_send, mail.id AS mail_lane_id, bulk.id AS bulk_lane_id, dsn.id AS dsn_lane_id,
+       lower(m.email_address) <> $1 AS stands_in
   FROM email_domains d
   JOIN email_mailboxes m ON m.deleted_at IS NULL
    AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
                        d.default_mailbox_id)
   JOIN clients c ON c.id = m.client_id
   JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail'
+  JOIN mailbox_lanes bulk ON bulk.mailbox_id = m.id AND bulk.class = 'bulk'
   JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
  WHERE d.domain = $2 AND d.deleted_at IS NULL
 """
@@ -141,6 +154,8 @@ async def find_login(connection: Connection, login: str) -> Login | None:
         server_key=row["server_key"],
         senders=tuple(row["senders"]) if row["senders"] is not None else None,
         client=_client(row),
+        mail_class=MailClass(row["mail_class"]) if row["mail_class"] else None,
+        pool_id=row["pool_id"],
     )
 
 
@@ -153,7 +168,7 @@ async def find_client(connection: Connection, name: str) -> SendingClient | None
 async def find_domain(connection: Connection, domain: str) -> SendingDomain | None:
     """The living domain of that name, whoever's it is."""
     row = await connection.fetchrow(FIND_DOMAIN, domain)
-    return SendingDomain(row["id"], row["client_id"], row["domain"], row["may_send"]) if row else None
+    return SendingDomain(**dict(row)) if row else None
 
 
 async def find_mailbox(connection: Connection, header_from: Address) -> SendingMailbox | None:
@@ -169,11 +184,16 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
     return SendingMailbox(
         id=row["id"],
         client_id=row["client_id"],
-        domain=SendingDomain(row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"]),
+        domain=SendingDomain(
+            row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"], row["default_pool_id"]
+        ),
         address=Address.parse(row["email_address"]),
         mail_lane_id=row["mail_lane_id"],
+        bulk_lane_id=row["bulk_lane_id"],
         dsn_lane_id=row["dsn_lane_id"],
+        mail_class=MailClass(row["mail_class"]),
         refuses=refuses,
+        stands_in=row["stands_in"],
     )
 
 

@@ -24,6 +24,7 @@ class DomainRecord:
     status: str
     default_mailbox_id: UUID | None
     default_mailbox: str | None  # its address
+    default_pool: str | None  # its name; it goes before the default mailbox
     created_at: datetime
     updated_at: datetime
 
@@ -54,7 +55,8 @@ class KeyRecord:
 # All the living. Index: email_domains_domain.
 SELECT_LIVING = """
 SELECT d.id, d.domain, d.client_id, c.name AS client, d.provider, d.status, d.default_mailbox_id,
-       m.email_address AS default_mailbox, d.created_at, d.updated_at
+       m.email_address AS default_mailbox,
+       (SELECT p.name FROM mailbox_pools p WHERE p.id = d.default_pool_id) AS default_pool, d.created_at, d.updated_at
   FROM email_domains d JOIN clients c ON c.id = d.client_id
   LEFT JOIN email_mailboxes m ON m.id = d.default_mailbox_id AND m.deleted_at IS NULL
  WHERE d.deleted_at IS NULL

@@ -75,4 +75,12 @@ class DirectoryVerifier:
 
 
 def _identity(found: Login) -> Identity:
-    return Identity(found.client, found.credential_id, found.login, found.senders, found.salt)
+    return Identity(
+        found.client,
+        found.credential_id,
+        found.login,
+        found.senders,
+        found.salt,
+        mail_class=found.mail_class,
+        pool_id=found.pool_id,
+    )
