@@ -93,8 +93,7 @@ async def show_pool(context: Context, request: NamedPool) -> PoolView:
 
 async def set_pool(context: Context, request: SetPool) -> PoolView:
     """Whether the sending mailbox's address may take the place of header From."""
-    wanted = changes(request, but="name")
-    wanted.pop("client")
+    wanted = changes(request, but=("client", "name"))
     async with context.writing() as connection:
         pool = await _to_change(connection, request.client, request.name)
         if wanted.get("may_rewrite_from"):
