@@ -125,7 +125,12 @@ CREATE TABLE budget_releases (
   PRIMARY KEY (budget_id, frees_at)
 ) WITH (fillfactor = 50);
 
--- The calendar window of that zone which holds that moment, by its end. Hours are the same everywhere.
+-- The calendar window of that zone which holds that moment. Hours are the same everywhere.
+CREATE FUNCTION relayd_window_start(moment timestamptz, span interval, zone text) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC')
+              ELSE date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone END
+$$;
 CREATE FUNCTION relayd_window_end(moment timestamptz, span interval, zone text) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
   SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC') + span
@@ -156,7 +161,8 @@ UPDATE email_queue q SET reserved_budgets = ARRAY[b.id]
 ALTER TABLE email_queue DROP COLUMN reserved_until;
 
 -- Says a budget's terms. What was sent before there was one counts too, as far as the mailboxes' own counts tell
--- (`used`); a changed zone holds from the next turn on, a changed kind of window from now on and never for more.
+-- (`used`). With another zone the window that is open lasts to the first turn there after its own, so that neither
+-- zone's day holds more than the limit; another kind of window takes over all that counts.
 CREATE FUNCTION relayd_put_budget(
   put_kind text, put_client uuid, put_owner uuid, put_window text, put_span interval, put_zone text, put_limit integer,
   reserve_percent integer, used integer
@@ -172,7 +178,8 @@ BEGIN
   IF NOT FOUND THEN
     INSERT INTO budgets (kind, client_id, owner_id, is_rolling, span, time_zone, unit_limit, bulk_limit, units_used,
                          began_at, turns_at)
-    VALUES (put_kind, put_client, put_owner, rolling, put_span, put_zone, put_limit, bulk, used, moment,
+    VALUES (put_kind, put_client, put_owner, rolling, put_span, put_zone, put_limit, bulk, used,
+            CASE WHEN rolling THEN moment ELSE relayd_window_start(moment, put_span, put_zone) END,
             CASE WHEN NOT rolling THEN relayd_window_end(moment, put_span, put_zone)
                  WHEN used > 0 THEN later ELSE 'infinity' END)
     RETURNING * INTO known;
@@ -196,10 +203,15 @@ BEGIN
   ELSIF known.is_rolling AND NOT rolling THEN
     DELETE FROM budget_releases WHERE budget_id = known.id;
     UPDATE budgets
-       SET is_rolling = false, began_at = moment, turns_at = relayd_window_end(moment, put_span, put_zone)
+       SET is_rolling = false, began_at = relayd_window_start(moment, put_span, put_zone),
+           turns_at = relayd_window_end(moment, put_span, put_zone)
      WHERE id = known.id;
   END IF;
-  UPDATE budgets SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone WHERE id = known.id;
+  UPDATE budgets
+     SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone,
+         turns_at = CASE WHEN is_rolling OR time_zone = put_zone OR turns_at <= moment THEN turns_at
+                         ELSE relayd_window_end(turns_at - interval '1 microsecond', put_span, put_zone) END
+   WHERE id = known.id;
 END
 $$;
 

@@ -25,16 +25,23 @@ SELECT client.id AS client_id, upstream.id AS upstream_id, domain.id AS domain_i
 
 # $4: `live` or `spent`; $5 how many; $6 today's limit; $7 units counted in today's window.
 MAILBOXES = """
-INSERT INTO email_mailboxes (client_id, domain_id, upstream_id, email_address, daily_send_limit, current_daily_sends,
-                             window_ends_at)
-SELECT $1, $2, $3, $4 || n || '@example.com', $6, $7, date_trunc('day', relayd_now()) + interval '1 day'
-  FROM generate_series(0, $5::int - 1) AS n
+WITH mailbox AS (
+  INSERT INTO email_mailboxes (client_id, domain_id, upstream_id, email_address, daily_send_limit)
+  SELECT $1, $2, $3, $4 || n || '@example.com', $6::int FROM generate_series(0, $5::int - 1) AS n
+  RETURNING id)
+INSERT INTO budgets (kind, client_id, owner_id, is_rolling, span, time_zone, unit_limit, bulk_limit, units_used,
+                     began_at, turns_at)
+SELECT 'mailbox_day', $1, id, false, '1 day', 'UTC', $6, $6, $7, date_trunc('day', relayd_now()),
+       date_trunc('day', relayd_now()) + interval '1 day'
+  FROM mailbox
 """
 
 # As the trigger on mailboxes makes them, which for one mailbox reads them all.
 LANES = """
-INSERT INTO mailbox_lanes (mailbox_id, class, upstream_id, held)
-SELECT m.id, k.class, m.upstream_id, false FROM email_mailboxes m CROSS JOIN (VALUES ('mail'), ('dsn')) AS k (class)
+INSERT INTO mailbox_lanes (mailbox_id, class, client_id, upstream_id, held, budget_ids)
+SELECT m.id, k.class, m.client_id, m.upstream_id, false, CASE k.class WHEN 'dsn' THEN '{}' ELSE ARRAY[b.id] END
+  FROM email_mailboxes m JOIN budgets b ON b.owner_id = m.id
+ CROSS JOIN (VALUES ('mail'), ('bulk'), ('dsn')) AS k (class)
  ORDER BY m.email_address, k.class
 """
 
@@ -93,10 +100,10 @@ SELECT pg_temp.id_of('ccc', w.n), s.client_id, pg_temp.id_of('aaa', w.message_nu
  ORDER BY w.n
 """
 WAKE = "UPDATE mailbox_lanes l SET due_at = relayd_now() - interval '1 hour' FROM spent s WHERE l.id = s.lane_id"
-STATISTICS = (
-    "VACUUM (ANALYZE) email_queue, messages, message_bodies, email_delivery_logs, mailbox_lanes, email_mailboxes"
-)
-COUNTS = "ANALYZE email_queue, mailbox_lanes, email_mailboxes"
+STATISTICS = """
+VACUUM (ANALYZE) email_queue, messages, message_bodies, email_delivery_logs, mailbox_lanes, email_mailboxes, budgets
+"""
+COUNTS = "ANALYZE email_queue, mailbox_lanes, email_mailboxes, budgets"
 
 
 async def fill(connection: Connection, database: Database, case: Case) -> UUID:

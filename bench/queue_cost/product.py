@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from relayd.daemon.storage import HOT_PATH
 from relayd.mail.address import Address
@@ -93,8 +93,8 @@ async def prune(database: Database, before: datetime, *, batch: int = 500) -> in
 def claim_statements(upstream_id: UUID, lane_ids: Sequence[int], *, batch: int) -> dict[str, tuple[str, list[object]]]:
     """The statements of a claim with arguments, for EXPLAIN."""
     return {
-        "claim": (claiming.CLAIM, [[upstream_id], [batch], READ_LIMIT, "bench/explain", CLAIM_LEASE_SECONDS]),
-        "reschedule": (claiming.RESCHEDULE, [list(lane_ids), SPREAD_SECONDS]),
+        "claim": (claiming.CLAIM, [[upstream_id], [batch], READ_LIMIT, "bench/explain", CLAIM_LEASE_SECONDS, uuid4()]),
+        "reschedule": (lanes.RESCHEDULE, [list(lane_ids), [], SPREAD_SECONDS]),
     }
 
 

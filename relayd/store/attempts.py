@@ -31,11 +31,11 @@ class Start:
     messages: dict[UUID, StoredMessage]
 
 
-# Only while the claim is ours, unstarted, nothing of it paused, and its budget still good: the window has not turned
-# and the limit was not lowered under it. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look
+# Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned and no
+# limit was lowered under it. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look
 # cheap to a plan that was made while nothing was. $3 lease seconds, $4 provider and $5 claim by entry. A message comes
 # with its first entry, and its body as long as those before it have under $6 octets.
-# Indexes: email_queue_pkey, messages_pkey, message_bodies_pkey.
+# Indexes: email_queue_pkey, budgets_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
@@ -43,14 +43,15 @@ started AS (
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
          lease_expires_at = clock.now + make_interval(secs => $3), updated_at = clock.now
     FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
-         email_mailboxes m, mailbox_lanes l, email_configurations c, relayd_state s
+         mailbox_lanes l, email_configurations c, relayd_state s
    WHERE q.id = t.id AND q.fence = t.fence AND q.status IS NOT DISTINCT FROM 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
-     AND m.id = q.mailbox_id AND l.id = q.lane_id AND NOT l.held
+     AND l.id = q.lane_id AND NOT l.held
      AND c.id = q.upstream_id AND c.is_active AND c.paused_at IS NULL AND s.paused_at IS NULL
-     AND (q.reserved_until IS NULL
-          OR (q.reserved_until = m.window_ends_at AND m.window_ends_at > clock.now
-              AND (m.daily_send_limit IS NULL OR m.current_daily_sends <= m.daily_send_limit)))
+     AND NOT EXISTS (SELECT FROM budgets b
+                      WHERE b.id = ANY(q.reserved_budgets)
+                        AND (b.units_used > b.unit_limit OR b.began_at > clock.now
+                             OR (b.turns_at <= clock.now AND NOT b.is_rolling)))
   RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider, t.claimed_by),
 logged AS (
   INSERT INTO email_delivery_logs

@@ -4,14 +4,15 @@ The claim starts from lanes that may run (locked, the locked ones skipped), read
 takes whole messages in turn from each lane. It waits for nobody, so it cannot deadlock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.store import budget, lanes, windows
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -47,50 +48,95 @@ class Claim:
 
 
 # $1 upstream ids and $2 how many messages each can take; $3 entries read for an upstream, and taken of a lane; $4 this
-# claim's name; $5 lease seconds.
+# claim's name; $5 lease seconds; $6 where in the ring of clients to look for those that others crowd out.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
-# in the same log and does wait. Indexes: mailbox_lanes_runnable, email_queue_due, email_queue_message.
+# in the same log and does wait.
+# Indexes: mailbox_lanes_runnable, mailbox_lanes_client, budgets_pkey, email_queue_due, email_queue_message.
 CLAIM = """
-WITH clock AS MATERIALIZED (
+WITH RECURSIVE clock AS MATERIALIZED (
   SELECT relayd_now() AS now, set_config('synchronous_commit', 'off', true) AS cheap),
-lane AS MATERIALIZED (
-  SELECT l.*, u.wanted
+upstream AS MATERIALIZED (
+  SELECT u.id, u.wanted
     FROM clock
     JOIN relayd_state s ON s.paused_at IS NULL
     CROSS JOIN unnest($1::uuid[], $2::int[]) AS u (id, wanted)
-    JOIN email_configurations c ON c.id = u.id AND c.is_active AND c.paused_at IS NULL
+    JOIN email_configurations c ON c.id = u.id AND c.is_active AND c.paused_at IS NULL),
+longest AS MATERIALIZED (
+  SELECT l.*
+    FROM clock, upstream u
     CROSS JOIN LATERAL (
-      SELECT id, mailbox_id, class, upstream_id, runnable_at FROM mailbox_lanes
+      SELECT id, mailbox_id, client_id, class, upstream_id, budget_ids, runnable_at FROM mailbox_lanes
        WHERE upstream_id = u.id AND NOT held AND runnable_at <= clock.now
        ORDER BY runnable_at LIMIT u.wanted FOR UPDATE SKIP LOCKED) l),
-mailbox AS MATERIALIZED (
-  SELECT m.id, m.window_ends_at,
-         CASE WHEN m.daily_send_limit IS NULL THEN NULL
-              WHEN m.window_ends_at <= clock.now THEN 0
-              ELSE GREATEST(m.daily_send_limit - m.current_daily_sends, 0) END AS allowance,
-         m.window_ends_at <= clock.now AS turned
-    FROM lane JOIN email_mailboxes m ON m.id = lane.mailbox_id, clock
-   WHERE lane.class = 'mail'
-     FOR NO KEY UPDATE OF m SKIP LOCKED),
+-- Where more lanes may run than are wanted, one client's may be all of them: some of the others', too.
+client AS (
+  SELECT u.id AS upstream_id, $6::uuid AS client_id, false AS wrapped, 0 AS step FROM upstream u
+   WHERE (SELECT count(*) FROM longest WHERE longest.upstream_id = u.id) >= u.wanted
+  UNION ALL
+  SELECT c.upstream_id, n.client_id, n.wrapped, c.step + 1
+    FROM client c, LATERAL (
+      (SELECT l.client_id, c.wrapped FROM mailbox_lanes l
+        WHERE l.upstream_id = c.upstream_id AND NOT l.held AND l.client_id > c.client_id
+          AND (NOT c.wrapped OR l.client_id <= $6::uuid)
+        ORDER BY l.client_id LIMIT 1)
+      UNION ALL
+      (SELECT l.client_id, true FROM mailbox_lanes l
+        WHERE NOT c.wrapped AND l.upstream_id = c.upstream_id AND NOT l.held AND l.client_id <= $6::uuid
+        ORDER BY l.client_id LIMIT 1)
+      LIMIT 1) n
+   WHERE c.step < 64),
+others AS MATERIALIZED (
+  SELECT l.* FROM clock, client c
+    CROSS JOIN LATERAL (
+      SELECT id, mailbox_id, client_id, class, upstream_id, budget_ids, runnable_at FROM mailbox_lanes
+       WHERE upstream_id = c.upstream_id AND client_id = c.client_id AND NOT held AND runnable_at <= clock.now
+       ORDER BY runnable_at LIMIT 2 FOR UPDATE SKIP LOCKED) l
+   WHERE c.step > 0),
+lane AS MATERIALIZED (
+  SELECT * FROM (
+    SELECT ranked.*, row_number() OVER (PARTITION BY upstream_id ORDER BY rank, runnable_at) AS place
+      FROM (SELECT *, row_number() OVER (PARTITION BY upstream_id, client_id ORDER BY runnable_at) AS rank
+              FROM (SELECT * FROM longest UNION SELECT * FROM others) locked) ranked) placed
+   WHERE place <= (SELECT wanted FROM upstream u WHERE u.id = placed.upstream_id)),
+-- Whoever holds one of these just now is in a claim, or changes a limit: its lanes wait for the next look.
+budget AS MATERIALIZED (
+  SELECT b.id, b.unit_limit - b.units_used AS room, b.bulk_limit - b.units_used AS bulk_room,
+         b.began_at > clock.now
+           OR (b.turns_at <= clock.now AND (NOT b.is_rolling OR b.units_used >= b.bulk_limit)) AS turned
+    FROM budgets b, clock
+   WHERE b.id IN (SELECT unnest(lane.budget_ids) FROM lane)
+     FOR NO KEY UPDATE OF b SKIP LOCKED),
+part AS MATERIALIZED (
+  SELECT lane.id AS lane_id, u.id AS budget_id, b.id IS NULL AS contended, COALESCE(b.turned, false) AS turned,
+         CASE WHEN lane.class = 'bulk' THEN b.bulk_room ELSE b.room END AS room
+    FROM lane CROSS JOIN unnest(lane.budget_ids) AS u (id) LEFT JOIN budget b ON b.id = u.id),
+fit AS MATERIALIZED (
+  SELECT lane.*, u.wanted, COALESCE(part.contended, false) AS contended,
+         CASE WHEN part.contended OR part.turned OR part.room < 0 THEN 0 ELSE part.room END AS room
+    FROM lane
+    JOIN upstream u ON u.id = lane.upstream_id
+    LEFT JOIN (SELECT lane_id, bool_or(contended) AS contended, bool_or(turned) AS turned,
+                      min(room) AS room FROM part GROUP BY 1) part ON part.lane_id = lane.id),
 -- The oldest of each lane. The read limit is shared out among the lanes: how deep they are costs nothing.
 oldest AS (
-  SELECT lane.id AS lane_id, lane.upstream_id, lane.wanted, lane.allowance, e.message_id,
-         row_number() OVER (PARTITION BY lane.id ORDER BY min(e.next_attempt_at), e.message_id) AS turn
-    FROM (SELECT lane.*, mailbox.allowance,
-                 CASE WHEN lane.class = 'mail' AND (mailbox.id IS NULL OR mailbox.turned) THEN 0
-                      ELSE GREATEST($3, 2 * lane.wanted) / count(*) OVER (PARTITION BY lane.upstream_id) + 1
-                 END AS share
-            FROM lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail') lane, clock,
+  SELECT fit.id AS lane_id, fit.client_id, fit.class, fit.upstream_id, fit.wanted, e.message_id,
+         row_number() OVER (PARTITION BY fit.id ORDER BY min(e.next_attempt_at), e.message_id) AS turn
+    FROM (SELECT *, GREATEST($3, 2 * wanted) / count(*) OVER (PARTITION BY upstream_id) + 1 AS share FROM fit) fit,
+    clock,
     LATERAL (
       SELECT q.message_id, q.next_attempt_at FROM email_queue q
-       WHERE q.lane_id = lane.id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
+       WHERE q.lane_id = fit.id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
        ORDER BY q.next_attempt_at, q.id
-       LIMIT LEAST(lane.share, $3, lane.allowance)) e
-   GROUP BY 1, 2, 3, 4, 5),
+       LIMIT LEAST(fit.share, $3, fit.room)) e
+   GROUP BY 1, 2, 3, 4, 5, 6),
+-- Clients take turns, and their lanes; of four turns of a client's lanes one is for bulk.
 placed AS (
-  SELECT *, row_number() OVER (PARTITION BY upstream_id ORDER BY turn, lane_id) AS place FROM oldest),
+  SELECT *, row_number() OVER (PARTITION BY upstream_id ORDER BY client_turn, turn, lane_id) AS place
+    FROM (SELECT *, row_number() OVER (PARTITION BY upstream_id, client_id
+                                       ORDER BY turn * CASE class WHEN 'bulk' THEN 4 ELSE 1 END, lane_id) AS client_turn
+            FROM oldest) taken),
 -- All of a message's due recipients. (IS NOT DISTINCT FROM: see `free`.)
-whole AS (
+whole AS MATERIALIZED (
   SELECT *, max(unit) OVER (PARTITION BY lane_id, turn) AS last_unit
     FROM (SELECT p.*, e.id AS entry_id,
                  row_number() OVER (PARTITION BY p.lane_id ORDER BY p.turn, e.next_attempt_at, e.id) AS unit
@@ -101,94 +147,46 @@ whole AS (
                  AND q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now
                ORDER BY q.next_attempt_at, q.id LIMIT $3) e
            WHERE p.place <= p.wanted) counted),
+-- What is beyond the room of any of its budgets, all lanes counted in their order.
+over AS (
+  SELECT entry_id
+    FROM (SELECT w.entry_id, part.room,
+                 row_number() OVER (PARTITION BY part.budget_id ORDER BY w.place, w.unit) AS nth
+            FROM whole w JOIN part ON part.lane_id = w.lane_id AND part.room IS NOT NULL) counted
+   WHERE nth > room),
 -- A message that the read limit cuts waits for the next claim, unless it is all there is.
 ranked AS (
-  SELECT entry_id FROM whole
-   WHERE (allowance IS NULL OR unit <= allowance) AND (turn = 1 OR last_unit <= $3)),
+  SELECT entry_id, lane_id FROM whole
+   WHERE (turn = 1 OR last_unit <= $3) AND NOT EXISTS (SELECT FROM over WHERE over.entry_id = whole.entry_id)),
 free AS (
   -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
   -- IS NOT DISTINCT FROM, for it rules out the indexes over what is queued: to a plan that was made while nothing was,
   -- they look as cheap as the primary key, and would then be read from end to end.
   SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
-   WHERE q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now
+   WHERE q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now AND q.lane_id = r.lane_id
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q
      SET status = 'sending', reason = NULL, claimed_by = $4, fence = q.fence + 1, attempt_started_at = NULL,
          lease_expires_at = clock.now + make_interval(secs => $5), upstream_id = lane.upstream_id,
-         updated_at = clock.now, reserved_until = mailbox.window_ends_at
-    FROM free, clock, lane LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail'
+         updated_at = clock.now, reserved_budgets = NULLIF(lane.budget_ids, '{}')
+    FROM free, clock, lane
    WHERE q.id = free.id AND lane.id = q.lane_id
   RETURNING q.id, q.fence, q.message_id, q.client_id, q.mailbox_id, q.lane_id, q.upstream_id, q.recipient_address,
-            q.retry_count, q.max_retries, q.first_attempt_at, q.reserved_until),
+            q.retry_count, q.max_retries, q.first_attempt_at, q.reserved_budgets),
 spent AS (
-  UPDATE email_mailboxes m SET current_daily_sends = m.current_daily_sends + units.count
-    FROM (SELECT mailbox_id, count(*) AS count FROM claimed WHERE reserved_until IS NOT NULL GROUP BY 1) units
-   WHERE m.id = units.mailbox_id)
-SELECT lane.id AS lane_id, mailbox.id AS turned_mailbox_id, claimed.id AS entry_id, claimed.fence, claimed.message_id,
+  UPDATE budgets b SET units_used = b.units_used + units.count
+    FROM (SELECT u.id, count(*)::integer AS count FROM claimed CROSS JOIN unnest(claimed.reserved_budgets) AS u (id)
+           GROUP BY 1) units
+   WHERE b.id = units.id)
+SELECT fit.id AS lane_id, fit.contended, claimed.reserved_budgets,
+       CASE WHEN fit.room = 0
+         THEN ARRAY(SELECT budget_id FROM part WHERE part.lane_id = fit.id AND part.turned) END AS turned_budgets,
+       claimed.id AS entry_id, claimed.fence, claimed.message_id,
        claimed.client_id, claimed.mailbox_id, claimed.upstream_id, claimed.recipient_address, claimed.retry_count,
        claimed.max_retries, claimed.first_attempt_at
-  FROM lane
-  LEFT JOIN mailbox ON mailbox.id = lane.mailbox_id AND lane.class = 'mail' AND mailbox.turned
-  LEFT JOIN claimed ON claimed.lane_id = lane.id
+  FROM fit LEFT JOIN claimed ON claimed.lane_id = fit.id
  ORDER BY claimed.id
-"""
-
-# Which of these mailboxes, locked by the claim, can roll now: all that they have in flight can be locked. Who settles
-# holds entries and then waits for their mailbox, so here nobody may be waited for. Index: email_queue_in_flight.
-ROLLABLE = """
-WITH in_flight AS MATERIALIZED (
-  SELECT q.mailbox_id FROM email_queue q
-   WHERE q.mailbox_id = ANY($1::uuid[]) AND q.status = 'sending' AND q.reserved_until IS NOT NULL
-     FOR NO KEY UPDATE OF q SKIP LOCKED)
-SELECT m.id FROM unnest($1::uuid[]) AS m (id)
- WHERE (SELECT count(*) FROM in_flight f WHERE f.mailbox_id = m.id)
-     = (SELECT count(*) FROM email_queue q
-         WHERE q.mailbox_id = m.id AND q.status = 'sending' AND q.reserved_until IS NOT NULL)
-"""
-
-# Before ROLL, in a statement of its own: a snapshot older than this lock could miss a claim that was made meanwhile.
-# Index: email_mailboxes_pkey.
-LOCK_MAILBOXES = "SELECT FROM email_mailboxes WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
-
-# A new window begins. What is in flight may end in it, so it counts on both sides. Index: email_queue_in_flight.
-ROLL = """
-WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
-mailbox AS MATERIALIZED (
-  SELECT m.id,
-         (date_trunc('day', clock.now AT TIME ZONE m.time_zone) + interval '1 day') AT TIME ZONE m.time_zone AS ends
-    FROM email_mailboxes m, clock
-   WHERE m.id = ANY($1::uuid[]) AND m.window_ends_at <= clock.now
-   ORDER BY m.id FOR NO KEY UPDATE OF m),
-straddling AS (
-  UPDATE email_queue q SET reserved_until = mailbox.ends FROM mailbox
-   WHERE q.mailbox_id = mailbox.id AND q.status = 'sending' AND q.reserved_until IS NOT NULL
-  RETURNING q.mailbox_id)
-UPDATE email_mailboxes m
-   SET window_ends_at = mailbox.ends,
-       current_daily_sends = (SELECT count(*) FROM straddling s WHERE s.mailbox_id = m.id)
-  FROM mailbox WHERE m.id = mailbox.id
-"""
-
-# When the lanes just locked are next worth a look. A later statement than the claim, on purpose: its snapshot is newer
-# than the lane's lock, so nothing that was committed before it can look absent. A lane with more to give goes to the
-# back of the line. $2: seconds over which releases are spread after a window turns, each mailbox at its own moment.
-RESCHEDULE = """
-UPDATE mailbox_lanes l
-   SET due_at = CASE WHEN seen.next IS NULL THEN 'infinity' ELSE GREATEST(seen.next, seen.now) END,
-       blocked_until = CASE WHEN seen.limited
-         THEN seen.window_ends_at + make_interval(secs => $2 * (abs(hashtext(seen.mailbox_id::text)) % 1000) / 1000.0)
-         ELSE '-infinity' END,
-       blocked_reason = CASE WHEN seen.limited THEN 'mailbox daily limit' END
-  FROM (SELECT x.id, x.mailbox_id, m.window_ends_at, clock.now,
-               COALESCE(x.class = 'mail' AND m.current_daily_sends >= m.daily_send_limit
-                        AND m.window_ends_at > clock.now, false) AS limited,
-               (SELECT q.next_attempt_at FROM email_queue q WHERE q.lane_id = x.id AND q.status = 'queued'
-                 ORDER BY q.next_attempt_at LIMIT 1) AS next
-          FROM (SELECT relayd_now() AS now) clock, mailbox_lanes x JOIN email_mailboxes m ON m.id = x.mailbox_id
-         WHERE x.id = ANY($1::bigint[])) seen
- WHERE l.id = seen.id
-RETURNING l.runnable_at <= seen.now AS is_runnable
 """
 
 
@@ -205,27 +203,25 @@ async def claim(
     unless budget or `read_limit` splits them. Call inside a transaction; the claim holds once it has committed.
     `claimant` names this one claim: never use it again.
     """
-    upstream_ids, counts = list(wanted), list(wanted.values())
-    rows = await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
-    turned = {row["turned_mailbox_id"] for row in rows} - {None}
+    arguments = (list(wanted), list(wanted.values()), read_limit, claimant, lease_seconds, uuid4())
+    rows = await connection.fetch(CLAIM, *arguments)
+    turned = {budget_id for row in rows for budget_id in row["turned_budgets"] or ()}
     if turned:
-        # Once a day a mailbox: open its window, and claim again unless there is enough to do.
-        rollable = [row["id"] for row in await connection.fetch(ROLLABLE, list(turned))]
-        await connection.execute(ROLL, rollable)
-        if rollable and not any(row["entry_id"] for row in rows):
-            rows += await connection.fetch(CLAIM, upstream_ids, counts, read_limit, claimant, lease_seconds)
-    lanes = sorted({row["lane_id"] for row in rows})
+        # Open their windows, and claim again unless there is enough to do.
+        await windows.roll(connection, sorted(turned))
+        if not any(row["entry_id"] for row in rows):
+            rows += await connection.fetch(CLAIM, *arguments)
+    reserved = turned | {budget_id for row in rows for budget_id in row["reserved_budgets"] or ()}
+    if reserved:
+        await budget.mirror(connection, sorted(reserved))
+    contended = {row["lane_id"]: row["contended"] for row in rows}
     leaves_more = False
-    if lanes:
-        rescheduled = await connection.fetch(RESCHEDULE, lanes, spread_seconds)
-        leaves_more = len(lanes) >= min(counts) or any(row["is_runnable"] for row in rescheduled)
+    if contended:
+        runnable = await lanes.reschedule(
+            connection, list(contended), [each for each in contended if contended[each]], spread_seconds=spread_seconds
+        )
+        leaves_more = len(contended) >= min(wanted.values()) or any(runnable)
     return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], leaves_more)
-
-
-async def roll_windows(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
-    """Open a new window for those of the mailboxes whose window has ended. Call inside a transaction."""
-    await connection.execute(LOCK_MAILBOXES, mailbox_ids)
-    await connection.execute(ROLL, mailbox_ids)
 
 
 def _entry(row: asyncpg.Record, claimant: str) -> ClaimedEntry:

@@ -3,7 +3,7 @@
 A lane's due_at may be early (a claim looks and finds nothing) but must never be late: see `wake` and `sweep`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -31,24 +31,73 @@ lane AS MATERIALIZED (
 UPDATE mailbox_lanes l SET due_at = LEAST(l.due_at, lane.at) FROM lane WHERE l.id = lane.id
 """
 
-# The budget of these mailboxes has grown: the next claim looks again. The reason is asked of the locked row: a claim
-# may be calling the lane blocked just now. Index: mailbox_lanes_mailbox_id_class_key.
+# When the lanes just locked by a claim are next worth a look. A later statement than the claim, on purpose: its
+# snapshot is newer than the lane's lock, so nothing that was committed before it can look absent. A lane with more to
+# give goes to the back of the line. $1 lanes, $2 those of whose budgets another claim holds one, so that nothing can be
+# said of them, $3 seconds over which releases are spread after a window turns, each mailbox at its own moment.
+# A rolling window of which all is in flight frees nothing before its span has passed.
+# Indexes: mailbox_lanes_pkey, budgets_pkey, email_queue_due.
+RESCHEDULE = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+seen AS MATERIALIZED (
+  SELECT x.id, x.mailbox_id, binding.*,
+         (SELECT q.next_attempt_at FROM email_queue q WHERE q.lane_id = x.id AND q.status = 'queued'
+           ORDER BY q.next_attempt_at LIMIT 1) AS next
+    FROM clock CROSS JOIN mailbox_lanes x
+    LEFT JOIN LATERAL (
+      SELECT b.id AS budget_id, b.is_rolling, b.span,
+             CASE WHEN b.is_rolling THEN LEAST(b.turns_at, clock.now + b.span) ELSE b.turns_at END AS turns_at,
+             CASE b.kind WHEN 'mailbox_day' THEN 'mailbox daily limit' WHEN 'mailbox_hour' THEN 'mailbox hourly pace'
+                         WHEN 'domain_day' THEN 'domain daily limit' WHEN 'client_day' THEN 'client daily limit'
+                         WHEN 'provider_day' THEN 'provider daily quota' ELSE 'provider hourly quota' END AS reason
+        FROM budgets b
+       WHERE b.id = ANY(x.budget_ids) AND NOT x.id = ANY($2::bigint[])
+         AND b.units_used >= CASE WHEN x.class = 'bulk' THEN b.bulk_limit ELSE b.unit_limit END
+       ORDER BY b.turns_at DESC LIMIT 1) binding ON true
+   WHERE x.id = ANY($1::bigint[]))
+UPDATE mailbox_lanes l
+   SET due_at = CASE WHEN seen.next IS NULL THEN 'infinity' ELSE GREATEST(seen.next, clock.now) END,
+       blocked_until = CASE WHEN seen.budget_id IS NULL THEN '-infinity' WHEN seen.is_rolling THEN seen.turns_at
+         ELSE seen.turns_at + make_interval(secs => $3 * CASE seen.span WHEN '1 hour' THEN 0.1 ELSE 1 END
+                                                       * (abs(hashtext(seen.mailbox_id::text)) % 1000) / 1000.0) END,
+       blocked_by = seen.budget_id, blocked_reason = seen.reason
+  FROM seen, clock
+ WHERE l.id = seen.id
+RETURNING l.runnable_at <= clock.now AS is_runnable
+"""
+
+# Units came back to these budgets ($1, so many: $2): as many of the lanes that wait for them are looked at again, those
+# with the oldest mail first, and not the others, of which there may be thousands. A claim that called a lane blocked
+# has held the budget until it committed, and whoever returns units holds it now: no such lane is missed here.
+# Index: mailbox_lanes_blocked.
 UNBLOCK = """
 WITH lane AS MATERIALIZED (
   SELECT l.id FROM mailbox_lanes l
-   WHERE l.mailbox_id = ANY($1::uuid[]) AND l.class = 'mail'
+   WHERE l.id IN (
+     SELECT waiting.id FROM unnest($1::integer[], $2::integer[]) AS unit (id, count),
+       LATERAL (SELECT w.id FROM mailbox_lanes w WHERE w.blocked_by = unit.id AND NOT w.held
+                 ORDER BY w.due_at LIMIT unit.count) waiting)
    ORDER BY l.id FOR NO KEY UPDATE OF l)
-UPDATE mailbox_lanes l
-   SET blocked_until = CASE WHEN l.blocked_reason = 'mailbox daily limit' THEN '-infinity' ELSE l.blocked_until END,
-       blocked_reason = NULLIF(l.blocked_reason, 'mailbox daily limit')
-  FROM lane WHERE l.id = lane.id
+UPDATE mailbox_lanes l SET blocked_until = '-infinity', blocked_reason = NULL, blocked_by = NULL
+  FROM lane WHERE l.id = lane.id AND l.blocked_by = ANY($1::integer[])
+"""
+
+# Budgets with room for which lanes wait all the same: a unit went back to a lane that then did not need it.
+# Indexes: mailbox_lanes_blocked, budgets_pkey.
+IDLE_UNITS = """
+SELECT b.id, LEAST(COALESCE(b.unit_limit - b.units_used, 1000), 1000) AS units
+  FROM mailbox_lanes l JOIN budgets b ON b.id = l.blocked_by
+ WHERE l.blocked_by IS NOT NULL AND NOT l.held AND l.due_at <= relayd_now() AND l.blocked_until > relayd_now()
+   AND COALESCE(b.units_used < CASE l.class WHEN 'bulk' THEN b.bulk_limit ELSE b.unit_limit END, true)
+ GROUP BY b.id ORDER BY b.id
 """
 
 # The upstream said that this mailbox must wait. Index: mailbox_lanes_mailbox_id_class_key.
 PARK = """
 WITH lane AS MATERIALIZED (
   SELECT l.id FROM mailbox_lanes l WHERE l.mailbox_id = $1 ORDER BY l.id FOR NO KEY UPDATE OF l)
-UPDATE mailbox_lanes l SET blocked_until = GREATEST(l.blocked_until, $2::timestamptz), blocked_reason = $3
+UPDATE mailbox_lanes l
+   SET blocked_until = GREATEST(l.blocked_until, $2::timestamptz), blocked_reason = $3, blocked_by = NULL
   FROM lane WHERE l.id = lane.id
 """
 
@@ -76,9 +125,28 @@ async def requeue(connection: Connection, due: Sequence[tuple[int, datetime]]) -
     await connection.execute(REQUEUE, [lane_id for lane_id, _ in due], [at for _, at in due])
 
 
-async def unblock(connection: Connection, mailbox_ids: Sequence[UUID]) -> None:
-    """Budget was returned or raised; lanes that wait for the daily limit are looked at again."""
-    await connection.execute(UNBLOCK, mailbox_ids)
+async def reschedule(
+    connection: Connection, lane_ids: Sequence[int], contended: Sequence[int], *, spread_seconds: float
+) -> list[bool]:
+    """Say when each of these lanes, locked by this claim, is next worth a look; returns whether that is now.
+
+    `contended`: those of whose budgets another claim holds one.
+    """
+    rows = await connection.fetch(RESCHEDULE, lane_ids, contended, spread_seconds)
+    return [row["is_runnable"] for row in rows]
+
+
+async def unblock(connection: Connection, units: Mapping[int, int]) -> None:
+    """So many units came back to these budgets, which the transaction holds: as many lanes are looked at again."""
+    await connection.execute(UNBLOCK, list(units.keys()), list(units.values()))
+
+
+async def use_idle_units(connection: Connection) -> bool:
+    """Let lanes run that wait for a budget which has room; whether there were any."""
+    idle = {row["id"]: row["units"] for row in await connection.fetch(IDLE_UNITS)}
+    if idle:
+        await unblock(connection, idle)
+    return bool(idle)
 
 
 async def park(connection: Connection, mailbox_id: UUID, until: datetime, reason: str) -> None:

@@ -77,7 +77,6 @@ changed AS (
          reason = CASE WHEN had_ended THEN $2 ELSE COALESCE($2, q.reason) END,
          retry_count = CASE WHEN had_ended THEN 0 ELSE q.retry_count END,
          first_attempt_at = CASE WHEN had_ended THEN NULL ELSE q.first_attempt_at END,
-         reserved_until = CASE WHEN had_ended THEN NULL ELSE q.reserved_until END,
          sent_at = NULL, failed_at = NULL, bounced_at = NULL, bounce_type = NULL, bounce_reason = NULL
     FROM target, clock
    WHERE q.id = target.id AND (NOT had_ended OR target.mailbox_id IN (SELECT id FROM home))

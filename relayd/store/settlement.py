@@ -11,8 +11,7 @@ import asyncpg
 
 from relayd.rules.settlement import Settlement
 from relayd.rules.states import Status
-from relayd.store import budget, lanes
-from relayd.store.claim import roll_windows
+from relayd.store import budget, lanes, windows
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -30,9 +29,10 @@ class Result:
 
 
 # Applied while the claim is ours, or when it was taken back but no newer attempt has begun (a late result: it wins only
-# if it is final). Everything is logged, applied or not. A mailbox whose window has turned is reported instead of
-# settled: what ends in the new window has to be counted there first. So is, where the statement stands alone ($18), a
-# result that overtakes a newer claim, since that one's budget has to be returned with it. Index: email_queue_pkey.
+# if it is final). Everything is logged, applied or not. An entry that holds a unit of a calendar window which has
+# turned is reported instead of settled: what ends in the new window has to be counted there first. So is, where the
+# statement stands alone ($18), one of a rolling window, which has to learn when to free the unit, and a result that
+# overtakes a newer claim, whose units have to be returned with it. Indexes: email_queue_pkey, budgets_pkey.
 SETTLE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
@@ -43,7 +43,7 @@ given AS MATERIALIZED (
           provider_message_id, stage, error_code, enhanced_code, error_message, provider, claimed_by,
           only_if_unstarted)),
 target AS MATERIALIZED (
-  SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_until,
+  SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_budgets,
          q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
          (q.fence = g.fence AND (q.status IN ('queued', 'pending')
                                  OR (q.status = 'sending' AND q.claimed_by = g.claimed_by
@@ -52,16 +52,20 @@ target AS MATERIALIZED (
                AND q.attempt_started_at IS NULL) AS open
     FROM given g JOIN email_queue q ON q.id = g.id
    ORDER BY q.id FOR NO KEY UPDATE OF q),
-stale AS MATERIALIZED (
-  SELECT m.id FROM email_mailboxes m, clock
-   WHERE m.id IN (SELECT mailbox_id FROM target WHERE reserved_until IS NOT NULL) AND m.window_ends_at <= clock.now),
+barrier AS MATERIALIZED (
+  SELECT b.id FROM budgets b, clock
+   WHERE b.id IN (SELECT unnest(reserved_budgets) FROM target)
+     AND CASE WHEN b.is_rolling THEN $18 ELSE b.turns_at <= clock.now END),
+left_over AS MATERIALIZED (
+  SELECT t.id FROM target t
+   WHERE ($18 AND t.overtakes) OR EXISTS (SELECT FROM barrier WHERE barrier.id = ANY(t.reserved_budgets))),
 settled AS (
   UPDATE email_queue q
      SET status = t.status, reason = t.reason, pending_reason = t.pending_reason,
          retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
          next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
          claimed_by = NULL, lease_expires_at = NULL, updated_at = clock.now,
-         reserved_until = CASE WHEN t.status <> 'sent' AND NOT t.returns_unit THEN q.reserved_until END,
+         reserved_budgets = NULL,
          provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
          sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
          failed_at = CASE WHEN t.status = 'failed' THEN clock.now END,
@@ -70,7 +74,7 @@ settled AS (
          bounce_reason = CASE WHEN t.status = 'bounced' THEN t.reason END
     FROM target t, clock
    WHERE q.id = t.id AND t.open AND (NOT t.late OR t.status IN ('sent', 'failed', 'bounced'))
-     AND NOT ($18 AND t.overtakes) AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id)
+     AND NOT EXISTS (SELECT FROM left_over WHERE left_over.id = t.id)
   RETURNING q.id),
 logged AS (
   INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, attempt, late, stage, error_code,
@@ -78,10 +82,10 @@ logged AS (
   SELECT t.client_id, t.message_id, t.id, t.event, t.fence, t.late OR NOT t.open, t.stage, t.error_code,
          t.enhanced_code, t.error_message, t.provider, t.upstream_id, now, now
     FROM target t, clock
-   WHERE NOT ($18 AND t.overtakes) AND NOT EXISTS (SELECT FROM stale WHERE stale.id = t.mailbox_id))
-SELECT t.id, t.mailbox_id, t.lane_id, t.reserved_until, t.overtakes, stale.id IS NOT NULL AS stale,
-       stale.id IS NOT NULL OR ($18 AND t.overtakes) AS is_left, settled.id IS NOT NULL AS applied
-  FROM target t LEFT JOIN stale ON stale.id = t.mailbox_id LEFT JOIN settled ON settled.id = t.id
+   WHERE NOT EXISTS (SELECT FROM left_over WHERE left_over.id = t.id))
+SELECT t.id, t.mailbox_id, t.lane_id, t.reserved_budgets, t.overtakes, left_over.id IS NOT NULL AS is_left,
+       settled.id IS NOT NULL AS applied
+  FROM target t LEFT JOIN left_over ON left_over.id = t.id LEFT JOIN settled ON settled.id = t.id
 """
 
 
@@ -122,11 +126,11 @@ def _once_each(results: Sequence[Result]) -> Iterator[list[Result]]:
 async def _settle(connection: Connection, results: Sequence[Result]) -> set[UUID]:
     by_id = {result.entry_id: result for result in results}
     rows = await _apply(connection, results, is_alone=False)
-    stale = sorted({row["mailbox_id"] for row in rows if row["stale"]})
-    if stale:
-        await roll_windows(connection, stale)
-        again = [by_id[row["id"]] for row in rows if row["stale"]]
-        rows = [row for row in rows if not row["stale"]] + await _apply(connection, again, is_alone=False)
+    while again := [by_id[row["id"]] for row in rows if row["is_left"]]:
+        # All that the batch will want, in one order.
+        held = {budget_id for row in rows for budget_id in row["reserved_budgets"] or ()}
+        await windows.lock_and_roll(connection, sorted(held))
+        rows = [row for row in rows if not row["is_left"]] + await _apply(connection, again, is_alone=False)
     applied = [row for row in rows if row["applied"]]
     await _budget_and_lanes(connection, by_id, applied)
     return {row["id"] for row in applied}
@@ -135,17 +139,18 @@ async def _settle(connection: Connection, results: Sequence[Result]) -> set[UUID
 async def _budget_and_lanes(
     connection: Connection, by_id: dict[UUID, Result], applied: Sequence[asyncpg.Record]
 ) -> None:
-    units, due = [], []
+    ended = budget.Ended()
+    due = []
     parked = {}
     for row in applied:
         settlement = by_id[row["id"]].settlement
-        if row["reserved_until"] and (settlement.returns_unit or row["overtakes"]):
-            units.append((row["mailbox_id"], row["reserved_until"]))
+        if row["reserved_budgets"]:
+            ended.add(row["reserved_budgets"], is_returned=settlement.returns_unit or row["overtakes"])
         if settlement.status is Status.QUEUED and settlement.next_attempt_at:
             due.append((row["lane_id"], settlement.next_attempt_at))
         if settlement.blocks_mailbox_until:
             parked[row["mailbox_id"]] = settlement
-    await budget.return_units(connection, units)
+    await budget.settle_units(connection, ended)
     if due:
         await lanes.requeue(connection, due)
     for mailbox_id, settlement in sorted(parked.items()):

@@ -43,7 +43,8 @@ class NextDay:
 
 
 # $1 how long after midnight the day counts as over (the log has been tallied by then), $2 days of health, $3 at most.
-# Mailboxes before lanes, each in the order of ids, as everybody who waits for them. Index: email_mailboxes_warming.
+# Mailboxes, domains, budgets, lanes, each in the order of ids, as everybody who waits for them: the triggers want them.
+# Index: email_mailboxes_warming.
 ENDED = """
 WITH mailbox AS MATERIALIZED (
   SELECT m.*, ((relayd_now() - $1::interval) AT TIME ZONE m.time_zone)::date AS today FROM email_mailboxes m
@@ -53,8 +54,14 @@ WITH mailbox AS MATERIALIZED (
         AND warmup_day < ((relayd_now() - $1::interval) AT TIME ZONE time_zone)::date
       ORDER BY warmup_day, id LIMIT $3)
    ORDER BY m.id FOR NO KEY UPDATE OF m),
+domain AS MATERIALIZED (
+  SELECT d.id FROM email_domains d WHERE d.id IN (SELECT domain_id FROM mailbox) ORDER BY d.id FOR NO KEY UPDATE OF d),
+budget AS MATERIALIZED (
+  SELECT b.id FROM budgets b JOIN mailbox ON mailbox.id = b.owner_id WHERE (SELECT count(*) FROM domain) > 0
+   ORDER BY b.id FOR NO KEY UPDATE OF b),
 lane AS MATERIALIZED (
-  SELECT l.id FROM mailbox_lanes l JOIN mailbox ON mailbox.id = l.mailbox_id ORDER BY l.id FOR NO KEY UPDATE OF l)
+  SELECT l.id FROM mailbox_lanes l JOIN mailbox ON mailbox.id = l.mailbox_id WHERE (SELECT count(*) FROM budget) > 0
+   ORDER BY l.id FOR NO KEY UPDATE OF l)
 SELECT mailbox.id AS mailbox_id, mailbox.email_address, c.name AS client, mailbox.warmup_stage AS stage,
        mailbox.warmup_schedule AS schedule, mailbox.daily_limit_cap, mailbox.warmup_used_days_only AS used_days_only,
        mailbox.warmup_paused_at IS NOT NULL OR mailbox.status NOT IN ('warming', 'active') AS is_paused,

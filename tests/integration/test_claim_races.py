@@ -1,10 +1,11 @@
 """Claims that were lost, are taken back, or meet others half way: nothing is counted, returned or sent twice."""
 
 import asyncio
+from collections import Counter
 
 from relayd.rules.outcome import Cause, Postponed, Scope, Stage
-from relayd.store import attempts, lanes, leases
-from relayd.store.claim import RESCHEDULE, claim, roll_windows
+from relayd.store import attempts, budget, lanes, leases, windows
+from relayd.store.claim import claim
 from relayd.store.pool import Database
 from relayd.store.queue import enqueue
 from tests.builders import claim_all, make_sender, new_message, put, put_many
@@ -138,19 +139,18 @@ async def test_a_window_that_a_settlement_opens_counts_what_was_claimed_since_it
         sender = await make_sender(c, daily_limit=5)
         await put_many(c, sender, 10)
         await claim_all(c, sender.upstream_id, messages=2)
-        await c.execute("UPDATE email_mailboxes SET window_ends_at = relayd_now() + interval '0.4 s'")
-        await c.execute("UPDATE email_queue SET reserved_until = (SELECT window_ends_at FROM email_mailboxes)")
+        budget_id = await c.fetchval("UPDATE budgets SET turns_at = relayd_now() + interval '0.4 s' RETURNING id")
         await c.execute(SLOW_CLOCK)
         await slow.execute("SET test.pause = '0.8'")
         settling = slow.transaction()
         await settling.start()
-        rolling = asyncio.create_task(roll_windows(slow, [sender.mailbox_id]))
+        rolling = asyncio.create_task(windows.lock_and_roll(slow, [budget_id]))
         await asyncio.sleep(0.1)
         await start(c, await claim_all(c, sender.upstream_id))
         await rolling
         await settling.commit()
-        if await c.fetchval("SELECT window_ends_at < relayd_now() FROM email_mailboxes"):
-            await roll_windows(c, [sender.mailbox_id])
+        if await c.fetchval("SELECT turns_at < relayd_now() FROM budgets"):
+            await windows.lock_and_roll(c, [budget_id])
         assert await used(c) == await c.fetchval("SELECT count(*) FROM email_queue WHERE status = 'sending'")
 
 
@@ -159,17 +159,19 @@ async def test_a_unit_returned_while_a_claim_calls_the_lane_blocked_unblocks_it(
         sender = await make_sender(c, daily_limit=2)
         await put_many(c, sender, 3)
         await claim_all(c, sender.upstream_id)
+        await c.execute(
+            "UPDATE mailbox_lanes SET blocked_until = '-infinity', blocked_by = NULL, blocked_reason = NULL"
+        )
+        budget_id = await c.fetchval("SELECT id FROM budgets")
         blocking = other.transaction()
         await blocking.start()
-        await other.execute("UPDATE mailbox_lanes SET blocked_until = '-infinity', blocked_reason = NULL")
-        await blocking.commit()
-        blocking = other.transaction()
-        await blocking.start()
-        await other.execute(RESCHEDULE, [sender.mail_lane_id], 0.0)
-        unblocking = asyncio.create_task(lanes.unblock(c, [sender.mailbox_id]))
+        # As a claim does: it holds the budgets of the lanes that it speaks of.
+        await other.execute("SELECT FROM budgets FOR NO KEY UPDATE SKIP LOCKED")
+        await lanes.reschedule(other, [sender.mail_lane_id], [], spread_seconds=0)
+        returning = asyncio.create_task(budget.settle_units(c, budget.Ended(returned=Counter({budget_id: 1}))))
         await asyncio.sleep(0.2)
         await blocking.commit()
-        await unblocking
+        await returning
         assert await c.fetchval("SELECT blocked_until = '-infinity' FROM mailbox_lanes WHERE class = 'mail'")
 
 
@@ -209,7 +211,7 @@ async def test_a_lane_that_a_claim_is_just_calling_idle_hears_the_wake(db: Datab
         await lanes.wake(c, [sender.mail_lane_id])
         claiming = other.transaction()
         await claiming.start()
-        await other.execute(RESCHEDULE, [sender.mail_lane_id], 0.0)
+        await lanes.reschedule(other, [sender.mail_lane_id], [], spread_seconds=0)
         await enqueue(c, [new_message(sender, "you@example.net")])
         waking = asyncio.create_task(lanes.wake(c, [sender.mail_lane_id]))
         await asyncio.sleep(0.2)
@@ -218,15 +220,31 @@ async def test_a_lane_that_a_claim_is_just_calling_idle_hears_the_wake(db: Datab
         assert len(await claim_all(c, sender.upstream_id)) == 1
 
 
-async def test_a_mailbox_that_another_changes_is_passed_over_without_waiting(db: Database) -> None:
+async def test_a_budget_that_another_changes_is_passed_over_without_waiting(db: Database) -> None:
     async with db.connection() as c, db.connection() as other:
         sender = await make_sender(c, daily_limit=5)
         await put_many(c, sender, 3)
         assert len(await claim_all(c, sender.upstream_id, messages=1)) <= 1
         changing = other.transaction()
         await changing.start()
-        await other.execute("SELECT FROM email_mailboxes FOR UPDATE")
+        await other.execute("SELECT FROM budgets FOR UPDATE")
         async with asyncio.timeout(5):
             assert await claim_all(c, sender.upstream_id) == []
         await changing.rollback()
         assert await claim_all(c, sender.upstream_id)
+
+
+async def test_a_mailbox_whose_row_another_holds_sends_and_its_column_follows_later(db: Database) -> None:
+    async with db.connection() as c, db.connection() as other:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 3)
+        changing = other.transaction()
+        await changing.start()
+        await other.execute("SELECT FROM email_mailboxes FOR UPDATE")
+        async with asyncio.timeout(5):
+            entries = await claim_all(c, sender.upstream_id, messages=2)
+        assert len(entries) == await used(c) == 2
+        assert await c.fetchval("SELECT current_daily_sends FROM email_mailboxes") == 0
+        await changing.rollback()
+        await claim_all(c, sender.upstream_id)
+        assert await c.fetchval("SELECT current_daily_sends FROM email_mailboxes") == 3

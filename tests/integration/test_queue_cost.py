@@ -1,12 +1,13 @@
 """What the queue's statements read and write, as Postgres counts it: no time is measured here."""
 
 import json
+from uuid import UUID
 
 import pytest
 
 from bench.queue_cost.plan import nodes, summed
-from relayd.store import attempts
-from relayd.store.claim import CLAIM, RESCHEDULE
+from relayd.store import attempts, lanes
+from relayd.store.claim import CLAIM
 from relayd.store.connection import Connection
 from relayd.store.ids import new_ids
 from relayd.store.pool import Database
@@ -45,7 +46,7 @@ async def rows_read_by_claim(c: Connection, sender: Sender) -> int:
     transaction = c.transaction()
     await transaction.start()
     await c.execute("SET LOCAL enable_seqscan = off")
-    arguments = ([sender.upstream_id], [20], 200, "node:1:2", 300.0)
+    arguments = ([sender.upstream_id], [20], 200, "node:1:2", 300.0, UUID(int=0))
     explained = await c.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CLAIM}", *arguments)
     await transaction.rollback()
     return int(summed(json.loads(explained) if isinstance(explained, str) else explained)["rows_read"])
@@ -98,8 +99,8 @@ async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Databas
         await c.execute("VACUUM (ANALYZE) email_queue, mailbox_lanes, email_mailboxes")
         ids = new_ids(20)
         statement, arguments = {
-            "claim": (CLAIM, ([senders[0].upstream_id], [20], 200, "node:1:2", 300.0)),
-            "reschedule": (RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], 300.0)),
+            "claim": (CLAIM, ([senders[0].upstream_id], [20], 200, "node:1:2", 300.0, UUID(int=0))),
+            "reschedule": (lanes.RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], [], 300.0)),
             "start": (attempts.START, (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20)),
         }[step]
         async with c.transaction():

@@ -11,7 +11,7 @@ from relayd.delivery import settler
 from relayd.delivery.settler import Settler
 from relayd.intake.door import Door
 from relayd.rules.outcome import Uncertain
-from relayd.store import attempts, claim, queue, settlement
+from relayd.store import attempts, lanes, queue, settlement
 from relayd.store.connection import Connection, Connector
 from relayd.store.pool import Database
 
@@ -98,7 +98,7 @@ def bounce_on_its_own() -> None:
 def idle_by_an_old_look() -> None:
     """A lane sleeps if its claim's snapshot showed nothing, whatever has been committed before the lane was locked."""
     _rewrite(
-        claim,
+        lanes,
         "RESCHEDULE",
         "WHERE q.lane_id = x.id AND q.status = 'queued'",
         "WHERE q.lane_id = x.id AND q.status = 'queued' AND q.updated_at <= now()",
