@@ -1,5 +1,6 @@
 """Handlers for mailbox pools. A pool's name is its client's, so a path names both."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -96,11 +97,8 @@ async def set_pool(context: Context, request: SetPool) -> PoolView:
     wanted = changes(request, but=("client", "name"))
     async with context.writing() as connection:
         pool = await _to_change(connection, request.client, request.name)
-        if wanted.get("may_rewrite_from"):
-            raise Refusal(
-                "this version of relayd cannot rewrite From: it stays as the app wrote it, whoever of the pool sends",
-                hint="let the app write a From that every member may send for",
-            )
+        if wanted["may_rewrite_from"]:
+            _check_rewritable(pool, pool.members)
         saved = await mailbox_pools.save(connection, replace(pool, **wanted))
     return PoolView.model_validate(saved)
 
@@ -123,6 +121,8 @@ async def add_member(context: Context, request: PoolMember) -> PoolView:
                 f"mailbox {mailbox.email_address} is not client {pool.client}'s",
                 hint=f"relayd mailbox list --client {pool.client} shows which are",
             )
+        if pool.may_rewrite_from:
+            _check_rewritable(pool, [mailbox.email_address])
         saved = await mailbox_pools.add_member(connection, pool, mailbox.id, mailbox.email_address)
     return PoolView.model_validate(saved)
 
@@ -134,6 +134,15 @@ async def remove_member(context: Context, request: PoolMember) -> PoolView:
         mailbox = await mailboxes.find(connection, request.email_address)
         saved = await mailbox_pools.remove_member(connection, pool, mailbox.id, mailbox.email_address)
     return PoolView.model_validate(saved)
+
+
+def _check_rewritable(pool: PoolRecord, addresses: Sequence[str]) -> None:
+    # A message that any upstream takes must not need SMTPUTF8 because of who happens to send it.
+    if foreign := [address for address in addresses if not address.isascii()]:
+        raise Refusal(
+            f"{foreign[0]} cannot take the place of From: it is not ASCII, and not every upstream takes such a message",
+            hint=f"relayd pool set {pool.name} --client {pool.client} --keep-from, or leave it out of the pool",
+        )
 
 
 async def _to_change(connection: Connection, client_name: str, name: str) -> PoolRecord:

@@ -33,6 +33,7 @@ from relayd.errors import RelaydError
 from relayd.intake.bounce import Bouncer
 from relayd.intake.door import Door
 from relayd.intake.provision import Provisioner
+from relayd.intake.rewriting import Rewriter
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.store import upstreams
@@ -83,6 +84,7 @@ class Worker:
                 release_spread_seconds=settings.delivery.release_spread_seconds,
             ),
             emit=emit,
+            finisher=Rewriter(database, signer, now=_wall_clock),
         )
         self._door = Door(
             database,

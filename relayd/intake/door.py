@@ -1,6 +1,6 @@
 """The door: check the sender, complete and sign the message, commit it with others, and only then say 250.
 
-What changes a message's bytes happens here, before signing, once.
+What changes a message's bytes happens here, before signing, once; `rewriting` is for what is known later.
 """
 
 import asyncio
@@ -143,7 +143,9 @@ class Door:
             message_id=message_id,
             date=trace.date_text(now),
         )
-        content = await self._signer.sign(way.domain, prepared.content, prepared.scan, now)
+        content = prepared.content
+        if not way.rewrites_from:
+            content = await self._signer.sign(way.domain, content, prepared.scan, now)
         return queue.NewMessage(
             queue_id=queue_id,
             client_id=submission.identity.client.id,
@@ -166,6 +168,7 @@ class Door:
             entries=entries,
             not_before=asked.not_before,
             pool_id=way.pool_id,
+            sign_at_attempt=way.rewrites_from,
         )
 
     async def _commit(self, messages: Sequence[queue.NewMessage]) -> list[None]:

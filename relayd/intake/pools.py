@@ -17,6 +17,15 @@ from relayd.store.timed_cache import TimedCache
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """Who sends, as which class, and whether under its own address."""
+
+    mailbox: SendingMailbox
+    mail_class: MailClass
+    rewrites_from: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Roster:
     """A pool as it stood a moment ago; None once it is removed. `taken`: units by lane, given out since."""
 
@@ -40,9 +49,7 @@ class Pools:
             return Reply(550, "5.7.1", f"X-Relayd-Pool: client {identity.client.name} has no pool {name}")
         return found
 
-    async def choose(
-        self, identity: Identity, pool_id: UUID, asked: MailClass | None, *, units: int
-    ) -> tuple[SendingMailbox, MailClass] | Reply:
+    async def choose(self, identity: Identity, pool_id: UUID, asked: MailClass | None, *, units: int) -> Chosen | Reply:
         """Who sends this message of so many recipients, and as which class; or the refusal. Raises StoreUnavailable."""
         roster = await self._rosters.get(pool_id)
         if roster.pool is None:
@@ -56,7 +63,7 @@ class Pools:
         if chosen is None:
             return _nobody(roster.pool)
         roster.taken[standings[chosen].lane_id] += units
-        return members[chosen].mailbox, classes[chosen]
+        return Chosen(members[chosen].mailbox, classes[chosen], roster.pool.may_rewrite_from)
 
     async def _load_id(self, key: tuple[UUID, str]) -> UUID | None:
         async with self._database.connection() as connection:

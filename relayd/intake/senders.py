@@ -27,13 +27,15 @@ SHOWN_SENDERS = 5
 class Way:
     """How a message leaves: from which mailbox, as which class. `domain`, that of header From, signs.
 
-    `pool_id`: the pool whose members may take the mailbox's place as long as the message waits.
+    `pool_id`: the pool whose members may take the mailbox's place as long as the message waits. `rewrites_from`: under
+    their own addresses, so that it is signed when one sends it.
     """
 
     mailbox: SendingMailbox
     mail_class: MailClass
     domain: SendingDomain
     pool_id: UUID | None = None
+    rewrites_from: bool = False
 
 
 class Senders:
@@ -121,7 +123,7 @@ class Senders:
         chosen = await self._pools.choose(identity, pool_id, asked, units=recipients)
         if isinstance(chosen, Reply):
             return chosen
-        return Way(*chosen, domain, pool_id)
+        return Way(chosen.mailbox, chosen.mail_class, domain, pool_id, chosen.rewrites_from)
 
     async def _refusal(self, identity: Identity, address: Address, what: str) -> Reply:
         if identity.senders is not None:

@@ -122,6 +122,23 @@ def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: st
     )
 
 
+def with_author(content: bytes, scan: HeaderScan, author: bytes) -> Prepared:
+    """The message with this value in its one From field; who wrote it gets the replies, unless it says who does."""
+    fields: list[Field] = []
+    for field in scan.fields:
+        if field.key != b"from":
+            fields.append(field)
+            continue
+        fields.append(_field(b"From", b"From: " + author + b"\r\n"))
+        if scan.first(b"Reply-To") is None:
+            fields.append(_field(b"Reply-To", b"Reply-To:" + field.raw[len(field.name) + 1 :]))
+    header = b"".join([field.raw for field in fields])
+    fields_end = sum([len(field.raw) for field in scan.fields])
+    return Prepared(
+        header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
+    )
+
+
 def _field(name: bytes, raw: bytes) -> Field:
     return Field(name, raw, name.lower())
 

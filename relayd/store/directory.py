@@ -103,6 +103,12 @@ SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domai
  WHERE d.domain = $2 AND d.deleted_at IS NULL
 """
 
+# Index: email_mailboxes_pkey.
+FIND_MAILBOX_AND_DOMAIN = """
+SELECT m.email_address, d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
+  FROM email_mailboxes m JOIN email_domains d ON d.id = m.domain_id WHERE m.id = $1
+"""
+
 # What a refused sender may be told: a client's mailboxes, and its domains that take any address.
 # Indexes: email_mailboxes_client, email_domains_client.
 FIND_SENDERS = """
@@ -194,6 +200,16 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         mail_class=MailClass(row["mail_class"]),
         refuses=refuses,
         stands_in=row["stands_in"],
+    )
+
+
+async def find_address(connection: Connection, mailbox_id: UUID) -> tuple[Address, SendingDomain] | None:
+    """A mailbox's address and domain, even if it takes no mail any more."""
+    row = await connection.fetchrow(FIND_MAILBOX_AND_DOMAIN, mailbox_id)
+    if row is None:
+        return None
+    return Address.parse(row["email_address"]), SendingDomain(
+        row["id"], row["client_id"], row["domain"], row["may_send"]
     )
 
 

@@ -211,6 +211,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
             NewEntry(entry_id, Address.parse(recipient))
             for entry_id, recipient in zip(new_ids(len(chosen)), chosen, strict=True)
         ),
+        sign_at_attempt=row["sign_at_attempt"],
     )
 
 

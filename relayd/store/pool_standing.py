@@ -23,6 +23,7 @@ class SendingPool:
     id: UUID
     name: str
     client: str
+    may_rewrite_from: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Member:
 
 # Index: mailbox_pools_pkey.
 FIND_POOL = """
-SELECT p.id, p.name, c.name AS client FROM mailbox_pools p JOIN clients c ON c.id = p.client_id
+SELECT p.id, p.name, c.name AS client, p.may_rewrite_from
+  FROM mailbox_pools p JOIN clients c ON c.id = p.client_id
  WHERE p.id = $1 AND p.deleted_at IS NULL
 """
 

@@ -22,6 +22,18 @@ async def acme(control: Control) -> Control:
     return control
 
 
+@pytest.fixture
+async def utf8(acme: Control) -> Control:
+    """A mailbox that is not ASCII, in the pool utf8; and the pool rewrites, which may rewrite From."""
+    await acme.ok("POST", "mailboxes", {"email_address": "jörg@example.com"})
+    for name in ("utf8", "rewrites"):
+        await acme.ok("POST", "pools", {"name": name, "client": "acme"})
+    await acme.ok("POST", "clients/acme/pools/utf8/members/jörg@example.com", {})
+    rewrites = await acme.ok("PATCH", "clients/acme/pools/rewrites", {"may_rewrite_from": True})
+    assert rewrites["may_rewrite_from"]
+    return acme
+
+
 async def test_a_pool_from_its_making_to_its_end_by_command(control: Control) -> None:
     await control.ok("POST", "upstreams", {"name": "s", "provider": "smtp_relay", "host": "h.example", "tls": "none"})
     await control.ok("POST", "clients", {"name": "acme"})
@@ -77,24 +89,25 @@ async def test_a_removed_mailbox_leaves_its_pools(acme: Control) -> None:
         ("POST", "pools", {"name": "No Name", "client": "acme"}, 422, "name"),
         ("POST", "pools", {"name": "more", "client": "nobody"}, 404, "there is no client nobody"),
         ("GET", "clients/rival/pools/news", None, 404, "there is no pool news, nor any other"),
-        ("GET", "clients/acme/pools/old", None, 404, "there is no pool old; there are: news"),
+        ("GET", "clients/acme/pools/old", None, 404, "there is no pool old; there are: news, rewrites, utf8"),
         ("POST", "clients/acme/pools/news/members/boss@rival.example", {}, 409, "is not client acme's"),
         ("POST", "clients/acme/pools/news/members/a@example.com", {}, 409, "is in pool news already"),
         ("POST", "clients/acme/pools/news/members/c@example.com", {}, 404, "there is no mailbox c@example.com"),
         ("DELETE", "clients/acme/pools/news/members/boss@rival.example", None, 404, "is not in pool news; in it: a@"),
-        ("PATCH", "clients/acme/pools/news", {"may_rewrite_from": True}, 409, "cannot rewrite From"),
+        ("PATCH", "clients/acme/pools/utf8", {"may_rewrite_from": True}, 409, "jörg@example.com cannot take the place"),
+        ("POST", "clients/acme/pools/rewrites/members/jörg@example.com", {}, 409, "cannot take the place of From"),
         ("PATCH", "clients/acme/pools/news", {}, 422, "nothing to change"),
         ("PATCH", "credentials/app", {"pool": "old"}, 404, "there is no pool old"),
         ("PATCH", "domains/rival.example", {"default_pool": "news"}, 404, "there is no pool news"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_whole(
-    acme: Control, method: str, path: str, body: object, status: int, text: str
+    utf8: Control, method: str, path: str, body: object, status: int, text: str
 ) -> None:
-    before = (await acme.request("GET", "pools")).text
-    answer = await acme.request(method, path, body)
+    before = (await utf8.request("GET", "pools")).text
+    answer = await utf8.request(method, path, body)
     assert answer.status == status and text in answer.message, answer.text
-    assert (await acme.request("GET", "pools")).text == before
+    assert (await utf8.request("GET", "pools")).text == before
 
 
 async def test_an_empty_pool_sends_for_nobody(acme: Control) -> None:

@@ -171,3 +171,23 @@ def test_message_id_and_hops() -> None:
     assert headers.message_id(scan(b"Message-ID: \r\n\r\n")) is None
     assert headers.message_id(scan(b"A: b\r\n\r\n")) is None
     assert len(headers.message_id(scan(b"Message-ID: <" + b"x" * 5000 + b">\r\n\r\n")) or "") == 998
+
+
+@pytest.mark.parametrize(
+    ("content", "rewritten"),
+    [
+        (
+            b"Received: r\r\nFROM:\r\n A <a@b.org>\r\nTo: you@x.org\r\n\r\nbody",
+            b"Received: r\r\nFrom: A <c@d.org>\r\nReply-To:\r\n A <a@b.org>\r\nTo: you@x.org\r\n\r\nbody",
+        ),
+        (
+            b"reply-to: me@b.org\r\nFrom: a@b.org\r\n\r\nFrom: in the body\r\n",
+            b"reply-to: me@b.org\r\nFrom: A <c@d.org>\r\n\r\nFrom: in the body\r\n",
+        ),
+        (b"From: a@b.org\r\n", b"From: A <c@d.org>\r\nReply-To: a@b.org\r\n"),
+    ],
+)
+def test_another_author_leaves_the_replies_with_the_first(content: bytes, rewritten: bytes) -> None:
+    prepared = headers.with_author(content, headers.scan(content), b"A <c@d.org>")
+    assert prepared.content == rewritten
+    assert prepared.scan == headers.scan(rewritten)
