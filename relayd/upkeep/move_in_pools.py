@@ -14,6 +14,8 @@ from relayd.store.pool_standing import Member
 
 # As many as one transaction moves, and as a member without a limit is given in a round.
 BATCH = 500
+# So many members in vain, and a lane waits for the next round: it is in somebody's hands, or nothing in it is due.
+TRIES = 20
 
 
 async def move_in_pools(database: Database, *, emit: Callable[[UpkeepEvent], None], wake: Callable[[], None]) -> None:
@@ -38,8 +40,8 @@ async def _empty(
     """Give the lane's entries to the best members, one after the other, as long as there is room; returns how many."""
     mail_class = MailClass.BULK if lane.lane_class is LaneClass.BULK else MailClass.TRANSACTIONAL
     left = [each for each in members if _can_take(each, mail_class, given)]
-    total = 0
-    while left:
+    total, tries = 0, 0
+    while left and tries < TRIES:
         standings = [each.standing(mail_class) for each in left]
         chosen = best(standings, units=1, taken=given)
         assert chosen is not None
@@ -50,6 +52,7 @@ async def _empty(
         text = f"moved from {lane.mailbox} to {address} of the same pool: {lane.why}"
         async with database.transaction() as connection:
             moved = await pool_moves.move(connection, lane, to_lane_id=standing.lane_id, most=most, text=text)
+        tries = 0 if moved else tries + 1
         if moved:
             given[standing.lane_id] += moved
             total += moved

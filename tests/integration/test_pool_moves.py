@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from relayd.rules.upkeep_events import PoolMailMoved
-from relayd.store import pool_moves
+from relayd.store import messages, pool_moves
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
 from relayd.store.queue import NewMessage
@@ -240,3 +240,16 @@ async def test_what_many_entries_wait_is_not_read_to_find_who_is_stuck(scene: Sc
         plan = "\n".join(row[0] for row in await c.fetch(f"EXPLAIN (ANALYZE, TIMING off) {pool_moves.STUCK}"))
     read = re.findall(r"email_queue_pool .*actual rows=([0-9.]+)", plan)
     assert [float(rows) for rows in read] == [1, 0], plan
+
+
+async def test_what_was_moved_in_part_is_sent_again_in_one_line(scene: Scene) -> None:
+    async with scene.db.transaction() as c:
+        await c.execute("DELETE FROM messages")
+        message = await put(c, scene.a, "one@example.net", "two@example.net", pool_id=scene.pool_id)
+        sent = "UPDATE email_queue SET status = 'sent', sent_at = relayd_now() WHERE id = $1"
+        await c.execute(sent, message.entries[0].entry_id)
+    await scene.block(scene.a)
+    assert await scene.move() == {"b": 1}
+    async with scene.db.connection() as c:
+        copy = await messages.copy_of(c, message.queue_id, recipients=())
+    assert (copy.mailbox_id, copy.lane_id) == (scene.b.mailbox_id, scene.b.mail_lane_id)
