@@ -51,7 +51,8 @@ CREATE INDEX mailbox_pool_members_mailbox ON mailbox_pool_members (mailbox_id);
 ALTER TABLE smtp_credentials ADD COLUMN pool_id uuid REFERENCES mailbox_pools ON DELETE SET NULL;
 ALTER TABLE email_domains ADD COLUMN default_pool_id uuid REFERENCES mailbox_pools ON DELETE SET NULL;
 ALTER TABLE email_queue ADD COLUMN pool_id uuid;  -- any member of it may send this entry
-CREATE INDEX email_queue_pool ON email_queue (pool_id, mailbox_id) WHERE pool_id IS NOT NULL AND status = 'queued';
+CREATE INDEX email_queue_pool ON email_queue (pool_id, lane_id, next_attempt_at, id)
+  WHERE pool_id IS NOT NULL AND status = 'queued';
 ALTER TABLE messages ADD COLUMN sign_at_attempt boolean NOT NULL DEFAULT false;  -- stored unsigned: From is not known yet
 CREATE TRIGGER mailbox_pools_updated_at BEFORE UPDATE ON mailbox_pools
   FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
@@ -484,8 +485,8 @@ CREATE TRIGGER email_mailboxes_audit_trigger
 -- A domain's limit in force follows its mailboxes'; what an operator says is own_daily_limit.
 DROP TRIGGER email_domains_updated_at ON email_domains;
 CREATE TRIGGER email_domains_updated_at
-  BEFORE UPDATE OF client_id, domain, provider, default_mailbox_id, status, deleted_at, own_daily_limit, limit_window,
-                   time_zone ON email_domains
+  BEFORE UPDATE OF client_id, domain, provider, default_mailbox_id, default_pool_id, status, deleted_at,
+                   own_daily_limit, limit_window, time_zone ON email_domains
   FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
 DROP TRIGGER email_domains_audit_trigger ON email_domains;
 CREATE TRIGGER email_domains_audit_trigger AFTER INSERT OR UPDATE OR DELETE ON email_domains

@@ -1,6 +1,7 @@
 """Things that tests put into a database: a client with a mailbox and a capture upstream, messages in its queue."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from relayd.mail.address import Address
@@ -24,6 +25,7 @@ class Sender:
     address: str
     mail_lane_id: int
     dsn_lane_id: int
+    bulk_lane_id: int
 
 
 async def make_upstream(
@@ -74,7 +76,9 @@ async def make_sender(
     )
     rows = await connection.fetch("SELECT class, id FROM mailbox_lanes WHERE mailbox_id = $1", mailbox_id)
     by_class = {row["class"]: row["id"] for row in rows}
-    return Sender(client_id, upstream_id, domain_id, mailbox_id, address, by_class["mail"], by_class["dsn"])
+    return Sender(
+        client_id, upstream_id, domain_id, mailbox_id, address, *(by_class[each] for each in ("mail", "dsn", "bulk"))
+    )
 
 
 def new_message(
@@ -84,6 +88,10 @@ def new_message(
     reverse_path: str | None = "bounces@example.com",
     content: bytes = CONTENT,
     max_retries: int = 50,
+    lane_id: int | None = None,
+    not_before: datetime | None = None,
+    pool_id: UUID | None = None,
+    credential_id: UUID | None = None,
 ) -> NewMessage:
     """A message as intake would store it."""
     queue_id = new_id()
@@ -91,8 +99,8 @@ def new_message(
         queue_id=queue_id,
         client_id=sender.client_id,
         mailbox_id=sender.mailbox_id,
-        lane_id=sender.mail_lane_id,
-        credential_id=None,
+        lane_id=lane_id or sender.mail_lane_id,
+        credential_id=credential_id,
         origin="submission",
         reverse_path=Address.parse(reverse_path) if reverse_path else None,
         header_from=Address.parse(sender.address),
@@ -109,6 +117,8 @@ def new_message(
             NewEntry(entry_id, Address.parse(recipient))
             for entry_id, recipient in zip(new_ids(len(recipients)), recipients, strict=True)
         ),
+        not_before=not_before,
+        pool_id=pool_id,
     )
 
 
@@ -116,7 +126,7 @@ async def put(connection: Connection, sender: Sender, *recipients: str, **fields
     """One message in the queue, its lane awake."""
     message = new_message(sender, *(recipients or ("you@example.net",)), **fields)  # type: ignore[arg-type]
     await enqueue(connection, [message])
-    await lanes.wake(connection, [sender.mail_lane_id])
+    await lanes.wake(connection, [message.lane_id])
     return message
 
 

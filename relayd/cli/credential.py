@@ -33,6 +33,7 @@ _COLUMNS = (
 _DETAILS = (
     column("id"),
     *_COLUMNS,
+    column("pool"),
     Column("refuses what leaves after", _deadline),
     column("updated_at", "changed"),
 )
@@ -98,6 +99,7 @@ def set_(
     refuse_after: str | None = None,
     active: Annotated[bool | None, Parameter(negative="--inactive")] = None,
     new_secret: Annotated[bool, Parameter(negative="")] = False,
+    pool: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -117,10 +119,14 @@ def set_(
         An inactive credential opens nothing.
     new_secret
         Make a new secret and show it; the old one opens nothing any more.
+    pool
+        The pool of mailboxes that sends what it submits; none: header From's mailbox.
     """
     body: dict[str, Any] = given({"senders": senders, "is_active": active}) | _terms(mail_class, refuse_after)
     if any_sender:
         body["senders"] = None
+    if pool is not None:
+        body["pool"] = None if pool == "none" else pool
     if new_secret:
         body["new_secret"] = True
     _made(control.patch(path_of("credentials", login), body), f"credential {login} changed", as_json)

@@ -23,6 +23,7 @@ _COLUMNS = (
     column("status"),
     Column("daily limit", _limit),
     column("default_mailbox"),
+    column("default_pool"),
     column("created_at", "created"),
 )
 _DETAILS = (
@@ -117,6 +118,7 @@ def set_(
     daily_limit: int | Literal["auto"] | None = None,
     limit_window: LimitWindow | None = None,
     time_zone: str | None = None,
+    default_pool: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -136,6 +138,8 @@ def set_(
         calendar: a day from midnight to midnight; rolling: any 24 hours. Of a limit set by hand.
     time_zone
         Its day turns at midnight there, such as Europe/Berlin.
+    default_pool
+        The pool that sends it, before the default mailbox; none: no pool does.
     """
     body = given(
         {
@@ -149,6 +153,8 @@ def set_(
         body["own_daily_limit"] = limit_of(daily_limit)
     if no_default_mailbox:
         body["default_mailbox"] = None
+    if default_pool is not None:
+        body["default_pool"] = None if default_pool == "none" else default_pool
     output.done(control.patch(path_of("domains", domain), body), f"domain {domain} changed", as_json=as_json)
 
 

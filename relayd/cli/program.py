@@ -27,6 +27,7 @@ NOUNS = {
     "client": "Tenants: all domains, mailboxes and credentials belong to one.",
     "domain": "Sending domains, their DKIM keys and the DNS records to publish.",
     "mailbox": "Sending accounts, each with a daily limit and an upstream.",
+    "pool": "Mailboxes that send in each other's place.",
     "warmup": "Let a new mailbox's limit grow day by day.",
     "upstream": "Where mail goes next.",
     "credential": "SMTP logins of apps.",

@@ -133,7 +133,7 @@ def release(
     Parameters
     ----------
     ids
-        Queue ids, or entries'. Without any, the options below choose.
+        Queue ids, or entries'; scheduled ones go at once, too. Without any, the options below choose.
     """
     body = {**selecting(ids, filters), **given({"reason": reason})}
     return _operate(control, "release", body, yes=yes, count=count, as_json=as_json)

@@ -124,6 +124,7 @@ class SubmissionSettings(_Section):
     idle_seconds: Seconds = 300.0
     data_seconds: Seconds = 1800.0
     session_seconds: Seconds = 7200.0
+    longest_schedule_days: Annotated[float, Field(gt=0, le=366)] = 30.0
 
     @field_validator("tls_key")
     @classmethod

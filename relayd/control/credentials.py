@@ -12,9 +12,9 @@ from pydantic import Field
 from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import Deadline, Key, Login, Sender
 from relayd.errors import Refusal
-from relayd.rules.budgets import MailClass
 from relayd.rules.duration import parse_duration
-from relayd.store import clients, credentials, domains
+from relayd.rules.mail_class import MailClass
+from relayd.store import clients, credentials, domains, mailbox_pools
 from relayd.store.connection import Connection
 from relayd.store.credentials import CredentialRecord, Verifier
 from relayd.submission.auth import make_verifier, new_secret
@@ -42,7 +42,10 @@ class NamedCredential(Request):
 
 
 class SetCredential(Request):
-    """What to change of a credential; what is left out stays. `senders` null: any. `new_secret`: the old one ends."""
+    """What to change of a credential; what is left out stays. `senders` null: any. `new_secret`: the old one ends.
+
+    `pool` null: header From's mailbox sends.
+    """
 
     login: Key
     senders: Senders | None = None
@@ -50,6 +53,7 @@ class SetCredential(Request):
     refuse_after: Deadline | None = None
     is_active: bool = True
     new_secret: bool = False
+    pool: Key | None = None
 
 
 class ListCredentials(Request):
@@ -68,6 +72,7 @@ class CredentialView(View):
     mail_class: str | None
     refuse_after_seconds: int | None
     is_active: bool
+    pool: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -125,6 +130,11 @@ async def set_credential(context: Context, request: SetCredential) -> MadeCreden
         wanted["refuse_after_seconds"] = _seconds(wanted.pop("refuse_after"))
     async with context.writing() as connection:
         credential = await credentials.find_to_change(connection, request.login)
+        if "pool" in wanted:
+            name = wanted.pop("pool")
+            owner = (credential.client_id, credential.client)
+            pool = await mailbox_pools.find_to_use(connection, *owner, name) if name else None
+            await mailbox_pools.use_for_credential(connection, credential.id, pool)
         if "senders" in wanted:
             wanted["senders"] = _unique(request.senders)
             await _check_senders(connection, credential.client_id, credential.client, wanted["senders"])

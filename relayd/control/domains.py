@@ -14,7 +14,7 @@ from relayd.errors import BadValue, Refusal
 from relayd.intake.keys import make_keys
 from relayd.rules.budgets import LimitWindow
 from relayd.rules.dns_records import records_for, zone_lines
-from relayd.store import budgets, clients, domains, mailboxes
+from relayd.store import budgets, clients, domains, mailbox_pools, mailboxes
 from relayd.store.connection import Connection
 from relayd.store.domains import DomainRecord
 
@@ -33,7 +33,7 @@ class NamedDomain(Request):
 
 
 class SetDomain(Request):
-    """What to change of a domain; what is left out stays. `default_mailbox` null: none.
+    """What to change of a domain; what is left out stays. `default_mailbox`, `default_pool` null: none.
 
     `own_daily_limit` null: the larger of 50 and the sum of its mailboxes' limits.
     """
@@ -44,6 +44,7 @@ class SetDomain(Request):
     own_daily_limit: Limit | None = None
     limit_window: LimitWindow = LimitWindow.CALENDAR
     time_zone: Line = "UTC"
+    default_pool: Key | None = None
 
 
 class ListDomains(Request):
@@ -65,6 +66,7 @@ class DomainView(View):
     own_daily_limit: int | None
     limit_window: str
     time_zone: str
+    default_pool: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -165,6 +167,11 @@ async def set_domain(context: Context, request: SetDomain) -> DomainView:
                 raise BadValue(f"mailbox {address} is not in the domain {request.domain}")
             wanted["default_mailbox_id"] = mailbox and mailbox.id
         domain = await domains.find_to_change(connection, request.domain)
+        if "default_pool" in wanted:
+            name = wanted.pop("default_pool")
+            owner = (domain.client_id, domain.client)
+            pool = await mailbox_pools.find_to_use(connection, *owner, name) if name else None
+            await mailbox_pools.use_for_domain(connection, domain.id, pool)
         saved = await domains.save(connection, domain, replace(domain, **wanted))
     context.house.wake()
     return DomainView.model_validate(saved)

@@ -10,8 +10,9 @@ from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Limit, Line
 from relayd.errors import Refusal
 from relayd.mail.address import Address
-from relayd.rules.budgets import LimitWindow, MailClass
-from relayd.store import clients, domains, mailboxes, upstreams
+from relayd.rules.budgets import LimitWindow
+from relayd.rules.mail_class import MailClass
+from relayd.store import clients, domains, mailbox_pools, mailboxes, upstreams
 
 
 class AddMailbox(Request):
@@ -159,9 +160,10 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
 
 
 async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
-    """Refused while it has mail that is not settled."""
+    """Refused while it has mail that is not settled, or is the last one of a pool in use."""
     async with context.writing() as connection:
         mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
     return Removed(name=mailbox.email_address)
 

@@ -63,7 +63,7 @@ async def hold_entries(context: Context, request: Operate) -> Operated:
 
 
 async def release_entries(context: Context, request: Operate) -> Operated:
-    """Held entries, and those in doubt, are due at once."""
+    """Held entries, and those in doubt, are due at once; scheduled ones only where they are named by id."""
     return await _operate(context, Operation.RELEASE, request)
 
 
@@ -158,7 +158,15 @@ async def _walk(
                 await operation_audit.record(connection, "email_queue", operation, _details(request, selected))
             page = await selection.page(connection, chosen, after=position, limit=_BATCH)
             ids = [found.entry_id for found in page]
-            changed += await operate(connection, operation, ids, reason=request.reason, failed_too=failed_too)
+            changed += await operate(
+                connection,
+                operation,
+                ids,
+                reason=request.reason,
+                failed_too=failed_too,
+                # Nobody who lets go what is held means to send early what was to be sent later.
+                scheduled_too=bool(request.ids),
+            )
         if len(page) < _BATCH:
             return changed, None
         position = page[-1]

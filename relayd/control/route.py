@@ -128,9 +128,10 @@ class Route:
     response: type[BaseModel]
 
 
-def changes(request: Request, *, but: str) -> dict[str, Any]:
-    """The fields that the peer sent, except the one that names the thing. Raises BadValue if nothing is left."""
-    sent = {name: getattr(request, name) for name in request.model_fields_set if name != but}
+def changes(request: Request, *, but: str | tuple[str, ...]) -> dict[str, Any]:
+    """The fields that the peer sent, except those that name the thing. Raises BadValue if nothing is left."""
+    naming = (but,) if isinstance(but, str) else but
+    sent = {name: getattr(request, name) for name in request.model_fields_set if name not in naming}
     if not sent:
         raise BadValue("nothing to change was given")
     return sent

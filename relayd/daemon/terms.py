@@ -1,7 +1,10 @@
 """From settings to the values that the parts of a worker are handed."""
 
+from datetime import timedelta
+
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
+from relayd.intake.door import DoorTerms
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import Gate, Schedule
@@ -22,6 +25,15 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         longest_delay_seconds=settings.delivery.longest_retry_seconds,
         give_up_after_seconds=settings.delivery.give_up_after_seconds,
         max_retries=settings.delivery.max_retries,
+    )
+
+
+def door_terms(settings: Settings) -> DoorTerms:
+    """What the door writes and allows."""
+    return DoorTerms(
+        settings.hostname,
+        settings.delivery.max_retries,
+        furthest_schedule=timedelta(days=settings.submission.longest_schedule_days),
     )
 
 

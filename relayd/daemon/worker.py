@@ -24,16 +24,17 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.readiness import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import retry_policy, session_limits
+from relayd.daemon.terms import door_terms, retry_policy, session_limits
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import RelaydError
 from relayd.intake.bounce import Bouncer
-from relayd.intake.door import Door, DoorTerms
+from relayd.intake.door import Door
 from relayd.intake.prospects import Prospects
 from relayd.intake.provision import Provisioner
+from relayd.intake.rewriting import Rewriter
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.rules.warm_up import Schedule
@@ -86,6 +87,7 @@ class Worker:
                 release_spread_seconds=settings.delivery.release_spread_seconds,
             ),
             emit=emit,
+            finisher=Rewriter(database, signer, now=_wall_clock),
         )
         self._door = Door(
             database,
@@ -95,7 +97,7 @@ class Worker:
                 database,
                 Terms(Schedule.parse(settings.warm_up.schedule), settings.delivery.release_spread_seconds),
             ),
-            DoorTerms(settings.hostname, settings.delivery.max_retries),
+            door_terms(settings),
             emit=QueueingReport(emit, tell_supervisor, clock=time.monotonic).emit,
             wake=self.wake,
             now=_wall_clock,

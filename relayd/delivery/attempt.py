@@ -2,21 +2,35 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
+from uuid import UUID
 
 from relayd import failpoints
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.errors import RelaydError
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store.attempts import StoredMessage
 from relayd.store.claim import ClaimedEntry
 
+# How long a message that cannot be signed now waits.
+UNSIGNED_SECONDS = 60.0
+
+
+class Finisher(Protocol):
+    """Makes of a message that was stored unsigned what a mailbox sends."""
+
+    async def finish(self, content: bytes, mailbox_id: UUID) -> bytes:
+        """The signed bytes. Raises RelaydError where it cannot be signed now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Claimed entries of one message that go in one transaction."""
+    """Claimed entries of one message and mailbox that go in one transaction."""
 
     terms: UpstreamTerms
     entries: tuple[ClaimedEntry, ...]
@@ -29,8 +43,9 @@ def plan(entries: Sequence[ClaimedEntry], fleet: Fleet) -> tuple[list[Attempt], 
     """
     attempts: list[Attempt] = []
     unknown: list[ClaimedEntry] = []
-    by_message = sorted(entries, key=lambda entry: (entry.queue_id, entry.upstream_id, entry.entry_id))
-    for (_, upstream_id), group in groupby(by_message, key=lambda entry: (entry.queue_id, entry.upstream_id)):
+    # By mailbox, too: recipients of a pool's message may have come to different members.
+    by_message = sorted(entries, key=lambda entry: (*_together(entry), entry.entry_id))
+    for (_, upstream_id, _), group in groupby(by_message, key=_together):
         together = tuple(group)
         terms = fleet.terms(upstream_id)
         if terms is None:
@@ -47,6 +62,7 @@ async def run(
     fleet: Fleet,
     settler: Settler,
     *,
+    finisher: Finisher | None,
     longest_seconds: float,
     on_delivered: Callable[[], None],
 ) -> None:
@@ -65,7 +81,10 @@ async def run(
     )
     failpoints.reach("attempt-started")
     try:
-        outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
+        if message.sign_at_attempt:
+            outcomes = await _finish_and_deliver(attempt, transmission, fleet, finisher, longest_seconds)
+        else:
+            outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
     finally:
         on_delivered()
     failpoints.reach("attempt-ended")
@@ -93,6 +112,22 @@ def untried(entry: ClaimedEntry, reason: str) -> Ended:
         outcome=Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"not tried: {reason}"), 0),
         seconds=0,
     )
+
+
+def _together(entry: ClaimedEntry) -> tuple[UUID, UUID, UUID]:
+    return entry.queue_id, entry.upstream_id, entry.mailbox_id
+
+
+async def _finish_and_deliver(
+    attempt: Attempt, transmission: Transmission, fleet: Fleet, finisher: Finisher | None, longest_seconds: float
+) -> tuple[Outcome, ...]:
+    assert finisher is not None
+    try:
+        content = await finisher.finish(transmission.content, attempt.entries[0].mailbox_id)
+    except RelaydError as error:
+        unsigned = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"cannot be signed: {error}"), UNSIGNED_SECONDS)
+        return (unsigned,) * len(attempt.entries)
+    return await _deliver(attempt, replace(transmission, content=content), fleet, longest_seconds)
 
 
 async def _deliver(

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from relayd import failpoints
 from relayd.delivery import attempt
-from relayd.delivery.attempt import Attempt
+from relayd.delivery.attempt import Attempt, Finisher
 from relayd.delivery.backlog import Backlog
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
@@ -66,6 +66,7 @@ class Scheduler:
         claimant: str,
         pace: Pace,
         emit: Callable[[RelayEvent], None],
+        finisher: Finisher | None = None,
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -75,6 +76,7 @@ class Scheduler:
         self._claims = count(1)
         self._pace = pace
         self._emit = emit
+        self._finisher = finisher
         self._backlog = Backlog()
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
@@ -265,6 +267,7 @@ class Scheduler:
                     message,
                     self._fleet,
                     self._settler,
+                    finisher=self._finisher,
                     longest_seconds=self._pace.attempt_seconds,
                     on_delivered=partial(self._delivered, each.terms.id),
                 ),

@@ -1,20 +1,22 @@
 """The door: check the sender, complete and sign the message, commit it with others, and only then say 250.
 
-What changes a message's bytes happens here, before signing, once.
+What changes a message's bytes happens here, before signing, once; `rewriting` is for what is known later.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
 from relayd import failpoints
 from relayd.errors import StoreFull, StoreUnavailable
+from relayd.intake import instructions
+from relayd.intake.instructions import Instructions
 from relayd.intake.prospects import Prospect, Prospects
-from relayd.intake.senders import Senders
+from relayd.intake.senders import Senders, Way
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
 from relayd.mail import author, headers, trace
@@ -25,7 +27,6 @@ from relayd.rules.relay_events import Accepted, BatchCommitted, Rejected, RelayE
 from relayd.seal import SealError
 from relayd.store import lanes, queue
 from relayd.store.batcher import Batcher
-from relayd.store.directory import SendingMailbox
 from relayd.store.ids import new_id, new_ids
 from relayd.store.pool import Database
 
@@ -43,10 +44,12 @@ FULL = Reply(451, "4.3.1", "Insufficient system storage, try again later")
 
 @dataclass(frozen=True, slots=True)
 class DoorTerms:
-    """What the door writes and allows: the host's name for Received, attempts an entry may have."""
+    """What the door writes and allows: the host's name for Received, attempts an entry may have, how far ahead a
+    message may be scheduled."""
 
     host: str
     max_retries: int
+    furthest_schedule: timedelta = timedelta(days=30)
 
 
 class Door:
@@ -87,18 +90,20 @@ class Door:
         try:
             scan = headers.scan(submission.content)
             sole_author = author.sole_author(scan)
+            asked = instructions.read(scan, now=self._now(), furthest=self._terms.furthest_schedule)
         except ValueError as error:
             return self._refuse(submission, "malformed", Reply(550, "5.6.0", f"Message refused: {error}"))
         if headers.received_count(scan) > MAX_HOPS:
             return self._refuse(submission, "loop", Reply(554, "5.4.6", "Too many Received fields: a mail loop"))
         try:
-            mailbox = await self._senders.mailbox_for(submission.identity, sole_author)
-            if isinstance(mailbox, Reply):
-                return self._refuse(submission, "from_not_allowed", mailbox)
-            prospect = await self._prospect(submission, mailbox)
+            entries = _entries(submission.envelope.forward_paths)
+            way = await self._senders.way_for(submission.identity, sole_author, asked, recipients=len(entries))
+            if isinstance(way, Reply):
+                return self._refuse(submission, "from_not_allowed", way)
+            prospect = await self._prospect(submission, way, asked, recipients=len(entries))
             if isinstance(prospect, Reply):
                 return self._refuse(submission, "leaves_too_late", prospect)
-            message = await self._prepare(submission, scan, sole_author, mailbox)
+            message = await self._prepare(submission, scan, sole_author, way, asked, entries)
             await self._batcher.submit(message)
         except StoreUnavailable as error:
             self._emit(StoreLost("enqueue", str(error)))
@@ -106,7 +111,7 @@ class Door:
         except SealError as error:
             log.error("cannot sign: %s", error)
             return self._refuse(submission, "unavailable", UNAVAILABLE)
-        self._report(submission, message, mailbox)
+        self._report(submission, message, way)
         failpoints.reach("enqueue-reply")
         when = prospect.text if prospect else None
         return Reply(250, "2.0.0", f"queued as {message.queue_id}" + (f", {when}" if when else ""))
@@ -117,24 +122,32 @@ class Door:
         if self._waking is not None:
             await self._waking
 
-    async def _prospect(self, submission: Submission, mailbox: SendingMailbox) -> Prospect | Reply | None:
+    async def _prospect(
+        self, submission: Submission, way: Way, asked: Instructions, *, recipients: int
+    ) -> Prospect | Reply | None:
         """When it would leave, None where no limit says, or the refusal of a login that does not wait so long."""
-        if not mailbox.is_limited:
-            return None
-        recipients = len(set(submission.envelope.forward_paths))
-        prospect = await self._prospects.join(mailbox.mail_lane_id, recipients)
+        if not way.mailbox.is_limited or asked.not_before is not None:
+            return None  # whoever names a time knows that it waits
+        lane_id = way.mailbox.lane_id(way.mail_class)
+        prospect = await self._prospects.join(lane_id, recipients)
         longest = submission.identity.refuse_after_seconds
         refusal = prospect.refusal(longest) if prospect and longest is not None else None
         if refusal is not None:
-            await self._prospects.leave(mailbox.mail_lane_id, recipients)
+            await self._prospects.leave(lane_id, recipients)
         return refusal or prospect
 
     async def _prepare(
-        self, submission: Submission, scan: HeaderScan, sole_author: Address, mailbox: SendingMailbox
+        self,
+        submission: Submission,
+        scan: HeaderScan,
+        sole_author: Address,
+        way: Way,
+        asked: Instructions,
+        entries: tuple[queue.NewEntry, ...],
     ) -> queue.NewMessage:
         now, queue_id = self._now(), new_id()
         envelope = submission.envelope
-        message_id = headers.message_id(scan) or f"<{queue_id}@{mailbox.domain.domain}>"
+        message_id = headers.message_id(scan) or f"<{queue_id}@{way.domain.domain}>"
         prepared = headers.prepare(
             submission.content,
             scan,
@@ -151,12 +164,14 @@ class Door:
             message_id=message_id,
             date=trace.date_text(now),
         )
-        content = await self._signer.sign(mailbox.domain, prepared.content, prepared.scan, now)
+        content = prepared.content
+        if not way.rewrites_from:
+            content = await self._signer.sign(way.domain, content, prepared.scan, now)
         return queue.NewMessage(
             queue_id=queue_id,
             client_id=submission.identity.client.id,
-            mailbox_id=mailbox.id,
-            lane_id=mailbox.mail_lane_id,
+            mailbox_id=way.mailbox.id,
+            lane_id=way.mailbox.lane_id(way.mail_class),
             credential_id=submission.identity.credential_id,
             origin="submission",
             reverse_path=envelope.reverse_path,
@@ -171,7 +186,10 @@ class Door:
             helo=submission.helo[:255],
             peer=submission.peer,
             max_retries=self._terms.max_retries,
-            entries=_entries(envelope.forward_paths),
+            entries=entries,
+            not_before=asked.not_before,
+            pool_id=way.pool_id,
+            sign_at_attempt=way.rewrites_from,
         )
 
     async def _commit(self, messages: Sequence[queue.NewMessage]) -> list[None]:
@@ -218,12 +236,12 @@ class Door:
         )
         return reply
 
-    def _report(self, submission: Submission, message: queue.NewMessage, mailbox: SendingMailbox) -> None:
+    def _report(self, submission: Submission, message: queue.NewMessage, way: Way) -> None:
         self._emit(
             Accepted(
                 queue_id=message.queue_id,
                 client=submission.identity.client.name,
-                mailbox=str(mailbox.address),
+                mailbox=str(way.mailbox.address),
                 reverse_path=str(message.reverse_path or "<>"),
                 recipients=len(message.entries),
                 size_octets=len(message.content),

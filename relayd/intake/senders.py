@@ -1,10 +1,18 @@
-"""Whether a client may send as somebody: header From picks the mailbox, the envelope must be the client's own."""
+"""Whether a client may send as somebody: header From picks the mailbox, the envelope must be the client's own.
+
+A pool that the message, its credential or its domain names takes the place of From's mailbox; From stays as it is.
+"""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
 
+from relayd.intake.instructions import Instructions
+from relayd.intake.pools import Pools
 from relayd.intake.submission import Identity
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
+from relayd.rules.mail_class import MailClass, mail_class
 from relayd.store import directory
 from relayd.store.directory import SendingDomain, SendingMailbox
 from relayd.store.pool import Database
@@ -13,6 +21,21 @@ from relayd.store.timed_cache import TimedCache
 Provision = Callable[[Identity, Address], Awaitable[None]]
 
 SHOWN_SENDERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a message leaves: from which mailbox, as which class. `domain`, that of header From, signs.
+
+    `pool_id`: the pool whose members may take the mailbox's place as long as the message waits. `rewrites_from`: under
+    their own addresses, so that it is signed when one sends it.
+    """
+
+    mailbox: SendingMailbox
+    mail_class: MailClass
+    domain: SendingDomain
+    pool_id: UUID | None = None
+    rewrites_from: bool = False
 
 
 class Senders:
@@ -26,6 +49,7 @@ class Senders:
         self._provision = provision
         self._domains: TimedCache[str, SendingDomain | None] = TimedCache(self._load_domain)
         self._mailboxes: TimedCache[Address, SendingMailbox | None] = TimedCache(self._load_mailbox)
+        self._pools = Pools(database)
 
     async def check_reverse_path(self, identity: Identity, reverse_path: Address | None) -> Reply | None:
         """None if the identity may use this envelope sender, else the refusal. Raises StoreUnavailable."""
@@ -44,6 +68,21 @@ class Senders:
             return Reply(550, "5.7.1", f"Domain {_ascii(domain.domain)} is suspended")
         return None
 
+    async def way_for(
+        self, identity: Identity, author: Address, asked: Instructions, *, recipients: int
+    ) -> Way | Reply:
+        """How a message of this header From leaves, or the refusal. Raises StoreUnavailable."""
+        pool_id = await self._pool_for(identity, author, asked)
+        if isinstance(pool_id, Reply):
+            return pool_id
+        if pool_id is not None:
+            return await self._way_by_pool(identity, author, pool_id, asked.mail_class, recipients)
+        mailbox = await self.mailbox_for(identity, author)
+        if isinstance(mailbox, Reply):
+            return mailbox
+        chosen = mail_class(asked=asked.mail_class, credential=identity.mail_class, mailbox=mailbox.mail_class)
+        return Way(mailbox, chosen, mailbox.domain)
+
     async def mailbox_for(self, identity: Identity, author: Address) -> SendingMailbox | Reply:
         """The mailbox that sends for this header From, or the refusal. Raises StoreUnavailable."""
         mailbox = await self._mailboxes.get(author)
@@ -56,6 +95,35 @@ class Senders:
         if mailbox.refuses:
             return Reply(550, "5.7.1", f"{_ascii(str(author))}: {mailbox.refuses}")
         return mailbox
+
+    async def _pool_for(self, identity: Identity, author: Address, asked: Instructions) -> UUID | Reply | None:
+        """The pool that the message names, else its credential, else, without a mailbox of its own, its domain."""
+        if asked.pool is not None:
+            return await self._pools.named(identity, asked.pool)
+        if identity.pool_id is not None:
+            return identity.pool_id
+        mailbox = await self._mailboxes.get(author)
+        if mailbox is not None:
+            return mailbox.domain.default_pool_id if mailbox.stands_in else None
+        domain = await self._domains.get(author.ascii_domain)
+        return domain.default_pool_id if domain else None
+
+    async def _way_by_pool(
+        self, identity: Identity, author: Address, pool_id: UUID, asked: MailClass | None, recipients: int
+    ) -> Way | Reply:
+        # From is signed for and read by people as before: who may use it does not depend on who sends.
+        domain = await self._domains.get(author.ascii_domain)
+        if domain is None or domain.client_id != identity.client.id or not identity.may_use(author):
+            return await self._refusal(identity, author, "From")
+        own = await self._mailboxes.get(author)
+        if own is not None and own.refuses and not own.stands_in:
+            return Reply(550, "5.7.1", f"{_ascii(str(author))}: {own.refuses}")
+        if not domain.may_send:
+            return Reply(550, "5.7.1", f"Domain {_ascii(domain.domain)} is suspended")
+        chosen = await self._pools.choose(identity, pool_id, asked, units=recipients)
+        if isinstance(chosen, Reply):
+            return chosen
+        return Way(chosen.mailbox, chosen.mail_class, domain, pool_id, chosen.rewrites_from)
 
     async def _refusal(self, identity: Identity, address: Address, what: str) -> Reply:
         if identity.senders is not None:

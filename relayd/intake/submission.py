@@ -5,6 +5,7 @@ from uuid import UUID
 
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
+from relayd.rules.mail_class import MailClass
 from relayd.store.directory import SendingClient
 
 
@@ -13,7 +14,8 @@ class Identity:
     """Who speaks. `senders` None means any of the client's; else addresses (`a@x`) and domains (`x`).
 
     `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
-    `refuse_after_seconds`: what would leave later than that is refused.
+    `mail_class` None means as the mailbox; `pool_id` is the pool whose members send what this credential submits;
+    what would leave later than in `refuse_after_seconds` is refused.
     """
 
     client: SendingClient
@@ -22,6 +24,8 @@ class Identity:
     senders: tuple[str, ...] | None = None
     salt: bytes | None = None
     refuse_after_seconds: int | None = None
+    mail_class: MailClass | None = None
+    pool_id: UUID | None = None
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

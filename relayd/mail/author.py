@@ -47,10 +47,19 @@ def from_addresses(scan: HeaderScan) -> tuple[Address, ...]:
     return tuple(_mailboxes(text))
 
 
+def with_address(value: bytes, address: Address) -> bytes:
+    """The value of a From field of one mailbox with another address; its display name and comments stay."""
+    text = value.decode()
+    for kind, token, position in _tokens(text):
+        if kind in ("address", "angle"):
+            return f"{text[:position]}{address}{text[position + len(token) :]}".encode()
+    raise ValueError("From holds no address")
+
+
 def _mailboxes(text: str) -> Iterator[Address]:
     address: Address | None = None
     has_phrase = False
-    for kind, token in _tokens(text):
+    for kind, token, _ in _tokens(text):
         if kind == "phrase" and address is None:
             has_phrase = True
         elif address is None and (kind == "angle" or (kind == "address" and not has_phrase)):
@@ -70,8 +79,8 @@ def _mailboxes(text: str) -> Iterator[Address]:
     yield address
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """What `text` is made of, without spaces and comments."""
+def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
+    """What `text` is made of and where, without spaces and comments."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -82,7 +91,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         if kind == "comment":
             position = _comment_end(text, position)
         elif kind != "space":
-            yield kind, match.group(kind)
+            yield kind, match.group(kind), match.start(kind)
 
 
 def _comment_end(text: str, position: int) -> int:

@@ -18,6 +18,8 @@ _FIELD = re.compile(rb"([!-9;-~]++):[^\r\n\0]*+\r\n(?:[ \t][^\r\n\0]*+\r\n)*+")
 _SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
 # As Postfix does on entry: a Bcc must not reach its readers, and Return-Path is the last hop's to write.
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+# What an app tells relayd is nobody else's business.
+_FOR_RELAYD = b"x-relayd-"
 
 
 class Field(NamedTuple):
@@ -104,16 +106,33 @@ def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: st
     """The message as relayd queues it; every byte not named here is unchanged.
 
     `scan` is that of `content`. `received` (a whole field with its CRLF) goes in front; Message-ID (with its
-    brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc and Return-Path go.
+    brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc, Return-Path and X-Relayd-* go.
     """
     fields = [_field(b"Received", received)]
     if scan.first(b"Message-ID") is None:
         fields.append(_field(b"Message-ID", f"Message-ID: {message_id}\r\n".encode()))
     if scan.first(b"Date") is None:
         fields.append(_field(b"Date", f"Date: {date}\r\n".encode()))
-    fields += [field for field in scan.fields if field.key not in _REMOVED]
+    fields += [field for field in scan.fields if field.key not in _REMOVED and not field.key.startswith(_FOR_RELAYD)]
     separator = b"\r\n" if scan.needs_empty_line else b""
     header = b"".join([field.raw for field in fields]) + separator
+    fields_end = sum([len(field.raw) for field in scan.fields])
+    return Prepared(
+        header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
+    )
+
+
+def with_author(content: bytes, scan: HeaderScan, author: bytes) -> Prepared:
+    """The message with this value in its one From field; who wrote it gets the replies, unless it says who does."""
+    fields: list[Field] = []
+    for field in scan.fields:
+        if field.key != b"from":
+            fields.append(field)
+            continue
+        fields.append(_field(b"From", b"From: " + author + b"\r\n"))
+        if scan.first(b"Reply-To") is None:
+            fields.append(_field(b"Reply-To", b"Reply-To:" + field.raw[len(field.name) + 1 :]))
+    header = b"".join([field.raw for field in fields])
     fields_end = sum([len(field.raw) for field in scan.fields])
     return Prepared(
         header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)

@@ -31,7 +31,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, WarmUpTurned
+from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned
 
 
 def record(event: Event) -> None:
@@ -60,6 +60,8 @@ def level_of(event: Event) -> int:
             return logging.INFO if event.note is None else logging.WARNING
         case MailboxPaused():
             return logging.WARNING
+        case PoolMailMoved():
+            return logging.INFO
         case WorkerDied():
             return logging.ERROR
         case _:

@@ -35,7 +35,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, WarmUpTurned, Way
+from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -109,6 +109,8 @@ class Meter:
                 self._warm_up_days.labels(event.way).inc()
             case MailboxPaused():
                 self._mailboxes_paused.inc()
+            case PoolMailMoved():
+                self._pool_moves.inc(event.entries)
             case _:
                 assert_never(event)
 
@@ -180,6 +182,9 @@ class Meter:
         )
         self._mailboxes_paused = self._counter(
             "relayd_health_pauses_total", "Mailboxes that relayd itself paused for what became of their mail"
+        )
+        self._pool_moves = self._counter(
+            "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

@@ -19,10 +19,3 @@ class LimitWindow(StrEnum):
 
     CALENDAR = "calendar"
     ROLLING = "rolling"
-
-
-class MailClass(StrEnum):
-    """Bulk mail leaves a part of a budget untouched that transactional mail may use."""
-
-    TRANSACTIONAL = "transactional"
-    BULK = "bulk"

@@ -44,7 +44,7 @@ class PendingReason(StrEnum):
 
 
 class LaneClass(StrEnum):
-    """mailbox_lanes.class: `bulk` may use a part of each budget alone, `dsn` spends the provider's only."""
+    """mailbox_lanes.class: `bulk` leaves a reserve of each budget to `mail`; `dsn` spends the provider's alone."""
 
     MAIL = "mail"
     BULK = "bulk"

@@ -44,4 +44,14 @@ class MailboxPaused:
     reason: str
 
 
-UpkeepEvent = WarmUpTurned | MailboxPaused
+@dataclass(frozen=True, slots=True)
+class PoolMailMoved:
+    """Queued entries went to another mailbox of their pool, since theirs could not send."""
+
+    from_mailbox: str
+    to_mailbox: str
+    entries: int
+    reason: str
+
+
+UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved

@@ -14,13 +14,14 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """What an attempt sends: the signed bytes and the envelope's sender side."""
+    """What an attempt sends: the signed bytes (`sign_at_attempt`: not yet) and the envelope's sender side."""
 
     queue_id: UUID
     reverse_path: Address | None
     content: bytes
     smtputf8: bool
     body_8bitmime: bool
+    sign_at_attempt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ logged AS (
 entry AS (
   SELECT id, claimed_by, message_id, row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
 message AS (
-  SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime,
+  SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt,
          sum(m.size_octets) OVER (ORDER BY e.id) - m.size_octets AS octets_before
     FROM entry e, LATERAL (SELECT * FROM messages WHERE id = e.message_id OFFSET 0) m WHERE e.turn = 1)
-SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
+SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, b.content
   FROM entry e
   LEFT JOIN message m ON m.entry_id = e.id
   LEFT JOIN LATERAL (
@@ -72,7 +73,7 @@ SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_
 
 # Indexes: messages_pkey, message_bodies_pkey.
 LOAD = """
-SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, b.content
+SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, b.content
   FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = $1
 """
 
@@ -118,4 +119,5 @@ def _message(row: asyncpg.Record) -> StoredMessage:
         content=row["content"],
         smtputf8=row["smtputf8"],
         body_8bitmime=row["body_8bitmime"],
+        sign_at_attempt=row["sign_at_attempt"],
     )

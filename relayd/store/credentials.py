@@ -22,6 +22,7 @@ class CredentialRecord:
     is_active: bool
     mail_class: str | None  # None: as the mailbox
     refuse_after_seconds: int | None  # mail that would leave later is refused for now; None: never
+    pool: str | None  # whose members send what it submits
     created_at: datetime
     updated_at: datetime
 
@@ -38,8 +39,8 @@ class Verifier:
 
 # All the living. Index: smtp_credentials_login.
 SELECT_LIVING = """
-SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.mail_class,
-       k.refuse_after_seconds, k.created_at, k.updated_at
+SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.mail_class, k.refuse_after_seconds,
+       (SELECT p.name FROM mailbox_pools p WHERE p.id = k.pool_id) AS pool, k.created_at, k.updated_at
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.deleted_at IS NULL
 """

@@ -6,6 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.rules.mail_class import MailClass
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -32,6 +33,8 @@ class Login:
     senders: tuple[str, ...] | None
     client: SendingClient
     refuse_after_seconds: int | None  # it would rather be refused than wait longer; None: it waits
+    mail_class: MailClass | None  # None: as the mailbox
+    pool_id: UUID | None  # whose members send what it submits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class SendingDomain:
     client_id: UUID
     domain: str
     may_send: bool
+    default_pool_id: UUID | None = None  # sends what names no mailbox of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,22 @@ class SendingMailbox:
     domain: SendingDomain
     address: Address
     mail_lane_id: int
+    bulk_lane_id: int
     dsn_lane_id: int
     is_limited: bool  # some budget limits its mail
+    mail_class: MailClass
     refuses: str | None  # set when this mailbox takes no mail now; fit for a log
+    stands_in: bool = False  # for an address of its domain that is no mailbox
+
+    def lane_id(self, mail_class: MailClass) -> int:
+        """The lane that its mail of this class waits in."""
+        return self.bulk_lane_id if mail_class is MailClass.BULK else self.mail_lane_id
 
 
 # Index: smtp_credentials_login.
 FIND_LOGIN = """
-SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders,
-       k.refuse_after_seconds, c.id AS client_id, c.name, c.may_send_bounces
+SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders, k.mail_class,
+       k.refuse_after_seconds, k.pool_id, c.id AS client_id, c.name, c.may_send_bounces
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.login = $1 AND k.deleted_at IS NULL AND k.is_active AND c.deleted_at IS NULL AND c.status = 'active'
 """
@@ -73,24 +84,32 @@ SELECT id AS client_id, name, may_send_bounces FROM clients WHERE name = $1 AND 
 
 # Index: email_domains_domain.
 FIND_DOMAIN = """
-SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
+SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send, d.default_pool_id
   FROM email_domains d WHERE d.domain = $1 AND d.deleted_at IS NULL
 """
 
 # The mailbox of that address, else the domain's default one. Indexes: email_mailboxes_address, email_domains_domain.
 FIND_MAILBOX = """
-SELECT m.id, m.client_id, m.email_address, m.status, d.id AS domain_id, d.domain, d.client_id AS domain_client_id,
-       d.status IN ('pending', 'active') AS domain_may_send, c.status = 'active' AS client_may_send,
-       mail.id AS mail_lane_id, dsn.id AS dsn_lane_id,
-       EXISTS (SELECT FROM budgets b WHERE b.id = ANY(mail.budget_ids) AND b.unit_limit IS NOT NULL) AS is_limited
+SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domain_id, d.domain,
+       d.client_id AS domain_client_id, d.status IN ('pending', 'active') AS domain_may_send, d.default_pool_id,
+       c.status = 'active' AS client_may_send, mail.id AS mail_lane_id, bulk.id AS bulk_lane_id, dsn.id AS dsn_lane_id,
+       EXISTS (SELECT FROM budgets b WHERE b.id = ANY(mail.budget_ids) AND b.unit_limit IS NOT NULL) AS is_limited,
+       lower(m.email_address) <> $1 AS stands_in
   FROM email_domains d
   JOIN email_mailboxes m ON m.deleted_at IS NULL
    AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
                        d.default_mailbox_id)
   JOIN clients c ON c.id = m.client_id
   JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail'
+  JOIN mailbox_lanes bulk ON bulk.mailbox_id = m.id AND bulk.class = 'bulk'
   JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
  WHERE d.domain = $2 AND d.deleted_at IS NULL
+"""
+
+# Index: email_mailboxes_pkey.
+FIND_MAILBOX_AND_DOMAIN = """
+SELECT m.email_address, d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
+  FROM email_mailboxes m JOIN email_domains d ON d.id = m.domain_id WHERE m.id = $1
 """
 
 # What a refused sender may be told: a client's mailboxes, and its domains that take any address.
@@ -145,6 +164,8 @@ async def find_login(connection: Connection, login: str) -> Login | None:
         senders=tuple(row["senders"]) if row["senders"] is not None else None,
         client=_client(row),
         refuse_after_seconds=row["refuse_after_seconds"],
+        mail_class=MailClass(row["mail_class"]) if row["mail_class"] else None,
+        pool_id=row["pool_id"],
     )
 
 
@@ -157,7 +178,7 @@ async def find_client(connection: Connection, name: str) -> SendingClient | None
 async def find_domain(connection: Connection, domain: str) -> SendingDomain | None:
     """The living domain of that name, whoever's it is."""
     row = await connection.fetchrow(FIND_DOMAIN, domain)
-    return SendingDomain(row["id"], row["client_id"], row["domain"], row["may_send"]) if row else None
+    return SendingDomain(**dict(row)) if row else None
 
 
 async def find_mailbox(connection: Connection, header_from: Address) -> SendingMailbox | None:
@@ -173,12 +194,27 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
     return SendingMailbox(
         id=row["id"],
         client_id=row["client_id"],
-        domain=SendingDomain(row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"]),
+        domain=SendingDomain(
+            row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"], row["default_pool_id"]
+        ),
         address=Address.parse(row["email_address"]),
         mail_lane_id=row["mail_lane_id"],
+        bulk_lane_id=row["bulk_lane_id"],
         dsn_lane_id=row["dsn_lane_id"],
         is_limited=row["is_limited"],
+        mail_class=MailClass(row["mail_class"]),
         refuses=refuses,
+        stands_in=row["stands_in"],
+    )
+
+
+async def find_address(connection: Connection, mailbox_id: UUID) -> tuple[Address, SendingDomain] | None:
+    """A mailbox's address and domain, even if it takes no mail any more."""
+    row = await connection.fetchrow(FIND_MAILBOX_AND_DOMAIN, mailbox_id)
+    if row is None:
+        return None
+    return Address.parse(row["email_address"]), SendingDomain(
+        row["id"], row["client_id"], row["domain"], row["may_send"]
     )
 
 

@@ -28,6 +28,7 @@ class DomainRecord:
     own_daily_limit: int | None  # set by hand; None: it follows its mailboxes
     limit_window: str
     time_zone: str
+    default_pool: str | None  # its name; it goes before the default mailbox
     created_at: datetime
     updated_at: datetime
 
@@ -59,7 +60,7 @@ class KeyRecord:
 SELECT_LIVING = """
 SELECT d.id, d.domain, d.client_id, c.name AS client, d.provider, d.status, d.default_mailbox_id,
        m.email_address AS default_mailbox, d.daily_send_limit, d.own_daily_limit, d.limit_window, d.time_zone,
-       d.created_at, d.updated_at
+       (SELECT p.name FROM mailbox_pools p WHERE p.id = d.default_pool_id) AS default_pool, d.created_at, d.updated_at
   FROM email_domains d JOIN clients c ON c.id = d.client_id
   LEFT JOIN email_mailboxes m ON m.id = d.default_mailbox_id AND m.deleted_at IS NULL
  WHERE d.deleted_at IS NULL

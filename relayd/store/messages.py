@@ -106,11 +106,15 @@ SELECT id FROM messages WHERE id = $1 UNION ALL SELECT message_id FROM email_que
 # Index: message_bodies_pkey.
 CONTENT = "SELECT content FROM message_bodies WHERE message_id = $1"
 
-# Everything that a copy needs; it waits in the line that the original waited in, so that a bounce spends no budget.
-# Indexes: messages_pkey, email_queue_message.
+# Everything that a copy needs; it waits in a line of the class that the original waited in, so that a bounce spends no
+# budget, but of the message's mailbox: one of a pool may have been moved.
+# Indexes: messages_pkey, email_queue_message, mailbox_lanes_pkey, mailbox_lanes_mailbox_id_class_key.
 ORIGINAL = """
 SELECT m.*, b.content, mailbox.email_address, mailbox.deleted_at IS NOT NULL OR d.deleted_at IS NOT NULL AS is_removed,
-       (SELECT max(q.lane_id) FROM email_queue q WHERE q.message_id = m.id) AS lane_id,
+       (SELECT own.id FROM email_queue q
+          JOIN mailbox_lanes lane ON lane.id = q.lane_id
+          JOIN mailbox_lanes own ON own.mailbox_id = m.mailbox_id AND own.class = lane.class
+         WHERE q.message_id = m.id LIMIT 1) AS lane_id,
        (SELECT max(q.max_retries) FROM email_queue q WHERE q.message_id = m.id) AS max_retries,
        ARRAY(SELECT q.recipient_address FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS recipients
   FROM messages m
@@ -207,6 +211,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
             NewEntry(entry_id, Address.parse(recipient))
             for entry_id, recipient in zip(new_ids(len(chosen)), chosen, strict=True)
         ),
+        sign_at_attempt=row["sign_at_attempt"],
     )
 
 

@@ -37,12 +37,13 @@ logged AS (
 SELECT id, lane_id, next_attempt_at FROM changed
 """
 
-# Held, or in doubt: the operator has decided. What is scheduled waits for its time.
+# Held, or in doubt: the operator has decided. What is scheduled waits for its time, unless it is named ($3).
 RELEASE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 target AS MATERIALIZED (
   SELECT q.id FROM email_queue q
-   WHERE q.id = ANY($1::uuid[]) AND q.status = 'pending' AND q.pending_reason IN ('held', 'uncertain')
+   WHERE q.id = ANY($1::uuid[]) AND q.status = 'pending'
+     AND (q.pending_reason IN ('held', 'uncertain') OR ($3 AND q.pending_reason = 'scheduled'))
    ORDER BY q.id FOR NO KEY UPDATE),
 changed AS (
   UPDATE email_queue q SET status = 'queued', pending_reason = NULL, reason = $2, next_attempt_at = clock.now
@@ -123,13 +124,14 @@ async def operate(
     *,
     reason: str | None = None,
     failed_too: bool = False,
+    scheduled_too: bool = False,
 ) -> int:
     """Apply to those of the entries that are in a state for it; returns how many. Call inside a transaction."""
     match operation:
         case Operation.HOLD:
             rows = await connection.fetch(HOLD, entry_ids, reason or "held by an operator")
         case Operation.RELEASE:
-            rows = await connection.fetch(RELEASE, entry_ids, reason)
+            rows = await connection.fetch(RELEASE, entry_ids, reason, scheduled_too)
         case Operation.RETRY:
             rows = await connection.fetch(RETRY, entry_ids, reason, failed_too)
         case Operation.CANCEL:

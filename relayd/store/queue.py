@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -41,31 +42,38 @@ class NewMessage:
     peer: str
     max_retries: int
     entries: tuple[NewEntry, ...]
+    not_before: datetime | None = None  # pending until then
+    pool_id: UUID | None = None  # any member of it may send in the mailbox's place
+    sign_at_attempt: bool = False  # stored unsigned: each attempt writes From
 
 
-# A batch in one round trip and one commit. Rows come as parallel arrays: $1-$17 a message each, $18-$20 an entry each.
+# A batch in one round trip and one commit. Rows come as parallel arrays: $1-$20 a message each, $21-$23 an entry each.
 ENQUEUE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 message AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                        $9::text[], $10::text[], $11::bytea[], $12::bool[], $13::bool[], $14::uuid[], $15::text[],
-                       $16::text[], $17::int[])
+                       $16::text[], $17::int[], $18::timestamptz[], $19::uuid[], $20::bool[])
     AS t (id, client_id, mailbox_id, lane_id, credential_id, origin, reverse_path, header_from,
-          message_id_header, subject, content, smtputf8, body_8bitmime, parent_id, helo, peer, max_retries)),
+          message_id_header, subject, content, smtputf8, body_8bitmime, parent_id, helo, peer, max_retries, not_before,
+          pool_id, sign_at_attempt)),
 entry AS MATERIALIZED (
-  SELECT * FROM unnest($18::uuid[], $19::uuid[], $20::text[]) AS t (id, message_id, recipient)),
+  SELECT * FROM unnest($21::uuid[], $22::uuid[], $23::text[]) AS t (id, message_id, recipient)),
 stored_message AS (
   INSERT INTO messages (id, client_id, mailbox_id, credential_id, origin, reverse_path, header_from, message_id_header,
-                        subject, size_octets, smtputf8, body_8bitmime, parent_id, helo, peer, created_at, updated_at)
+                        subject, size_octets, smtputf8, body_8bitmime, parent_id, helo, peer, sign_at_attempt,
+                        created_at, updated_at)
   SELECT id, client_id, mailbox_id, credential_id, origin, reverse_path, header_from, message_id_header, subject,
-         length(content), smtputf8, body_8bitmime, parent_id, helo, peer, now, now
+         length(content), smtputf8, body_8bitmime, parent_id, helo, peer, sign_at_attempt, now, now
     FROM message, clock),
 stored_body AS (
   INSERT INTO message_bodies (message_id, content) SELECT id, content FROM message),
 stored_entry AS (
-  INSERT INTO email_queue (id, client_id, message_id, mailbox_id, lane_id, recipient_address, subject, max_retries,
-                           next_attempt_at, created_at, updated_at)
-  SELECT e.id, m.client_id, m.id, m.mailbox_id, m.lane_id, e.recipient, m.subject, m.max_retries, now, now, now
+  INSERT INTO email_queue (id, client_id, message_id, mailbox_id, lane_id, pool_id, recipient_address, subject,
+                           max_retries, status, pending_reason, next_attempt_at, created_at, updated_at)
+  SELECT e.id, m.client_id, m.id, m.mailbox_id, m.lane_id, m.pool_id, e.recipient, m.subject, m.max_retries,
+         CASE WHEN m.not_before > now THEN 'pending' ELSE 'queued' END,
+         CASE WHEN m.not_before > now THEN 'scheduled' END, GREATEST(m.not_before, now), now, now
     FROM entry e JOIN message m ON m.id = e.message_id, clock)
 INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, created_at, updated_at)
 SELECT m.client_id, m.id, e.id, 'queued', now, now
@@ -98,6 +106,9 @@ async def enqueue(connection: Connection, messages: Sequence[NewMessage]) -> Non
         [m.helo for m in messages],
         [m.peer for m in messages],
         [m.max_retries for m in messages],
+        [m.not_before for m in messages],
+        [m.pool_id for m in messages],
+        [m.sign_at_attempt for m in messages],
         [entry.entry_id for entry, _ in entries],
         [queue_id for _, queue_id in entries],
         [str(entry.recipient) for entry, _ in entries],

@@ -76,5 +76,12 @@ class DirectoryVerifier:
 
 def _identity(found: Login) -> Identity:
     return Identity(
-        found.client, found.credential_id, found.login, found.senders, found.salt, found.refuse_after_seconds
+        found.client,
+        found.credential_id,
+        found.login,
+        found.senders,
+        found.salt,
+        found.refuse_after_seconds,
+        mail_class=found.mail_class,
+        pool_id=found.pool_id,
     )

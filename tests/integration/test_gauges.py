@@ -164,7 +164,8 @@ async def test_blocked_lanes_are_those_with_mail_that_is_due(
         blocked,
         held,
     )
-    assert dict((await gauges.read(connection)).blocked_lanes) == {LaneClass.MAIL: int(counts), LaneClass.DSN: 0}
+    blocked = dict((await gauges.read(connection)).blocked_lanes)
+    assert blocked == {LaneClass.MAIL: int(counts), LaneClass.BULK: 0, LaneClass.DSN: 0}
 
 
 async def test_the_queues_depth_is_read_from_its_partial_index(connection: Connection) -> None:

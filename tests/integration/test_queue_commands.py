@@ -90,10 +90,26 @@ async def test_an_entry_in_doubt_is_released_to_be_sent_again(
     assert len(await claimed(control, sender)) == 2
 
 
-async def test_what_is_scheduled_is_not_released(control: Control, sender: Sender, message: NewMessage) -> None:
+async def test_what_is_scheduled_goes_at_once_only_if_it_is_named(
+    control: Control, sender: Sender, message: NewMessage
+) -> None:
     async with control.db.connection() as connection:
-        await connection.execute("UPDATE email_queue SET status = 'pending', pending_reason = 'scheduled'")
-    assert (await control.ok("POST", "queue/release", {"ids": [str(message.queue_id)]}))["changed"] == 0
+        await connection.execute(
+            "UPDATE email_queue SET status = 'pending', pending_reason = 'scheduled',"
+            " next_attempt_at = relayd_now() + interval '1 day'"
+        )
+        await connection.execute("UPDATE mailbox_lanes SET due_at = 'infinity'")
+    everything = {"states": ["pending"], "any_count": True}
+    assert (await control.ok("POST", "queue/release", everything))["changed"] == 0
+    assert (await control.ok("POST", "queue/release", {"ids": [str(message.entries[0].entry_id)]}))["changed"] == 1
+    async with control.db.connection() as connection:
+        due = await connection.fetch(
+            "SELECT id FROM email_queue WHERE status = 'queued' AND next_attempt_at <= relayd_now()"
+        )
+        assert [row["id"] for row in due] == [message.entries[0].entry_id]
+        lane_is_due = "SELECT due_at <= relayd_now() FROM mailbox_lanes WHERE id = $1"
+        assert await connection.fetchval(lane_is_due, sender.mail_lane_id)
+    assert (await control.ok("POST", "queue/cancel", {"ids": [str(message.queue_id)]}))["changed"] == 2
 
 
 async def test_a_retried_entry_is_due_at_once_although_its_lane_slept(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.mail.author import from_addresses, sole_author
+from relayd.mail.address import Address
+from relayd.mail.author import from_addresses, sole_author, with_address
 from relayd.mail.headers import HeaderScan, scan
 
 
@@ -113,3 +114,22 @@ def test_any_text_is_refused_or_read_as_the_standard_library_reads_it(parts: lis
     except ValueError:
         return
     assert [str(address) for address in addresses] == [address for _, address in getaddresses([value.strip()])]
+
+
+@pytest.mark.parametrize(
+    ("value", "rewritten"),
+    [
+        ("a@b.org", "new@x.org"),
+        ("<a@b.org>", "<new@x.org>"),
+        ("John Q. Public <a@b.org>", "John Q. Public <new@x.org>"),
+        ('"a@b.org" <a@b.org> (a@b.org)', '"a@b.org" <new@x.org> (a@b.org)'),
+        ("(a@b.org) a@b.org (John)", "(a@b.org) new@x.org (John)"),
+        ("=?utf-8?q?J=C3=B6rg?= < a@b.org >", "=?utf-8?q?J=C3=B6rg?= < new@x.org >"),
+        ("Jörg <jörg@müller.example>", "Jörg <new@x.org>"),
+        ('X <"a@evil.org"@b.org>', "X <new@x.org>"),
+    ],
+)
+def test_another_address_leaves_the_name_as_it_is(value: str, rewritten: str) -> None:
+    found = with_address(value.encode(), Address.parse("new@x.org"))
+    assert found.decode() == rewritten
+    assert sole_author(_scan(found)) == Address.parse("new@x.org")

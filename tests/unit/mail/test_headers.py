@@ -106,7 +106,8 @@ def test_preparing_keeps_what_is_there() -> None:
 def test_preparing_removes_blind_copies_and_return_paths() -> None:
     content = (
         b"Return-Path: <r@x>\r\nDate: d\r\nBcc: secret@x,\r\n more@x\r\nMessage-ID: <m>\r\n"
-        b"resent-bcc: s@x\r\nBCC: again@x\r\nX-Bcc: kept\r\n\r\nbody\r\n"
+        b"resent-bcc: s@x\r\nBCC: again@x\r\nX-Bcc: kept\r\n"
+        b"X-Relayd-Class: bulk\r\nx-RELAYD-anything:\r\n else\r\n\r\nbody\r\n"
     )
     assert _prepared(content) == RECEIVED + b"Date: d\r\nMessage-ID: <m>\r\nX-Bcc: kept\r\n\r\nbody\r\n"
 
@@ -170,3 +171,23 @@ def test_message_id_and_hops() -> None:
     assert headers.message_id(scan(b"Message-ID: \r\n\r\n")) is None
     assert headers.message_id(scan(b"A: b\r\n\r\n")) is None
     assert len(headers.message_id(scan(b"Message-ID: <" + b"x" * 5000 + b">\r\n\r\n")) or "") == 998
+
+
+@pytest.mark.parametrize(
+    ("content", "rewritten"),
+    [
+        (
+            b"Received: r\r\nFROM:\r\n A <a@b.org>\r\nTo: you@x.org\r\n\r\nbody",
+            b"Received: r\r\nFrom: A <c@d.org>\r\nReply-To:\r\n A <a@b.org>\r\nTo: you@x.org\r\n\r\nbody",
+        ),
+        (
+            b"reply-to: me@b.org\r\nFrom: a@b.org\r\n\r\nFrom: in the body\r\n",
+            b"reply-to: me@b.org\r\nFrom: A <c@d.org>\r\n\r\nFrom: in the body\r\n",
+        ),
+        (b"From: a@b.org\r\n", b"From: A <c@d.org>\r\nReply-To: a@b.org\r\n"),
+    ],
+)
+def test_another_author_leaves_the_replies_with_the_first(content: bytes, rewritten: bytes) -> None:
+    prepared = headers.with_author(content, headers.scan(content), b"A <c@d.org>")
+    assert prepared.content == rewritten
+    assert prepared.scan == headers.scan(rewritten)

@@ -1,0 +1,285 @@
+"""The door on a real database: which lane a message waits in, until when, and who of a pool sends it."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from relayd.intake.door import Door, DoorTerms
+from relayd.intake.senders import Senders
+from relayd.intake.signer import Signer
+from relayd.intake.submission import Identity, Submission
+from relayd.mail.address import Address
+from relayd.mail.envelope import Envelope
+from relayd.mail.trace import date_text
+from relayd.rules.mail_class import MailClass
+from relayd.rules.relay_events import Rejected
+from relayd.seal import Seal, new_key, parse_key
+from relayd.store import directory
+from relayd.store.pool import Database
+from tests.builders import Sender, make_sender
+
+
+@dataclass
+class Entrance:
+    """A door and who stands before it: acme, which has app@example.com."""
+
+    db: Database
+    door: Door
+    acme: Identity
+    sender: Sender
+    events: list[Any]
+
+    def look_again(self) -> None:
+        """A door that remembers nothing."""
+        self.door = make_door(self.db, self.events)
+
+    async def accept(self, *lines: str, identity: Identity | None = None, author: str = "app@example.com") -> str:
+        """The reply to a message with these header fields."""
+        header = "".join(f"{line}\r\n" for line in (f"From: {author}", *lines))
+        envelope = Envelope(Address.parse("bounces@example.com"), (Address.parse("you@example.net"),), smtputf8=False)
+        submission = Submission(
+            identity or self.acme, envelope, f"{header}\r\nHi\r\n".encode(), "app", "192.0.2.1", "ESMTPA", None
+        )
+        reply = await self.door.accept(submission)
+        await self.door.drain()
+        return str(reply)
+
+    async def last(self) -> Any:
+        """The newest entry, with its lane's class."""
+        async with self.db.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT q.*, l.class, m.email_address, b.content, l.mailbox_id = q.mailbox_id AS fits,"
+                " s.mailbox_id AS message_mailbox_id, q.next_attempt_at - relayd_now() AS waits"
+                " FROM email_queue q JOIN mailbox_lanes l ON l.id = q.lane_id"
+                " JOIN email_mailboxes m ON m.id = q.mailbox_id JOIN messages s ON s.id = q.message_id"
+                " JOIN message_bodies b ON b.message_id = s.id ORDER BY q.id DESC LIMIT 1"
+            )
+        assert row is not None and row["fits"] and row["message_mailbox_id"] == row["mailbox_id"]
+        return row
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        async with self.db.connection() as connection:
+            await connection.execute(statement, *arguments)
+
+    async def make_pool(self, name: str, *addresses: str, client: str = "acme", limit: int | None = 10) -> UUID:
+        """A pool of these mailboxes, made where they are not there yet."""
+        async with self.db.transaction() as c:
+            boxes = [
+                await c.fetchval("SELECT id FROM email_mailboxes WHERE email_address = $1", address)
+                or (await make_sender(c, address, client=client, daily_limit=limit)).mailbox_id
+                for address in addresses
+            ]
+            client_id = await c.fetchval("SELECT id FROM clients WHERE name = $1", client)
+            add = "INSERT INTO mailbox_pools (client_id, name) VALUES ($1, $2) RETURNING id"
+            pool_id: UUID = await c.fetchval(add, client_id, name)
+            member = "INSERT INTO mailbox_pool_members (client_id, pool_id, mailbox_id) VALUES ($1, $2, $3)"
+            await c.executemany(member, [(client_id, pool_id, box) for box in boxes])
+        return pool_id
+
+
+def make_door(db: Database, events: list[Any]) -> Door:
+    return Door(
+        db,
+        Senders(db),
+        Signer(db, Seal(parse_key(new_key().encode()))),
+        DoorTerms("relay.test", 5, furthest_schedule=timedelta(days=2)),
+        emit=events.append,
+        wake=lambda: None,
+        now=lambda: datetime.now(UTC),
+    )
+
+
+@pytest.fixture
+async def entrance(db: Database) -> Entrance:
+    async with db.transaction() as connection:
+        sender = await make_sender(connection, "app@example.com")
+        client = await directory.find_client(connection, "acme")
+    assert client is not None
+    events: list[Any] = []
+    door = make_door(db, events)
+    return Entrance(db, door, Identity(client), sender, events)
+
+
+@pytest.mark.parametrize(
+    ("line", "credential", "mailbox", "lane"),
+    [
+        ("X-None: 1", None, "transactional", "mail"),
+        ("X-None: 1", None, "bulk", "bulk"),
+        ("X-None: 1", MailClass.BULK, "transactional", "bulk"),
+        ("X-Relayd-Class: bulk", MailClass.TRANSACTIONAL, "transactional", "bulk"),
+        ("X-Relayd-Class: transactional", None, "bulk", "mail"),
+        ("X-Relayd-Class: transactional", MailClass.BULK, "transactional", "bulk"),
+    ],
+)
+async def test_a_message_waits_in_the_lane_of_its_class(
+    entrance: Entrance, line: str, credential: MailClass | None, mailbox: str, lane: str
+) -> None:
+    await entrance.execute("UPDATE email_mailboxes SET mail_class = $1", mailbox)
+    await entrance.accept(line, identity=replace(entrance.acme, mail_class=credential))
+    entry = await entrance.last()
+    assert entry["class"] == lane
+    assert b"x-relayd" not in entry["content"].lower() and b"From: app@example.com" in entry["content"]
+
+
+async def test_a_credential_says_its_class_and_pool(entrance: Entrance) -> None:
+    pool_id = await entrance.make_pool("news", "news@example.com")
+    await entrance.execute(
+        "INSERT INTO smtp_credentials (client_id, login, salt, iterations, stored_key, server_key, mail_class, pool_id)"
+        " VALUES ($1, 'app', '\\x00', 4096, $2, $2, 'bulk', $3)",
+        entrance.acme.client.id,
+        bytes(32),
+        pool_id,
+    )
+    async with entrance.db.connection() as connection:
+        login = await directory.find_login(connection, "app")
+    assert login and (login.mail_class, login.pool_id) == (MailClass.BULK, pool_id)
+
+
+async def test_a_scheduled_message_is_stored_and_waits(entrance: Entrance) -> None:
+    at = (datetime.now(UTC) + timedelta(hours=30)).replace(microsecond=0)
+    assert (await entrance.accept(f"X-Relayd-Not-Before: {date_text(at)}")).startswith("250 2.0.0 queued as")
+    entry = await entrance.last()
+    assert (entry["status"], entry["pending_reason"], entry["next_attempt_at"]) == ("pending", "scheduled", at)
+    past = date_text(datetime.now(UTC) - timedelta(days=400))
+    await entrance.accept(f"X-Relayd-Not-Before: {past}")
+    entry = await entrance.last()
+    assert (entry["status"], entry["pending_reason"]) == ("queued", None)
+    assert entry["waits"] <= timedelta()
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        ("X-Relayd-Class: urgent", "550 5.6.0 Message refused: X-Relayd-Class must be transactional or bulk"),
+        ("X-Relayd-Not-Before: soon", "550 5.6.0 Message refused: X-Relayd-Not-Before is not a date such as"),
+        (
+            "X-Relayd-Not-Before: 31 Dec 9990 10:00 +0000",
+            "550 5.6.0 Message refused: X-Relayd-Not-Before may be at most 2 days ahead",
+        ),
+        ("X-Relayd-Pool: nosuch", "550 5.7.1 X-Relayd-Pool: client acme has no pool nosuch"),
+        ("X-Relayd-Pool: theirs", "550 5.7.1 X-Relayd-Pool: client acme has no pool theirs"),
+        ("X-Relayd-Pool: empty", "550 5.7.1 Pool empty has no mailbox that may send this; add one: relayd pool member"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_with_the_reason(entrance: Entrance, line: str, reply: str) -> None:
+    await entrance.make_pool("theirs", "boss@rival.example", client="rival")
+    await entrance.make_pool("empty")
+    assert (await entrance.accept(line)).startswith(reply)
+    async with entrance.db.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM messages") == 0
+    assert [type(event) for event in entrance.events] == [Rejected]
+
+
+async def test_a_pool_shares_its_mail_out_among_members_with_room(entrance: Entrance) -> None:
+    pool_id = await entrance.make_pool("news", "a@example.com", "b@example.com", limit=3)
+    by_pool = replace(entrance.acme, pool_id=pool_id)
+    for _ in range(4):
+        assert (await entrance.accept(identity=by_pool)).startswith("250 ")
+    async with entrance.db.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT m.email_address, count(*) FROM email_queue q JOIN email_mailboxes m ON m.id = q.mailbox_id"
+            " WHERE q.pool_id = $1 GROUP BY 1 ORDER BY 1",
+            pool_id,
+        )
+    assert [tuple(row) for row in rows] == [("a@example.com", 2), ("b@example.com", 2)]
+    entry = await entrance.last()
+    assert b"From: app@example.com\r\n" in entry["content"], "From is as the app wrote it"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE email_mailboxes SET spam_rate = 0.05 WHERE email_address = 'a@example.com'",
+        "UPDATE email_mailboxes SET status = 'paused' WHERE email_address = 'a@example.com'",
+        "UPDATE email_mailboxes SET status = 'suspended' WHERE email_address = 'a@example.com'",
+        "UPDATE email_mailboxes SET deleted_at = relayd_now() WHERE email_address = 'a@example.com'",
+        "UPDATE budgets SET units_used = unit_limit, turns_at = 'infinity'"
+        " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')",
+        "UPDATE mailbox_lanes SET blocked_until = 'infinity'"
+        " WHERE mailbox_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')",
+    ],
+)
+async def test_who_cannot_send_now_or_harms_is_passed_over(entrance: Entrance, change: str) -> None:
+    pool_id = await entrance.make_pool("news", "a@example.com", "b@example.com", limit=10)
+    # Without the change it would be a's turn.
+    await entrance.execute(
+        "UPDATE budgets SET units_used = 5, turns_at = 'infinity'"
+        " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'b@example.com')"
+    )
+    await entrance.execute(change)
+    await entrance.accept(identity=replace(entrance.acme, pool_id=pool_id))
+    assert (await entrance.last())["email_address"] == "b@example.com"
+
+
+async def test_bulk_mail_of_a_pool_sees_the_room_that_is_left_to_bulk(entrance: Entrance) -> None:
+    await entrance.make_pool("news", "a@example.com", "b@example.com", limit=10)
+    await entrance.execute(
+        "UPDATE budgets SET bulk_limit = 5, units_used = 5, turns_at = 'infinity'"
+        " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')"
+    )
+    await entrance.execute(
+        "UPDATE budgets SET units_used = 8, turns_at = 'infinity'"
+        " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'b@example.com')"
+    )
+    await entrance.accept("X-Relayd-Pool: NEWS", "X-Relayd-Class: bulk")
+    entry = await entrance.last()
+    assert (entry["email_address"], entry["class"]) == ("b@example.com", "bulk")
+    await entrance.accept("X-Relayd-Pool: news")
+    entry = await entrance.last()
+    assert (entry["email_address"], entry["class"]) == ("a@example.com", "mail")
+
+
+async def test_a_domain_catches_what_is_no_mailbox_of_its_own(entrance: Entrance) -> None:
+    pool_id = await entrance.make_pool("rest", "b@example.com")
+    await entrance.execute(
+        "UPDATE email_domains SET default_pool_id = $1, default_mailbox_id = $2", pool_id, entrance.sender.mailbox_id
+    )
+    await entrance.accept(author="anybody@example.com")
+    entry = await entrance.last()
+    assert (entry["email_address"], entry["pool_id"]) == ("b@example.com", pool_id)
+    await entrance.accept(author="app@example.com")
+    entry = await entrance.last()
+    assert (entry["email_address"], entry["pool_id"]) == ("app@example.com", None)
+
+
+async def test_a_pool_makes_nobody_somebody_else(entrance: Entrance) -> None:
+    pool_id = await entrance.make_pool("news", "a@example.com", "b@example.com")
+    await entrance.make_pool("theirs", "boss@rival.example", client="rival")
+    by_pool = replace(entrance.acme, pool_id=pool_id)
+    assert (await entrance.accept(identity=by_pool, author="boss@rival.example")).startswith("550 5.7.1 From <boss@")
+    bound = replace(by_pool, senders=("app@example.com", "b@example.com"))
+    assert (await entrance.accept(identity=bound, author="a@example.com")).startswith("550 5.7.1 From <a@example.com>")
+    for _ in range(2):
+        assert (await entrance.accept(identity=bound)).startswith("250 ")
+        assert (await entrance.last())["email_address"] == "b@example.com", "the credential may not use a@"
+    lonely = replace(by_pool, senders=("app@example.com",))
+    assert (await entrance.accept(identity=lonely)).startswith("550 5.7.1 Pool news has no mailbox")
+    # A member that somehow is another client's sends nothing.
+    boss = "SELECT id FROM email_mailboxes WHERE email_address = 'boss@rival.example'"
+    await entrance.execute(
+        f"UPDATE mailbox_pool_members SET mailbox_id = ({boss}) WHERE pool_id = $1 AND mailbox_id <>"
+        " (SELECT id FROM email_mailboxes WHERE email_address = 'b@example.com')",
+        pool_id,
+    )
+    entrance.look_again()
+    for _ in range(2):
+        await entrance.accept(identity=by_pool)
+        assert (await entrance.last())["email_address"] == "b@example.com"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE email_mailboxes SET status = 'suspended' WHERE email_address = 'app@example.com'", "is suspended"),
+        ("UPDATE email_domains SET status = 'suspended' WHERE domain = 'example.com'", "is suspended"),
+        ("UPDATE mailbox_pools SET deleted_at = relayd_now()", "has been removed"),
+    ],
+)
+async def test_a_pool_does_not_send_for_who_is_suspended(entrance: Entrance, change: str, why: str) -> None:
+    pool_id = await entrance.make_pool("news", "b@example.org")
+    await entrance.execute(change)
+    reply = await entrance.accept(identity=replace(entrance.acme, pool_id=pool_id))
+    assert reply.startswith("550 5.7.1") and why in reply
