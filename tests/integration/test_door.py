@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from relayd.intake.door import Door, DoorTerms
+from relayd.intake.prospects import Prospects
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
@@ -16,8 +17,10 @@ from relayd.mail.envelope import Envelope
 from relayd.mail.trace import date_text
 from relayd.rules.mail_class import MailClass
 from relayd.rules.relay_events import Rejected
+from relayd.rules.warm_up import DEFAULT_SCHEDULE
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store import directory
+from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from tests.builders import Sender, make_sender
 
@@ -85,6 +88,7 @@ def make_door(db: Database, events: list[Any]) -> Door:
         db,
         Senders(db),
         Signer(db, Seal(parse_key(new_key().encode()))),
+        Prospects(db, Terms(DEFAULT_SCHEDULE, 0)),
         DoorTerms("relay.test", 5, furthest_schedule=timedelta(days=2)),
         emit=events.append,
         wake=lambda: None,
@@ -196,7 +200,7 @@ async def test_a_pool_shares_its_mail_out_among_members_with_room(entrance: Entr
         "UPDATE email_mailboxes SET status = 'paused' WHERE email_address = 'a@example.com'",
         "UPDATE email_mailboxes SET status = 'suspended' WHERE email_address = 'a@example.com'",
         "UPDATE email_mailboxes SET deleted_at = relayd_now() WHERE email_address = 'a@example.com'",
-        "UPDATE budgets SET units_used = unit_limit, turns_at = 'infinity'"
+        "UPDATE budgets SET units_used = unit_limit, turns_at = relayd_now() + interval '1 day'"
         " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')",
         "UPDATE mailbox_lanes SET blocked_until = 'infinity'"
         " WHERE mailbox_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')",
@@ -206,7 +210,7 @@ async def test_who_cannot_send_now_or_harms_is_passed_over(entrance: Entrance, c
     pool_id = await entrance.make_pool("news", "a@example.com", "b@example.com", limit=10)
     # Without the change it would be a's turn.
     await entrance.execute(
-        "UPDATE budgets SET units_used = 5, turns_at = 'infinity'"
+        "UPDATE budgets SET units_used = 5, turns_at = relayd_now() + interval '1 day'"
         " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'b@example.com')"
     )
     await entrance.execute(change)
@@ -217,11 +221,11 @@ async def test_who_cannot_send_now_or_harms_is_passed_over(entrance: Entrance, c
 async def test_bulk_mail_of_a_pool_sees_the_room_that_is_left_to_bulk(entrance: Entrance) -> None:
     await entrance.make_pool("news", "a@example.com", "b@example.com", limit=10)
     await entrance.execute(
-        "UPDATE budgets SET bulk_limit = 5, units_used = 5, turns_at = 'infinity'"
+        "UPDATE budgets SET bulk_limit = 5, units_used = 5, turns_at = relayd_now() + interval '1 day'"
         " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'a@example.com')"
     )
     await entrance.execute(
-        "UPDATE budgets SET units_used = 8, turns_at = 'infinity'"
+        "UPDATE budgets SET units_used = 8, turns_at = relayd_now() + interval '1 day'"
         " WHERE owner_id = (SELECT id FROM email_mailboxes WHERE email_address = 'b@example.com')"
     )
     await entrance.accept("X-Relayd-Pool: NEWS", "X-Relayd-Class: bulk")

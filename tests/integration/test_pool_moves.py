@@ -87,7 +87,8 @@ async def test_nothing_moves_while_its_own_mailbox_can_send(scene: Scene) -> Non
 async def test_what_a_used_up_limit_holds_leaves_by_those_with_room(scene: Scene) -> None:
     await scene.execute("UPDATE mailbox_lanes SET due_at = 'infinity' WHERE id = $1", scene.b.mail_lane_id)
     await scene.execute(
-        "UPDATE budgets SET units_used = 4, turns_at = 'infinity' WHERE owner_id = $1", scene.c.mailbox_id
+        "UPDATE budgets SET units_used = 4, turns_at = relayd_now() + interval '1 day' WHERE owner_id = $1",
+        scene.c.mailbox_id,
     )
     await scene.block(scene.a)
     assert await scene.move() == {"a": 4, "b": 6, "c": 2}

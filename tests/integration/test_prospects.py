@@ -8,23 +8,18 @@ from uuid import UUID
 import pytest
 
 from relayd.intake import prospects
-from relayd.intake.door import Door, DoorTerms
-from relayd.intake.prospects import Prospects
-from relayd.intake.senders import Senders
-from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
 from relayd.mail.reply import Reply
+from relayd.mail.trace import date_text
 from relayd.rules.relay_events import Accepted, Rejected, RelayEvent
-from relayd.rules.warm_up import DEFAULT_SCHEDULE
-from relayd.seal import Seal, new_key, parse_key
 from relayd.store import directory, outlook
-from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from relayd.submission.auth import make_verifier
 from relayd.submission.verifier import DirectoryVerifier
 from tests.builders import Sender, make_sender, put_many
+from tests.integration.test_door import make_door
 from tests.integration.test_outlook import at_noon, use
 
 
@@ -36,24 +31,15 @@ class Entrance:
         self.sender = sender
         self.identity = identity
         self.events: list[RelayEvent] = []
-        self.door = Door(
-            db,
-            Senders(db),
-            Signer(db, Seal(parse_key(new_key().encode()))),
-            Prospects(db, Terms(DEFAULT_SCHEDULE, 0)),
-            DoorTerms("mx.example", 50),
-            emit=self.events.append,
-            wake=lambda: None,
-            now=lambda: datetime.now(UTC),
-        )
+        self.door = make_door(db, self.events)
 
-    async def send(self, recipients: int = 1, *, refuse_after_seconds: int | None = None) -> Reply:
+    async def send(self, recipients: int = 1, *, refuse_after_seconds: int | None = None, header: str = "") -> Reply:
         paths = tuple(Address.parse(f"user{number}@example.net") for number in range(recipients))
         reply = await self.door.accept(
             Submission(
                 identity=replace(self.identity, refuse_after_seconds=refuse_after_seconds),
                 envelope=Envelope(Address.parse("bounces@example.com"), paths, False, False),
-                content=b"From: noreply@example.com\r\nSubject: Hello\r\n\r\nBody\r\n",
+                content=f"From: noreply@example.com\r\n{header}Subject: Hello\r\n\r\nBody\r\n".encode(),
                 helo="app.example.com",
                 peer="192.0.2.1",
                 protocol="ESMTP",
@@ -197,3 +183,14 @@ async def test_the_deadline_comes_with_the_login(db: Database) -> None:
     identity = await DirectoryVerifier(db, []).authenticate("app", "secret")
     assert identity is not None and identity.refuse_after_seconds == 7200
     assert timedelta(seconds=identity.refuse_after_seconds) == timedelta(hours=2)
+
+
+async def test_a_bulk_message_is_told_by_its_own_lane_and_a_scheduled_one_not_at_all(entrance: Entrance) -> None:
+    async with entrance.db.connection() as c:
+        await c.execute("UPDATE clients SET bulk_reserve_percent = 100")
+    bulk = await entrance.send(header="X-Relayd-Class: bulk\r\n")
+    assert "waits for a limit" in bulk.text
+    assert bulk.text != (await entrance.send()).text
+    tomorrow = date_text(datetime.now(UTC) + timedelta(days=1))
+    scheduled = await entrance.send(header=f"X-Relayd-Not-Before: {tomorrow}\r\nX-Relayd-Class: bulk\r\n")
+    assert scheduled.code == 250 and "leaves" not in scheduled.text and "waits" not in scheduled.text
