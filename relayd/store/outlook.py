@@ -55,29 +55,39 @@ class LaneOutlook:
 
 
 # $1 a lane, $2 entries to count in it, $3 other lanes, $4 entries to count in each. Others are those that have mail and
-# share one of its limits: of its client by any upstream; of anybody where the upstream as a whole is limited.
-# Indexes: mailbox_lanes_pkey, mailbox_lanes_client, mailbox_lanes_runnable, email_queue_due.
+# share one of its limits: of its mailbox; where its domain or client has one, of its client by any upstream; of anybody
+# where the upstream as a whole is limited. Nobody else is looked at, for there may be thousands.
+# Indexes: mailbox_lanes_pkey, mailbox_lanes_mailbox_id_class_key, mailbox_lanes_client, mailbox_lanes_runnable,
+# email_queue_due.
 LINES = """
 WITH own AS MATERIALIZED (
-  SELECT l.*, ARRAY(SELECT b.id FROM budgets b WHERE b.id = ANY(l.budget_ids) AND b.unit_limit IS NOT NULL) AS limited,
-         EXISTS (SELECT FROM google_workspace_quota g WHERE g.upstream_id = l.upstream_id AND g.mailbox_id IS NULL)
-           AS is_upstream_shared
-    FROM mailbox_lanes l WHERE l.id = $1),
+  SELECT l.*, limits.*
+    FROM mailbox_lanes l, LATERAL (
+      SELECT COALESCE(array_agg(b.id), '{}') AS limited,
+             bool_or(b.kind IN ('domain_day', 'client_day')) AS is_client_limited,
+             bool_or(g.id IS NOT NULL) AS is_upstream_limited
+        FROM budgets b
+        LEFT JOIN google_workspace_quota g ON g.id = b.owner_id AND g.mailbox_id IS NULL
+       WHERE b.id = ANY(l.budget_ids) AND b.unit_limit IS NOT NULL) limits
+   WHERE l.id = $1),
 rival AS (
   SELECT DISTINCT ON (r.id) r.id FROM (
+    SELECT x.id FROM own JOIN mailbox_lanes x ON x.mailbox_id = own.mailbox_id AND x.id <> own.id
+     WHERE NOT x.held AND x.runnable_at < 'infinity' AND x.budget_ids && own.limited
+    UNION ALL
     SELECT l.id FROM own CROSS JOIN email_configurations u CROSS JOIN LATERAL (
       SELECT x.id FROM mailbox_lanes x
        WHERE x.upstream_id = u.id AND x.client_id = own.client_id AND NOT x.held AND x.runnable_at < 'infinity'
          AND x.budget_ids && own.limited AND x.id <> own.id
        ORDER BY x.runnable_at LIMIT $3) l
-     WHERE own.limited <> '{}'
+     WHERE own.is_client_limited
     UNION ALL
     SELECT l.id FROM own CROSS JOIN LATERAL (
       SELECT x.id FROM mailbox_lanes x
        WHERE x.upstream_id = own.upstream_id AND NOT x.held AND x.runnable_at < 'infinity'
          AND x.budget_ids && own.limited AND x.id <> own.id
        ORDER BY x.runnable_at LIMIT $3) l
-     WHERE own.is_upstream_shared) r)
+     WHERE own.is_upstream_limited) r)
 SELECT clock.now, l.id, l.class, l.client_id, l.budget_ids, l.held,
        NULLIF(l.blocked_until, '-infinity') AS blocked_until,
        (abs(hashtext(l.mailbox_id::text)) % 1000) / 1000.0::float8 AS spread_share,
