@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test crash faults bench bench-queue check format lock clean
+.PHONY: run test crash faults bench bench-queue bench-limits check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -35,6 +35,10 @@ check: $(VENV)/.dev
 # What claim, start and settle cost with how much waiting; its plots: python -m bench.queue_cost.plot, with matplotlib.
 bench-queue: $(VENV)/.dev
 	$(BIN)/python -m bench.queue_cost run $(ARGS)
+
+# What limits cost with ten thousand mailboxes; half an hour. One part: make bench-limits ARGS="--parts fairness"
+bench-limits: $(VENV)/.dev
+	$(BIN)/python -m bench.limits run $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -117,7 +117,7 @@ async def fill(connection: Connection, database: Database, case: Case) -> UUID:
         await connection.execute(MAILBOXES, *owner, "spent", case.mailboxes, 500, 500)
         await connection.execute(LANES)
     if case.backlog:
-        await _fill_waiting(connection, case)
+        await fill_waiting(connection, case.backlog, case.entries_per_mailbox, case.recipients_per_message)
     upstream_id: UUID = found["upstream_id"]
     while (await product.claim(database, upstream_id, batch=500, claimant="bench/fill"))[1]:
         pass
@@ -146,14 +146,14 @@ async def live_senders(connection: Connection) -> list[Any]:
     return list(await connection.fetch(SENDERS, "live"))
 
 
-async def _fill_waiting(connection: Connection, case: Case) -> None:
-    per_mailbox, per_message = case.entries_per_mailbox, case.recipients_per_message
+async def fill_waiting(connection: Connection, count: int, per_mailbox: int, per_message: int) -> None:
+    """`count` entries, so many in each mailbox of SPENT in turn, so many of them with one message and body."""
     async with connection.transaction():
         # No foreign key needs a look: all rows come from here.
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("SET LOCAL statement_timeout = 0")
         # CREATE TABLE AS takes no parameters: numbers, put in as such.
-        numbers = {"$1": str(case.backlog), "$2": str(per_mailbox), "$3": str(per_message)}
+        numbers = {"$1": str(count), "$2": str(per_mailbox), "$3": str(per_message)}
         numbered = NUMBERED
         for name, value in numbers.items():
             numbered = numbered.replace(name, value)

@@ -1,4 +1,4 @@
-"""Two workers at once on one database: start them, let them go together, gather what they measured."""
+"""Workers at once on one database, two by default: start them, let them go together, gather what they measured."""
 
 import asyncio
 import json
@@ -32,10 +32,11 @@ class Crew:
     upstream_id: UUID
     batch: int
     deadline_seconds: float = 600.0
+    workers: int = WORKERS
 
     async def drain(self, connection: Connection, *, warms: bool = True) -> dict[str, Any]:
         """Rate, latencies and costs of draining what is due. `connection` leads to the same database."""
-        async with _processes() as processes:
+        async with _processes(self.workers) as processes:
             for number, process in enumerate(processes):
                 _say(process, json.dumps(self._job(number, warms)))
             ready = [await self._hear(process) for process in processes]
@@ -83,10 +84,10 @@ def _say(process: asyncio.subprocess.Process, line: str) -> None:
 
 
 @asynccontextmanager
-async def _processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+async def _processes(count: int) -> AsyncIterator[list[asyncio.subprocess.Process]]:
     processes: list[asyncio.subprocess.Process] = []
     try:
-        for _ in range(WORKERS):
+        for _ in range(count):
             processes.append(
                 await asyncio.create_subprocess_exec(
                     sys.executable,

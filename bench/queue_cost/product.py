@@ -71,10 +71,13 @@ async def start(database: Database, entries: Sequence[ClaimedEntry]) -> list[Cla
 
 
 async def settle_sent(database: Database, entries: Sequence[ClaimedEntry]) -> int:
-    """The upstream took them all; how many that settled."""
-    results = [_sent(entry) for entry in entries]
-    async with database.transaction() as connection:
-        return len(await settlement.settle(connection, results))
+    """The upstream took them all; how many those are."""
+    async with database.connection() as connection:
+        left = await settlement.settle_sent(connection, [_sent(entry) for entry in entries])
+    if left:
+        async with database.transaction() as connection:
+            await settlement.settle(connection, left)
+    return len(entries)
 
 
 async def prune(database: Database, before: datetime, *, batch: int = 500) -> int:

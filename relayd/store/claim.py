@@ -119,7 +119,7 @@ fit AS MATERIALIZED (
                       min(room) AS room FROM part GROUP BY 1) part ON part.lane_id = lane.id),
 -- The oldest of each lane. The read limit is shared out among the lanes: how deep they are costs nothing.
 oldest AS (
-  SELECT fit.id AS lane_id, fit.client_id, fit.class, fit.upstream_id, fit.wanted, e.message_id,
+  SELECT fit.id AS lane_id, fit.client_id, fit.class, fit.upstream_id, fit.budget_ids, fit.wanted, e.message_id,
          row_number() OVER (PARTITION BY fit.id ORDER BY min(e.next_attempt_at), e.message_id) AS turn
     FROM (SELECT *, GREATEST($3, 2 * wanted) / count(*) OVER (PARTITION BY upstream_id) + 1 AS share FROM fit) fit,
     clock,
@@ -128,7 +128,7 @@ oldest AS (
        WHERE q.lane_id = fit.id AND q.status = 'queued' AND q.next_attempt_at <= clock.now
        ORDER BY q.next_attempt_at, q.id
        LIMIT LEAST(fit.share, $3, fit.room)) e
-   GROUP BY 1, 2, 3, 4, 5, 6),
+   GROUP BY 1, 2, 3, 4, 5, 6, 7),
 -- Clients take turns, and their lanes; of four turns of a client's lanes one is for bulk.
 placed AS (
   SELECT *, row_number() OVER (PARTITION BY upstream_id ORDER BY client_turn, turn, lane_id) AS place
@@ -154,24 +154,25 @@ over AS (
                  row_number() OVER (PARTITION BY part.budget_id ORDER BY w.place, w.unit) AS nth
             FROM whole w JOIN part ON part.lane_id = w.lane_id AND part.room IS NOT NULL) counted
    WHERE nth > room),
--- A message that the read limit cuts waits for the next claim, unless it is all there is.
+-- A message that the read limit cuts waits for the next claim, unless it is all there is. (NOT IN, which is hashed:
+-- NOT EXISTS was planned for one row, and counted all again for each entry.)
 ranked AS (
-  SELECT entry_id, lane_id FROM whole
-   WHERE (turn = 1 OR last_unit <= $3) AND NOT EXISTS (SELECT FROM over WHERE over.entry_id = whole.entry_id)),
+  SELECT entry_id, lane_id, upstream_id, budget_ids FROM whole
+   WHERE (turn = 1 OR last_unit <= $3) AND entry_id NOT IN (SELECT entry_id FROM over)),
 free AS (
   -- Asked again of the locked row: since the snapshot another may have claimed it, tried it and put it off.
   -- IS NOT DISTINCT FROM, for it rules out the indexes over what is queued: to a plan that was made while nothing was,
   -- they look as cheap as the primary key, and would then be read from end to end.
-  SELECT q.id FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
+  SELECT q.id, r.upstream_id, r.budget_ids FROM ranked r JOIN email_queue q ON q.id = r.entry_id, clock
    WHERE q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now AND q.lane_id = r.lane_id
      FOR UPDATE OF q SKIP LOCKED),
 claimed AS (
   UPDATE email_queue q
      SET status = 'sending', reason = NULL, claimed_by = $4, fence = q.fence + 1, attempt_started_at = NULL,
-         lease_expires_at = clock.now + make_interval(secs => $5), upstream_id = lane.upstream_id,
-         updated_at = clock.now, reserved_budgets = NULLIF(lane.budget_ids, '{}')
-    FROM free, clock, lane
-   WHERE q.id = free.id AND lane.id = q.lane_id
+         lease_expires_at = clock.now + make_interval(secs => $5), upstream_id = free.upstream_id,
+         updated_at = clock.now, reserved_budgets = NULLIF(free.budget_ids, '{}')
+    FROM free, clock
+   WHERE q.id = free.id
   RETURNING q.id, q.fence, q.message_id, q.client_id, q.mailbox_id, q.lane_id, q.upstream_id, q.recipient_address,
             q.retry_count, q.max_retries, q.first_attempt_at, q.reserved_budgets),
 spent AS (

@@ -66,6 +66,24 @@ async def test_a_claim_reads_no_more_from_deep_lanes_than_from_shallow_ones(db: 
     assert deep <= shallow * 1.1
 
 
+async def test_a_claim_of_many_counts_its_budgets_once(db: Database) -> None:
+    async with db.connection() as c:
+        senders = [await make_sender(c, f"box{number}@example.com", daily_limit=500) for number in range(20)]
+        for sender in senders:
+            await put_many(c, sender, 10)
+        await claim_all(c, senders[0].upstream_id, messages=20)  # opens the mailboxes' windows
+        await c.execute("ANALYZE email_queue, mailbox_lanes, budgets")
+        async with c.transaction():
+            await c.execute("SET LOCAL enable_seqscan = off")
+            arguments = ([senders[0].upstream_id], [100], 200, "node:1:2", 300.0, UUID(int=0))
+            explained = await c.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {CLAIM}", *arguments)
+    plan = json.loads(explained) if isinstance(explained, str) else explained
+    updated = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "email_queue"]
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in updated) >= 100  # it does claim many
+    # What is over the budgets, whose turn it is, how long a message is: windows over all that is read.
+    assert {node["Actual Loops"] for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "WindowAgg"} == {1}
+
+
 SEND_ALL_AWAY = """
 UPDATE email_queue SET status = 'sending', claimed_by = 'x', lease_expires_at = relayd_now() WHERE status = 'queued';
 UPDATE email_queue SET status = 'sent', sent_at = relayd_now(), claimed_by = NULL, lease_expires_at = NULL
