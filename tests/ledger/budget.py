@@ -70,6 +70,7 @@ class Budget:
         """The owner says something else."""
         if terms.is_rolling and not self.terms.is_rolling:
             self.floor = max(self.floor, min((t for t, _ in self._in_day(now)), default=now))
+            self.replies = [each for each in self.replies if each[0] <= now]
         elif self.terms.is_rolling and not terms.is_rolling:
             self.floor = max(self.floor, now - terms.span)
         if (terms.is_rolling, terms.zone) != (self.terms.is_rolling, self.terms.zone):

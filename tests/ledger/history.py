@@ -39,17 +39,27 @@ OUTCOMES: tuple[tuple[int, Outcome], ...] = (
     (4, Postponed(Scope.MAILBOX, Cause(Stage.MAIL, "slow down", 421, "4.7.0"), 600)),
 )
 # How often each kind of event comes, where a history has it at all.
-ALWAYS = {"submit": 8, "claim": 16, "start": 16, "reply": 40, "settle": 14, "tick": 4, "leap": 6, "audit": 3}
+ALWAYS = {
+    "submit": 14,
+    "burst": 9,
+    "claim": 12,
+    "start": 12,
+    "reply": 20,
+    "settle": 12,
+    "tick": 4,
+    "leap": 8,
+    "audit": 3,
+}
 SOMETIMES = {
     "kill": 1.5,
     "reclaim": 3,
     "claim_twice": 3,
     "lose_claim": 1,
-    "change": 3,
+    "change": 4,
     "pause": 1,
     "release": 1,
     "upkeep": 2,
-    "set_back": 1.5,
+    "set_back": 3,
 }
 # More than this would only wait.
 MOST_WAITING = 120
@@ -143,6 +153,15 @@ class History:
         worker = self._dice.choice(self._player.workers)
         await self._player.start(worker, self._dice.choice((1, 3, 20)))
 
+    async def _burst(self) -> None:
+        """As much as there is leaves at once."""
+        worker = self._dice.choice(self._player.workers)
+        await self._player.claim(worker, 20)
+        await self._player.start(worker, 100)
+        while worker.started:
+            self._player.reply(worker, OK)
+        await self._player.settle(worker)
+
     async def _reply(self) -> None:
         busy = [worker for worker in self._player.workers if worker.started]
         if busy:
@@ -184,34 +203,46 @@ class History:
     async def _leap(self) -> None:
         """To a moment at which something turns, or right beside it; or anywhere within the day."""
         now = self._player.clock.now
-        beside = timedelta(seconds=self._dice.choice((-61, -30, -5, 0, 1, 5, 20, 45, 61, 300)))
-        match self._dice.choice(("midnight", "hour", "free", "day", "far")):
+        match self._dice.choice(("midnight", "hour", "free", "far")):
             case "midnight":
-                zone = ZoneInfo(self._dice.choice(self._player.house.zones))
-                tomorrow = now.astimezone(zone).date() + timedelta(days=1)
-                fold = self._dice.choice((0, 1))
-                aim = datetime(tomorrow.year, tomorrow.month, tomorrow.day, fold=fold, tzinfo=zone).astimezone(UTC)
+                aim = self._midnight(days=1)
             case "hour":
                 aim = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
             case "free":
-                spans = [
-                    (each.terms.span, each.replies) for each in self._player.house.budgets.values() if each.replies
-                ]
-                if not spans:
+                budgets = [each for each in self._player.house.budgets.values() if each.replies]
+                if not budgets:
                     return
-                span, replies = self._dice.choice(spans)
-                aim = self._dice.choice(replies[-20:])[0] + span
-            case "day":
-                aim = now + timedelta(days=1)
+                budget = self._dice.choice(budgets)
+                aim = self._dice.choice(budget.replies[-20:])[0] + budget.terms.span
             case _:
                 aim = now + timedelta(minutes=self._dice.randint(1, 1440))
-        if now < aim + beside < now + timedelta(days=2):
-            await self._player.clock.set(aim + beside)
+        aim += self._beside()
+        if now < aim < now + timedelta(days=2):
+            await self._player.clock.set(aim)
 
     async def _set_back(self) -> None:
-        self._player.record.set_back()
-        minutes = self._dice.choice((1, 5, 30, 60, 90, 300, 720, 1440))
-        await self._player.clock.step(-timedelta(minutes=minutes, seconds=self._dice.randint(0, 59)))
+        now = self._player.clock.now
+        match self._dice.choice(("midnight", "hour", "far")):
+            case "midnight":
+                aim = self._midnight(days=0)
+            case "hour":
+                aim = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=self._dice.choice((0, 0, 1, 2)))
+            case _:
+                aim = now - timedelta(minutes=self._dice.choice((1, 10, 60, 300, 1440)))
+        aim += self._beside()
+        if now - timedelta(days=1, hours=2) < aim < now:
+            self._player.record.set_back()
+            await self._player.clock.set(aim)
+
+    def _midnight(self, *, days: int) -> datetime:
+        zone = ZoneInfo(self._dice.choice(self._player.house.zones))
+        date = self._player.clock.now.astimezone(zone).date() + timedelta(days=days)
+        # Of a midnight that comes twice, one or the other.
+        fold = self._dice.choice((0, 1))
+        return datetime(date.year, date.month, date.day, fold=fold, tzinfo=zone).astimezone(UTC)
+
+    def _beside(self) -> timedelta:
+        return timedelta(seconds=self._dice.choice((-61, -30, -5, 0, 1, 5, 20, 45, 61, 300)))
 
 
 async def run(database: FreshDatabase, seed: str, events: int) -> Told:

@@ -53,6 +53,8 @@ class House:
         self._connection = connection
         self._dice = dice
         self.zones = zones
+        # Few kinds of limits, so that each is the smallest somewhere.
+        self._limited = set(dice.sample(("client", "domain", "mailbox", "day", "hour"), dice.choice((1, 1, 2, 5))))
         self.rows: list[Row] = []
         self.upstreams: list[UUID] = []
         self.budgets: dict[tuple[str, UUID], Budget] = {}
@@ -71,22 +73,24 @@ class House:
                 *(upstream, f"up{number}", on_uncertain),
             )
             self.upstreams.append(upstream)
-        clients = [await self._add("client", f"c{n}", self._shared(), {}, {"name": f"c{n}"}) for n in range(2)]
+        clients = [
+            await self._add("client", f"c{n}", self._shared("client"), {}, {"name": f"c{n}"}) for n in range(2)
+        ]
         for number, client in enumerate((clients[0], clients[0], clients[1])):
             name = f"d{number}.example"
-            said = self._shared()
+            said = self._shared("domain")
             said["own_daily_limit"] = said.pop("daily_send_limit")
             del said["bulk_reserve_percent"]
             domain = await self._add("domain", name, said, {"client": client}, {"domain": name})
             for which in range(2 if number < 2 else 1):
-                said = {**self._window(), "daily_send_limit": self._limit(), "is_paced": self._dice.random() < 0.2}
+                said = {**self._window(), "daily_send_limit": self._limit("mailbox"), "is_paced": self._dice.random() < 0.2}
                 said["status"] = "active"
                 said["upstream_id"] = self._dice.choice(self.upstreams)
                 parents = {"client": client, "domain": domain}
                 await self._add("mailbox", f"m{which}@{name}", said, parents, {"email_address": f"m{which}@{name}"})
         mailboxes = self.of("mailbox")
         for number, mailbox in enumerate((None, None, mailboxes[0], mailboxes[4])):
-            said = {**self._window(), "daily_limit": self._limit(4), "hourly_limit": self._limit(4)}
+            said = {**self._window(), "daily_limit": self._limit("day", 2), "hourly_limit": self._limit("hour")}
             said["bulk_reserve_percent"] = self._dice.choice((0, 0, 30))
             fixed = {"upstream_id": self.upstreams[number % 2]}
             parents = {"mailbox": mailbox} if mailbox else {}
@@ -180,10 +184,10 @@ class House:
         self.rows.append(row)
         return row
 
-    def _shared(self) -> dict[str, Any]:
+    def _shared(self, kind: str) -> dict[str, Any]:
         return {
             **self._window(),
-            "daily_send_limit": self._limit(3),
+            "daily_send_limit": self._limit(kind, 2),
             "bulk_reserve_percent": self._dice.choice((0, 0, 20, 50)),
         }
 
@@ -193,8 +197,9 @@ class House:
             "time_zone": self._dice.choice(self.zones),
         }
 
-    def _limit(self, times: int = 1) -> int | None:
-        return self._dice.choice((None, *(times * n for n in (1, 2, 3, 5, 8, 12))))
+    def _limit(self, kind: str, times: int = 1) -> int | None:
+        limit = self._dice.choice((None, *(times * n for n in (1, 2, 3, 5, 8, 12))))
+        return limit if kind in self._limited else None
 
     def _id(self) -> UUID:
         return UUID(int=self._dice.getrandbits(128))

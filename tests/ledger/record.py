@@ -149,7 +149,7 @@ class Record:
                 budget.replies.append((at, limit))
                 together = budget.span_ending_at(at)
                 limits = [each for _, each in together]
-                largest = None if None in limits else max(each for each in limits if each is not None)
+                largest = None if None in limits else max((each for each in limits if each is not None), default=0)
                 _check(budget, largest, len(together), f"{len(together)} answered in the window of {at}")
         self.replies += is_counted
 
