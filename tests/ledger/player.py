@@ -186,7 +186,7 @@ class Player:
                     claimed.entry_id, claimed.fence, claimed.claimed_by, "capture", decided, only_if_unstarted
                 )
             )
-            self.record.settles(attempt, decided)
+            self.record.settles(attempt, outcome, decided)
         connection = self._any()
         if all(each.settlement.status is Status.SENT for each in results):
             results = await settlement.settle_sent(connection, results)

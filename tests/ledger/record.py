@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from relayd.rules.outcome import Outcome, Sent, Uncertain
 from relayd.rules.settlement import Settlement
 from relayd.rules.states import Status
 from tests.ledger.budget import Budget
@@ -115,24 +116,23 @@ class Record:
         for budget in self._house.budgets.values():
             budget.exact = False
 
-    def settles(self, attempt: Attempt, settlement: Settlement) -> bool:
-        """What relayd must make of this result, now; returns whether it changes the entry."""
+    def settles(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        """What relayd must make of this result, now."""
         entry = attempt.entry
         newest = entry.attempt
         assert newest
         if newest is attempt and entry.status is Status.SENDING:
-            self._end(attempt, is_counted=not settlement.returns_unit)
+            self._end(attempt, is_counted=isinstance(outcome, Sent | Uncertain))
         elif settlement.status not in FINAL or entry.status in FINAL:
-            return False
+            return
         elif newest is not attempt:
             # A late one; it overtakes a newer claim of which nothing has begun.
             if newest.claim.fence != attempt.claim.fence + 1 or newest.started_at:
-                return False
+                return
             if entry.status is Status.SENDING:
                 self._end(newest, is_counted=False)
         entry.status = settlement.status
         entry.due = settlement.next_attempt_at or entry.due
-        return True
 
     def _end(self, attempt: Attempt, *, is_counted: bool) -> None:
         now = self._now()
