@@ -32,9 +32,10 @@ class Start:
 
 
 # Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned, no
-# limit was lowered under it, and there is no new one in which nothing is reserved for it. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look
-# cheap to a plan that was made while nothing was. $3 lease seconds, $4 provider and $5 claim by entry. A message comes
-# with its first entry, and its body as long as those before it have under $6 octets.
+# limit was lowered under it, there is no new one in which nothing is reserved for it, and its mailbox goes the same
+# way. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look cheap to a plan that was made while
+# nothing was. $3 lease seconds, $4 provider and $5 claim by entry. A message comes with its first entry, and its body
+# as long as those before it have under $6 octets.
 # Indexes: email_queue_pkey, budgets_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),

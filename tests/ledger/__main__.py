@@ -8,24 +8,20 @@ import asyncio
 import multiprocessing
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 
-from relayd.embedded import EmbeddedPostgres
-from relayd.store import migrate
-from tests.conftest import FreshDatabase, state_directory_of_its_own, wanted_major
-from tests.ledger.bugs import BUGS, planted
-from tests.ledger.history import Told, run
+from tests.conftest import FreshDatabase
+from tests.ledger.bugs import BUGS
+from tests.ledger.history import Told
 from tests.ledger.race import KINDS, Round, Size, racing
+from tests.ledger.runs import catch, histories, postgres
 
 PARTS = ("race", "histories", "seeds")
 FULL = Size(processes=4, claimers=200, connections=15, limit=500)
 EVENTS = 800  # of a history
 # Parts that the histories are dealt out in: each says how far it is when it is done.
 PARCELS = 20
-# Histories in which a planted bug has to show.
-TRIES = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,16 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     print(f"seed: {options.seed}", flush=True)
     if options.history:
-        return min(_report([_histories([options.history], options.events, options.bug)]), 1)
+        return min(_report([histories([options.history], options.events, options.bug)]), 1)
     faults = _race(options.rounds) if "race" in options.parts else 0
     # A process of its own for each: whoever starts a Postgres must do so from its main thread.
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         if "histories" in options.parts:
             seeds = [f"{options.seed}-{number}" for number in range(-(-options.total // options.events))]
-            parts = [pool.submit(_histories, seeds[start::PARCELS], options.events, options.bug) for start in range(PARCELS)]
+            parts = [
+                pool.submit(histories, seeds[start::PARCELS], options.events, options.bug) for start in range(PARCELS)
+            ]
             faults += _report(part.result() for part in parts)
         if "seeds" in options.parts:
-            caught = {bug: pool.submit(_catch, bug, options.seed, options.events) for bug in BUGS}
+            caught = {bug: pool.submit(catch, bug, options.seed, options.events) for bug in BUGS}
             faults += sum(_report_bug(bug, future.result()) for bug, future in caught.items())
     return min(faults, 1)
 
@@ -55,55 +53,13 @@ def _race(rounds: int) -> int:
             for number in range(rounds):
                 faults += _report_round(await race.round(number))
             bugged = [await race.round(number, bug="naive-claim") for number in range(len(KINDS))]
-        faults += _report_bug("naive-claim, in the race", next((each for each in bugged if each.used > each.limit), None))
+        faults += _report_bug(
+            "naive-claim, in the race", next((each for each in bugged if each.used > each.limit), None)
+        )
         return faults
 
-    with _postgres() as database:
+    with postgres() as database:
         return asyncio.run(race(database))
-
-
-def _histories(seeds: Sequence[str], events: int, bug: str | None) -> list[Told]:
-    with _postgres() as main, planted(bug):
-        return [asyncio.run(_on_its_own(main, number, seed, events)) for number, seed in enumerate(seeds)]
-
-
-def _catch(bug: str, seed: str, events: int) -> Told | None:
-    """The first history in which it shows."""
-    with _postgres() as main, planted(bug):
-        for number in range(TRIES):
-            told = asyncio.run(_on_its_own(main, number, f"{seed}-{bug}-{number}", events))
-            if told.fault:
-                return told
-    return None
-
-
-async def _on_its_own(main: FreshDatabase, number: int, seed: str, events: int) -> Told:
-    connection = await main.connect()
-    await connection.execute(f"CREATE DATABASE history_{number} TEMPLATE template_ledger STRATEGY file_copy")
-    try:
-        return await run(main.named(f"history_{number}"), seed, events)
-    finally:
-        await connection.execute(f"DROP DATABASE history_{number} WITH (FORCE)")
-        await connection.close()
-
-
-@contextmanager
-def _postgres() -> Iterator[FreshDatabase]:
-    """A server of our own; its database is migrated, and so is the template."""
-    with state_directory_of_its_own() as state, EmbeddedPostgres(state, durable=False, major=wanted_major()) as server:
-        main = FreshDatabase(server.dsn, server.password)
-        asyncio.run(_set_up(main))
-        yield main
-
-
-async def _set_up(main: FreshDatabase) -> None:
-    connection = await main.connect()
-    await connection.execute("CREATE DATABASE template_ledger")
-    for database in (main, main.named("template_ledger")):
-        each = await database.connect()
-        await migrate.up(each, directory=migrate.find_directory())
-        await each.close()
-    await connection.close()
 
 
 def _report_round(told: Round) -> int:
@@ -147,7 +103,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--total", type=int, default=100_000, help="events of all histories together (100,000)")
     parser.add_argument("--events", type=int, default=EVENTS, help=f"of one history ({EVENTS})")
     parser.add_argument("--seed", default=str(random.randrange(10**6)), help="of the dice, to repeat a run")
-    parser.add_argument("--history", metavar="SEED", help="only this one, as a fault names it; fewer --events cut it short")
+    parser.add_argument(
+        "--history", metavar="SEED", help="only this one, as a fault names it; fewer --events cut it short"
+    )
     parser.add_argument("--bug", choices=BUGS, help="plant it in the histories")
     parser.add_argument("--jobs", type=int, default=2, help="histories at once (2)")
     options = parser.parse_args(arguments)

@@ -13,6 +13,8 @@ What is not promised:
 
 - Replies from before there was the budget. One that becomes rolling looks back to the beginning of the calendar window
   that was open; one that becomes calendar to the beginning of the span.
+- Windows before the one before the latest that the clock has been in, where it goes back that far, until it is past
+  the latest moment again.
 - Which side an attempt counts on during which the clock was set back: it has no reading that could be promised.
 - A reply that comes after its attempt was taken back as in doubt: it counts at that moment. A lease is longer than an
   attempt may last, so only a clock that leaps ahead brings this about.
@@ -24,6 +26,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Terms:
         """What bulk mail may use of it."""
         return None if self.limit is None else self.limit - -(-self.limit * self.reserve_percent // 100)
 
-    def day(self, moment: datetime) -> object:
+    def day(self, moment: datetime) -> Any:
         """The calendar window that holds it: the zone's date, or the hour."""
         if self.span < timedelta(days=1):
             return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -56,7 +59,8 @@ class Budget:
     owner: Any
     terms: Terms
     exact: bool
-    floor: datetime = datetime.min.replace(tzinfo=UTC)
+    floor: datetime = NEVER
+    lost_until: datetime = NEVER  # the clock is further back than relayd looks
     claimed: set[Any] = field(default_factory=set)
     flying: set[Any] = field(default_factory=set)
     replies: list[tuple[datetime, int | None]] = field(default_factory=list)  # and the limit when the attempt began
@@ -76,6 +80,16 @@ class Budget:
         if (terms.is_rolling, terms.zone) != (self.terms.is_rolling, self.terms.zone):
             self.exact = False
         self.terms = terms
+
+    def set_back(self, latest: datetime, aim: datetime) -> None:
+        """The clock goes back to there."""
+        self.exact = False
+        if not self.terms.is_rolling and self.terms.day(aim) < self.terms.day(latest) - self.terms.span:
+            self.lost_until = self.floor = max(latest, self.floor)
+
+    def is_promised(self, now: datetime) -> bool:
+        """Whether a limit can be held to at this moment."""
+        return now > self.lost_until
 
     def in_window(self, now: datetime) -> list[tuple[datetime, int | None]]:
         """The replies of the window that holds this moment. A rolling one holds what is ahead of it, too: the clock

@@ -12,27 +12,33 @@ from relayd.store import attempts, budget, claim, settlement, windows
 
 Rewrite = tuple[Any, str, str, str]
 
-_LANE_LOCK = "LIMIT u.wanted FOR UPDATE SKIP LOCKED) l)"
 _BUDGET_LOCK = "WHERE b.id IN (SELECT unnest(lane.budget_ids) FROM lane)\n     FOR NO KEY UPDATE OF b SKIP LOCKED)"
 
 # A statement's text, and what takes its place.
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
-    # Reads what is used, then writes: lanes and budgets are not locked between the two.
-    "naive-claim": (
-        (claim, "CLAIM", _LANE_LOCK, "LIMIT u.wanted) l)"),
-        (claim, "CLAIM", _BUDGET_LOCK, _BUDGET_LOCK.partition("\n")[0] + ")"),
-    ),
+    # Reads what is used, then writes: budgets are not locked between the two.
+    "naive-claim": ((claim, "CLAIM", _BUDGET_LOCK, _BUDGET_LOCK.partition("\n")[0] + ")"),),
     # A rolling unit is freed in the minute of its reply, a day later.
     "freed-a-minute-early": ((budget, "SETTLE", " + interval '1 minute'", ""),),
     # A new window begins with nothing.
     "turn-forgets-flight": ((windows, "ROLL", "ELSE turned.flying END", "ELSE 0 END"),),
     # What ends after the turn is settled as if the window had not turned.
     "settle-ignores-turn": (
-        (settlement, "SETTLE", "AND CASE WHEN b.is_rolling THEN $18 ELSE b.turns_at <= clock.now END", "AND $18 AND b.is_rolling"),
+        (
+            settlement,
+            "SETTLE",
+            "AND CASE WHEN b.is_rolling THEN $18 ELSE b.turns_at <= clock.now END",
+            "AND $18 AND b.is_rolling",
+        ),
     ),
     # Where the clock goes back a window begins anew.
     "back-opens-anew": (
-        (windows, "ROLL", "WHEN turned.went_back THEN b.units_used + b.units_before", "WHEN turned.went_back THEN turned.flying"),
+        (
+            windows,
+            "ROLL",
+            "WHEN turned.went_back THEN b.units_used + b.units_before",
+            "WHEN turned.went_back THEN turned.flying",
+        ),
     ),
     # A claim that was made before the limit was lowered begins.
     "start-without-look": ((attempts, "START", "b.units_used > b.unit_limit OR ", ""),),

@@ -21,6 +21,7 @@ class StillClock:
     def __init__(self, connection: Connection, now: datetime) -> None:
         self._connection = connection
         self.now = now
+        self.latest = now
 
     async def stop(self) -> None:
         """From now on it moves only when it is set."""
@@ -31,6 +32,7 @@ class StillClock:
         """Forwards or backwards."""
         await self._connection.execute(SET, moment - EPOCH)
         self.now = moment
+        self.latest = max(self.latest, moment)
 
     async def step(self, by: timedelta) -> None:
         """As set, from where it stands."""

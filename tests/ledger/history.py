@@ -10,12 +10,11 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
-from relayd.rules.states import Status
 from tests.conftest import FreshDatabase
 from tests.ledger.clock import StillClock
 from tests.ledger.house import ZONES, House, Row
 from tests.ledger.player import Player
-from tests.ledger.record import FINAL, Record, Violation
+from tests.ledger.record import FINAL, Entry, Record, Violation
 
 # Shortly before a day of 23, 24½ or 25 hours, before one that begins at one o'clock, before one that begins twice.
 BEGINNINGS = (
@@ -122,7 +121,7 @@ class History:
             await player.clock.step(timedelta(hours=25, minutes=2))
         raise Violation(f"after {most} days there still wait {len(self._waiting())}")
 
-    def _waiting(self) -> list:
+    def _waiting(self) -> list[Entry]:
         return [each for each in self._player.record.entries.values() if each.status not in FINAL]
 
     def _can_leave(self, mailbox: Row, lane_class: str) -> bool:
@@ -230,8 +229,9 @@ class History:
             case _:
                 aim = now - timedelta(minutes=self._dice.choice((1, 10, 60, 300, 1440)))
         aim += self._beside()
-        if now - timedelta(days=1, hours=2) < aim < now:
-            self._player.record.set_back()
+        # What a rolling window has freed is remembered for three days.
+        if self._player.clock.latest - timedelta(days=2) < aim < now:
+            self._player.record.set_back(self._player.clock.latest, aim)
             await self._player.clock.set(aim)
 
     def _midnight(self, *, days: int) -> datetime:

@@ -73,9 +73,7 @@ class House:
                 *(upstream, f"up{number}", on_uncertain),
             )
             self.upstreams.append(upstream)
-        clients = [
-            await self._add("client", f"c{n}", self._shared("client"), {}, {"name": f"c{n}"}) for n in range(2)
-        ]
+        clients = [await self._add("client", f"c{n}", self._shared("client"), {}, {"name": f"c{n}"}) for n in range(2)]
         for number, client in enumerate((clients[0], clients[0], clients[1])):
             name = f"d{number}.example"
             said = self._shared("domain")
@@ -83,7 +81,11 @@ class House:
             del said["bulk_reserve_percent"]
             domain = await self._add("domain", name, said, {"client": client}, {"domain": name})
             for which in range(2 if number < 2 else 1):
-                said = {**self._window(), "daily_send_limit": self._limit("mailbox"), "is_paced": self._dice.random() < 0.2}
+                said = {
+                    **self._window(),
+                    "daily_send_limit": self._limit("mailbox"),
+                    "is_paced": self._dice.random() < 0.2,
+                }
                 said["status"] = "active"
                 said["upstream_id"] = self._dice.choice(self.upstreams)
                 parents = {"client": client, "domain": domain}

@@ -67,9 +67,7 @@ class Player:
         client, domain = mailbox.parents["client"], mailbox.parents["domain"]
         sender = Sender(client.id, mailbox.columns["upstream_id"], domain.id, mailbox.id, mailbox.name, lane_id, 0)
         message = new_message(sender, "x@example.net", max_retries=POLICY.max_retries)
-        entries = tuple(
-            queue.NewEntry(self._id(), Address.parse(f"u{n}@example.net")) for n in range(recipients)
-        )
+        entries = tuple(queue.NewEntry(self._id(), Address.parse(f"u{n}@example.net")) for n in range(recipients))
         await queue.enqueue(self._any(), [replace(message, queue_id=self._id(), entries=entries)])
         if is_woken:
             await lanes.wake(self._any(), [lane_id])
@@ -216,7 +214,9 @@ class Player:
             if budget.exact and used[key] != expected:
                 raise Violation(f"{budget!r}: {used[key]} used, and {expected} should be")
 
-    async def _claim(self, connection: Connection, worker: Worker, messages: int, read_limit: int) -> list[ClaimedEntry]:
+    async def _claim(
+        self, connection: Connection, worker: Worker, messages: int, read_limit: int
+    ) -> list[ClaimedEntry]:
         async with connection.transaction():
             return (await self._claim_in(connection, worker, messages, read_limit)).entries
 

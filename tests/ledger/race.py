@@ -115,9 +115,7 @@ class Race:
         owner = {"domain": sender.domain_id, "client": sender.client_id}.get(kind, sender.mailbox_id)
         match kind:
             case "reserve":
-                await connection.execute(
-                    "UPDATE clients SET bulk_reserve_percent = 20 WHERE id = $1", sender.client_id
-                )
+                await connection.execute("UPDATE clients SET bulk_reserve_percent = 20 WHERE id = $1", sender.client_id)
             case "domain":
                 await connection.execute("UPDATE email_domains SET own_daily_limit = $2 WHERE id = $1", owner, limit)
             case "client":

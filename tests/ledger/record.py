@@ -75,10 +75,10 @@ class Record:
         for budget in {budget: None for attempt in attempts for budget in attempt.budgets}:
             taken = [attempt.entry.lane_class for attempt in attempts if budget in attempt.budgets]
             held = len(budget.in_window(now)) + len(budget.claimed)
-            _check(budget, budget.terms.limit, held + len(taken), f"claimed {len(taken)} beside {held}")
+            self._check(budget, budget.terms.limit, held + len(taken), f"claimed {len(taken)} beside {held}")
             bulk = taken.count("bulk")
             if bulk:
-                _check(budget, budget.terms.bulk_limit, held + bulk, f"claimed {bulk} of bulk beside {held}")
+                self._check(budget, budget.terms.bulk_limit, held + bulk, f"claimed {bulk} of bulk beside {held}")
         for attempt in attempts:
             attempt.entry.status = Status.SENDING
             attempt.entry.attempt = attempt
@@ -103,18 +103,18 @@ class Record:
                 budget.flying.add(attempt)
         for budget in {budget: None for attempt in begun for budget in attempt.flies_in}:
             answered, flying = len(budget.in_window(now)), len(budget.flying)
-            _check(budget, budget.terms.limit, answered + flying, f"{answered} answered, {flying} under way")
+            self._check(budget, budget.terms.limit, answered + flying, f"{answered} answered, {flying} under way")
 
     def replied(self, attempt: Attempt) -> None:
         """The upstream answered, or fell silent for good."""
         attempt.replied_at = self._now()
 
-    def set_back(self) -> None:
-        """The clock goes back."""
+    def set_back(self, latest: datetime, aim: datetime) -> None:
+        """The clock goes back to there; it has been as late as `latest`."""
         for attempt in self.in_flight:
             attempt.is_excused = True
         for budget in self._house.budgets.values():
-            budget.exact = False
+            budget.set_back(latest, aim)
 
     def settles(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
         """What relayd must make of this result, now."""
@@ -150,10 +150,9 @@ class Record:
                 together = budget.span_ending_at(at)
                 limits = [each for _, each in together]
                 largest = None if None in limits else max((each for each in limits if each is not None), default=0)
-                _check(budget, largest, len(together), f"{len(together)} answered in the window of {at}")
+                self._check(budget, largest, len(together), f"{len(together)} answered in the window of {at}")
         self.replies += is_counted
 
-
-def _check(budget: Budget, limit: int | None, count: int, what: str) -> None:
-    if limit is not None and count > limit:
-        raise Violation(f"{budget!r}: {count} > {limit}: {what}")
+    def _check(self, budget: Budget, limit: int | None, count: int, what: str) -> None:
+        if limit is not None and count > limit and budget.is_promised(self._now()):
+            raise Violation(f"{budget!r}: {count} > {limit}: {what}")
