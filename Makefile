@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test crash faults bench bench-queue bench-limits check format lock clean
+.PHONY: run test crash faults ledger bench bench-queue bench-limits check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -21,6 +21,10 @@ crash: $(VENV)/.dev
 # What Postgres may do to relayd, at length: promotions, restarts, silence, a crowd, a full disk. ARGS="failover" for one.
 faults: $(VENV)/.dev
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# Whether a limit can be passed: 200 claimers at once, and 100,000 random events. ARGS="histories --total 5000" for less.
+ledger: $(VENV)/.dev
+	$(BIN)/python -m tests.ledger $(ARGS)
 
 # Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
 bench: $(BENCH)/.ready

@@ -31,7 +31,8 @@ DROP FUNCTION sync_quota_budgets(), sync_client_budgets(), sync_domain_budget(),
               relayd_domain_limit(uuid),
               relayd_first_use(text, uuid, uuid, uuid, uuid, uuid),
               relayd_put_budget(text, uuid, uuid, text, interval, text, integer, integer, integer),
-              relayd_window_start(timestamptz, interval, text), relayd_window_end(timestamptz, interval, text);
+              relayd_window_start(timestamptz, interval, text), relayd_window_end(timestamptz, interval, text),
+              relayd_day_start(timestamp, text);
 DROP INDEX mailbox_lanes_client, mailbox_lanes_blocked;
 ALTER TABLE mailbox_lanes
   DROP CONSTRAINT mailbox_lanes_class_check,

@@ -125,16 +125,22 @@ CREATE TABLE budget_releases (
   PRIMARY KEY (budget_id, frees_at)
 ) WITH (fillfactor = 50);
 
+-- When that date begins there. A midnight that comes twice, as clocks go back over it, is the first of the two; where
+-- clocks go forward over it, the day begins with its first moment.
+CREATE FUNCTION relayd_day_start(day timestamp, zone text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN (day AT TIME ZONE zone - interval '1 hour') AT TIME ZONE zone >= day
+              THEN day AT TIME ZONE zone - interval '1 hour' ELSE day AT TIME ZONE zone END
+$$;
 -- The calendar window of that zone which holds that moment. Hours are the same everywhere.
 CREATE FUNCTION relayd_window_start(moment timestamptz, span interval, zone text) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
   SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC')
-              ELSE date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone END
+              ELSE relayd_day_start(date_trunc('day', moment AT TIME ZONE zone), zone) END
 $$;
 CREATE FUNCTION relayd_window_end(moment timestamptz, span interval, zone text) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
   SELECT CASE WHEN span = '1 hour' THEN date_trunc('hour', moment, 'UTC') + span
-              ELSE (date_trunc('day', moment AT TIME ZONE zone) + span) AT TIME ZONE zone END
+              ELSE relayd_day_start(date_trunc('day', moment AT TIME ZONE zone) + span, zone) END
 $$;
 
 -- An entry's reservations while it is in flight: the budgets that it was counted in when it was claimed.
@@ -161,8 +167,9 @@ UPDATE email_queue q SET reserved_budgets = ARRAY[b.id]
 ALTER TABLE email_queue DROP COLUMN reserved_until;
 
 -- Says a budget's terms. What was sent before there was one counts too, as far as the mailboxes' own counts tell
--- (`used`). With another zone the window that is open lasts to the first turn there after its own, so that neither
--- zone's day holds more than the limit; another kind of window takes over all that counts.
+-- (`used`). With another zone the window that is open lasts to the first turn there after its own, and holds what may
+-- have been sent before it in the day that is open there, so that neither zone's day holds more than the limit; another
+-- kind of window takes over all that counts.
 CREATE FUNCTION relayd_put_budget(
   put_kind text, put_client uuid, put_owner uuid, put_window text, put_span interval, put_zone text, put_limit integer,
   reserve_percent integer, used integer
@@ -172,6 +179,7 @@ DECLARE
   rolling boolean := put_window = 'rolling';
   moment  timestamptz := relayd_now();
   later   timestamptz := date_trunc('minute', moment) + interval '1 minute' + put_span;
+  begins  timestamptz := relayd_window_start(moment, put_span, put_zone);
   known   budgets;
 BEGIN
   SELECT * INTO known FROM budgets WHERE owner_id = put_owner AND kind = put_kind FOR NO KEY UPDATE;
@@ -211,10 +219,18 @@ BEGIN
     DELETE FROM budget_releases WHERE budget_id = known.id;
   END IF;
   UPDATE budgets
-     SET unit_limit = put_limit, bulk_limit = bulk, time_zone = put_zone,
-         turns_at = CASE WHEN is_rolling OR time_zone = put_zone OR turns_at <= moment THEN turns_at
-                         ELSE relayd_window_end(turns_at - interval '1 microsecond', put_span, put_zone) END
+     SET unit_limit = put_limit, bulk_limit = bulk
    WHERE id = known.id;
+  UPDATE budgets
+     SET time_zone = put_zone,
+         units_used = units_used + CASE WHEN began_at > begins AND turns_at > moment THEN units_before ELSE 0 END,
+         units_before = CASE WHEN began_at > begins AND turns_at > moment THEN 0 ELSE units_before END,
+         began_at = CASE WHEN turns_at > moment THEN LEAST(began_at, begins) ELSE began_at END,
+         turns_at = CASE WHEN turns_at <= begins THEN turns_at
+                         ELSE relayd_window_end(GREATEST(turns_at - interval '1 microsecond', moment), put_span, put_zone)
+                    END
+   WHERE id = known.id AND NOT is_rolling AND time_zone <> put_zone;
+  UPDATE budgets SET time_zone = put_zone WHERE id = known.id AND is_rolling AND time_zone <> put_zone;
 END
 $$;
 
