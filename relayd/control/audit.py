@@ -20,6 +20,7 @@ _TABLES = {
     "credential": "smtp_credentials",
     "key": "dkim_keys",
     "quota": "google_workspace_quota",
+    "pool": "mailbox_pools",
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relayd.control.values import Key
 from relayd.errors import BadValue
+from relayd.rules.control_events import ControlEvent
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.seal import Seal
@@ -81,6 +82,7 @@ class House:
     tiers: Mapping[str, Tier] = field(default_factory=lambda: by_name(()))
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
+    emit: Callable[[ControlEvent], None] = lambda event: None
 
     @property
     def terms(self) -> Terms:

@@ -12,6 +12,9 @@ from relayd.control.parsing import parse
 from relayd.control.peer import actor_of
 from relayd.control.route import Context, House, Octets, Route
 from relayd.control.routes import ROUTES
+from relayd.errors import Refusal
+from relayd.rules.control_events import ChangeRefused
+from relayd.store import operation_audit
 
 MAX_BODY_OCTETS = 1 << 20
 _DRAIN_SECONDS = 5.0
@@ -77,9 +80,21 @@ def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awai
             raise web.HTTPBadRequest  # it has hung up already, so nobody reads this
         context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
         request = await parse(route, http_request)
-        return _response(await route.handler(context, request))
+        try:
+            return _response(await route.handler(context, request))
+        except Refusal as refusal:
+            await _record(context, route, refusal)
+            raise
 
     return handle
+
+
+async def _record(context: Context, route: Route, refusal: Refusal) -> None:
+    """A rule was broken: for the log, a metric and, after the change was taken back, the audit trail."""
+    noun = route.path.split("/")[2]
+    context.house.emit(ChangeRefused(context.actor, noun, str(refusal)))
+    async with context.writing() as connection:
+        await operation_audit.record(connection, noun, "refused", {"reason": str(refusal)})
 
 
 def _response(answer: BaseModel) -> web.Response:

@@ -24,6 +24,7 @@ from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.orders import Secrets
 from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
+from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
@@ -136,6 +137,7 @@ class Supervisor:
                 tiers=tiers(settings),
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
+                emit=emit,
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

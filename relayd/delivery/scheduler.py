@@ -202,6 +202,8 @@ class Scheduler:
                 lease_seconds=self._pace.claim_lease_seconds,
                 spread_seconds=self._pace.release_spread_seconds,
             )
+        for reached in claimed.limits_reached:
+            self._emit(reached)
         if claimed.leaves_more:
             self._looks = LOOKS
         if not claimed.entries:

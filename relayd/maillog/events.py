@@ -9,6 +9,7 @@ from typing import assert_never, get_args
 
 import structlog
 
+from relayd.rules.control_events import ChangeRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -18,6 +19,7 @@ from relayd.rules.relay_events import (
     Bounced,
     ClaimsInDoubt,
     ClaimsReturned,
+    LimitReached,
     Rejected,
     StoreLost,
     WorkerDied,
@@ -60,7 +62,9 @@ def level_of(event: Event) -> int:
             return logging.INFO if event.note is None else logging.WARNING
         case MailboxPaused():
             return logging.WARNING
-        case PoolMailMoved():
+        case ChangeRefused():
+            return logging.WARNING
+        case LimitReached() | PoolMailMoved():
             return logging.INFO
         case WorkerDied():
             return logging.ERROR

@@ -11,6 +11,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from relayd.metrics.labels import BoundedNames
+from relayd.rules.control_events import ChangeRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -20,6 +21,7 @@ from relayd.rules.relay_events import (
     Bounced,
     ClaimsInDoubt,
     ClaimsReturned,
+    LimitReached,
     Rejected,
     StoreLost,
     WorkerDied,
@@ -109,6 +111,10 @@ class Meter:
                 self._warm_up_days.labels(event.way).inc()
             case MailboxPaused():
                 self._mailboxes_paused.inc()
+            case LimitReached():
+                self._limits_reached.labels(self._reasons.label(event.limit)).inc()
+            case ChangeRefused():
+                self._changes_refused.labels(self._reasons.label(event.noun)).inc()
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
             case _:
@@ -182,6 +188,12 @@ class Meter:
         )
         self._mailboxes_paused = self._counter(
             "relayd_health_pauses_total", "Mailboxes that relayd itself paused for what became of their mail"
+        )
+        self._limits_reached = self._counter(
+            "relayd_limits_reached_total", "Times a mailbox's mail came to a limit and waits, by limit", limit=()
+        )
+        self._changes_refused = self._counter(
+            "relayd_changes_refused_total", "Changes over the control socket that broke a rule, by noun", noun=()
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"

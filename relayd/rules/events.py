@@ -1,7 +1,8 @@
 """Everything that happens, as one union: whoever is handed an Event matches it whole."""
 
+from relayd.rules.control_events import ControlEvent
 from relayd.rules.relay_events import RelayEvent
 from relayd.rules.session_events import SessionEvent
 from relayd.rules.upkeep_events import UpkeepEvent
 
-Event = SessionEvent | RelayEvent | UpkeepEvent
+Event = SessionEvent | RelayEvent | UpkeepEvent | ControlEvent

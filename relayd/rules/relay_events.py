@@ -117,6 +117,16 @@ class StoreLost:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A lane has come to one of its limits: its mail waits until then. `limit` is one of a fixed set of words."""
+
+    mailbox: str
+    lane: str
+    limit: str
+    until: datetime
+
+
 RelayEvent = (
     Accepted
     | Rejected
@@ -126,6 +136,7 @@ RelayEvent = (
     | AttemptEnded
     | ClaimsReturned
     | ClaimsInDoubt
+    | LimitReached
     | WorkerDied
     | StoreLost
 )

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.rules.relay_events import LimitReached
 from relayd.store import budget, lanes, windows
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -40,11 +41,12 @@ class ClaimedEntry:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a claim took. `leaves_more`: another claim may take more at once. Without it, nothing was left that is due,
-    but for what other claims were holding just then.
+    but for what other claims were holding just then. `limits_reached`: by lanes that may send no more.
     """
 
     entries: list[ClaimedEntry]
     leaves_more: bool
+    limits_reached: list[LimitReached]
 
 
 # $1 upstream ids and $2 how many messages each can take; $3 entries read for an upstream, and taken of a lane; $4 this
@@ -217,12 +219,13 @@ async def claim(
         await budget.mirror(connection, sorted(reserved))
     contended = {row["lane_id"]: row["contended"] for row in rows}
     leaves_more = False
+    reached: list[LimitReached] = []
     if contended:
-        runnable = await lanes.reschedule(
+        is_runnable, reached = await lanes.reschedule(
             connection, list(contended), [each for each in contended if contended[each]], spread_seconds=spread_seconds
         )
-        leaves_more = len(contended) >= min(wanted.values()) or any(runnable)
-    return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], leaves_more)
+        leaves_more = len(contended) >= min(wanted.values()) or is_runnable
+    return Claim([_entry(row, claimant) for row in rows if row["entry_id"] is not None], leaves_more, reached)
 
 
 def _entry(row: asyncpg.Record, claimant: str) -> ClaimedEntry:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
+from relayd.rules.relay_events import LimitReached
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 # Lanes that have something new. All are locked: a lane that a claim is just now calling idle must wait for that claim
@@ -36,11 +38,14 @@ UPDATE mailbox_lanes l SET due_at = LEAST(l.due_at, lane.at) FROM lane WHERE l.i
 # give goes to the back of the line. $1 lanes, $2 those of whose budgets another claim holds one, so that nothing can be
 # said of them, $3 seconds over which releases are spread after a window turns, each mailbox at its own moment.
 # A rolling window of which all is in flight frees nothing before its span has passed.
-# Indexes: mailbox_lanes_pkey, budgets_pkey, email_queue_due.
+# Who has come to a limit is told; of a rolling one that frees a few a minute, once in a while.
+# Indexes: mailbox_lanes_pkey, budgets_pkey, email_queue_due, email_mailboxes_pkey.
 RESCHEDULE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 seen AS MATERIALIZED (
-  SELECT x.id, x.mailbox_id, binding.*,
+  SELECT x.id, x.mailbox_id, x.class, binding.*,
+         binding.is_rolling AND x.blocked_by = binding.budget_id AND x.blocked_until > clock.now - interval '10 minutes'
+           AS still_blocked,
          (SELECT q.next_attempt_at FROM email_queue q WHERE q.lane_id = x.id AND q.status = 'queued'
            ORDER BY q.next_attempt_at LIMIT 1) AS next
     FROM clock CROSS JOIN mailbox_lanes x
@@ -63,7 +68,9 @@ UPDATE mailbox_lanes l
        blocked_by = seen.budget_id, blocked_reason = seen.reason
   FROM seen, clock
  WHERE l.id = seen.id
-RETURNING l.runnable_at <= clock.now AS is_runnable
+RETURNING l.runnable_at <= clock.now AS is_runnable, l.class, l.blocked_reason, l.blocked_until,
+          CASE WHEN seen.budget_id IS NOT NULL AND NOT COALESCE(seen.still_blocked, false)
+            THEN (SELECT email_address FROM email_mailboxes m WHERE m.id = l.mailbox_id) END AS newly_blocked
 """
 
 # Units came back to these budgets ($1, so many: $2): as many of the lanes that wait for them are looked at again, those
@@ -127,13 +134,17 @@ async def requeue(connection: Connection, due: Sequence[tuple[int, datetime]]) -
 
 async def reschedule(
     connection: Connection, lane_ids: Sequence[int], contended: Sequence[int], *, spread_seconds: float
-) -> list[bool]:
-    """Say when each of these lanes, locked by this claim, is next worth a look; returns whether that is now.
-
-    `contended`: those of whose budgets another claim holds one.
+) -> tuple[bool, list[LimitReached]]:
+    """Say when each of these lanes, locked by this claim, is next worth a look. Returns whether that is now for any of
+    them, and which have come to a limit. `contended`: those of whose budgets another claim holds one.
     """
     rows = await connection.fetch(RESCHEDULE, lane_ids, contended, spread_seconds)
-    return [row["is_runnable"] for row in rows]
+    reached = [
+        LimitReached(row["newly_blocked"], row["class"], row["blocked_reason"], row["blocked_until"])
+        for row in rows
+        if row["newly_blocked"] is not None
+    ]
+    return any(row["is_runnable"] for row in rows), reached
 
 
 async def unblock(connection: Connection, units: Mapping[int, int]) -> None:

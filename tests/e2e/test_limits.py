@@ -41,6 +41,7 @@ def test_exactly_the_limit_leaves_and_the_rest_waits_for_the_window(
     assert house.json("queue", "list", "--state", "queued")["total"] == 450
     explained = house.run("explain", ids[-1]).stdout
     assert "50" in explained and "app@example.com" in explained and "limit" in explained
+    assert "limit_reached" in house.log_text()
     _execute(database, "UPDATE relayd_state SET clock_offset = clock_offset + interval '1 day'")
     wait_until(lambda: len(sink.arrivals) >= 101, what="the next day's 50")
     assert sum(count for name, count in sink.recipients.items() if name.startswith("user")) == 100
@@ -71,6 +72,8 @@ def test_what_the_configuration_says_of_tiers_warm_up_and_health_holds_in_the_da
     house.run("client", "set", "acme", "--tier", "Tiny")
     refused = house.run("mailbox", "add", "second@example.com", check=False)
     assert refused.returncode != 0 and "Tiny" in refused.stderr and "1" in refused.stderr
+    assert "change_refused" in house.log_text()
+    assert any(row["row"] == "refused" for row in house.json("audit", "list")["items"])
     house.run("warmup", "start", "app@example.com")
     ids = [send(house, [f"user{number}@example.net"]) for number in range(5)]
     wait_until(lambda: len(sink.arrivals) >= 3, what="the first day's three")

@@ -14,6 +14,7 @@ import pytest
 
 from relayd.control.route import House, Publishing
 from relayd.control.server import ControlServer
+from relayd.rules.control_events import ControlEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store.pool import Database
 
@@ -49,6 +50,7 @@ class Control:
     db: Database
     session: aiohttp.ClientSession
     wakes: list[None] = field(default_factory=list)
+    events: list[ControlEvent] = field(default_factory=list)
 
     async def request(self, method: str, path: str, body: Any = None, **arguments: Any) -> Answer:
         if body is not None:
@@ -79,6 +81,7 @@ class Control:
 @pytest.fixture
 async def control(db: Database) -> AsyncIterator[Control]:
     wakes: list[None] = []
+    events: list[ControlEvent] = []
     house = House(
         database=db,
         seal=Seal(parse_key(new_key().encode())),
@@ -86,12 +89,13 @@ async def control(db: Database) -> AsyncIterator[Control]:
         version="0.0.test",
         node="test-node",
         publishing=Publishing(("ip4:192.0.2.1",), "mx.relay.example", dmarc_rua="dmarc@relay.example"),
+        emit=events.append,
     )
     with tempfile.TemporaryDirectory(prefix="relayd-") as directory:
         socket = Path(directory, "control.sock")
         server = ControlServer(house, socket_path=socket)
         await server.start()
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
-            yield Control(socket, house, db, session, wakes)
+            yield Control(socket, house, db, session, wakes, events)
         await server.close()
         assert not socket.exists()

@@ -16,6 +16,7 @@ from tests.integration.test_claim import (
     OK,
     advance,
     early_in_the_day,  # noqa: F401
+    look,
     one_claim,
     settle,
     start,
@@ -345,3 +346,33 @@ async def test_the_columns_beside_the_owners_names_say_the_same(db: Database) ->
         assert (quota["daily_used"], quota["hourly_used"], quota["is_exceeded"]) == (3, 3, True)
         assert quota["exceeded_at"] is not None
         assert not await c.fetchval("SELECT count(*) FROM audit_logs WHERE after::text LIKE '%current_daily_sends%'")
+
+
+async def test_whoever_comes_to_a_limit_with_mail_that_waits_is_told_once(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=3)
+        await make_sender(c, "idle@example.com", daily_limit=0)
+        await put_many(c, sender, 5)
+        claimed = await look(c, {sender.upstream_id: 10})
+        (reached,) = claimed.limits_reached
+        assert (reached.mailbox, reached.lane, reached.limit) == (sender.address, "mail", "mailbox daily limit")
+        assert reached.until == await c.fetchval("SELECT blocked_until FROM mailbox_lanes WHERE blocked_by IS NOT NULL")
+        assert (await look(c, {sender.upstream_id: 10})).limits_reached == []
+        await advance(c, "1 day")
+        await settle(c, claimed.entries, OK)
+        assert len((await look(c, {sender.upstream_id: 10})).limits_reached) == 1
+
+
+async def test_a_rolling_limit_that_frees_a_few_now_and_then_is_told_of_once(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=1)
+        await c.execute("UPDATE email_mailboxes SET limit_window = 'rolling'")
+        await put_many(c, sender, 9)
+        told = []
+        for _ in range(3):
+            claimed = await look(c, {sender.upstream_id: 10})
+            told += claimed.limits_reached
+            await start(c, claimed.entries)
+            await settle(c, claimed.entries, OK)
+            await advance(c, "24 hours 1 minute")
+        assert len(told) == 1

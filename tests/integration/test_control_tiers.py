@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from relayd.control.tiers import check_room
+from relayd.rules.control_events import ChangeRefused
 from relayd.rules.tiers import Tier, by_name
 from tests.integration.conftest import Control
 
@@ -119,3 +120,16 @@ async def test_the_command_shows_what_is_left(acme: Control) -> None:
     await add_domain(acme, "example.com")
     ran = await acme.cli("client", "show", "acme")
     assert ran.code == 0 and "1 of 2" in ran.out and "0 of 3" in ran.out
+
+
+async def test_a_refusal_is_in_the_audit_trail_and_told_to_whoever_counts(acme: Control) -> None:
+    for domain in MANY[:2]:
+        await add_domain(acme, domain)
+    assert acme.events == []
+    refused = await add_domain(acme, MANY[2])
+    (event,) = acme.events
+    assert isinstance(event, ChangeRefused)
+    assert (event.noun, event.reason) == ("domains", refused.data["error"]["message"])
+    (row,) = (await acme.ok("GET", "audit", params={"table": "domains"}))["items"]
+    assert (row["action"], row["row"], row["actor"]) == ("operate", "refused", event.actor)
+    assert row["changes"] == [{"column": "reason", "before": None, "after": event.reason}]

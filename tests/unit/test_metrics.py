@@ -105,7 +105,7 @@ def test_labels_are_bounded_whatever_words_come(meter: Meter) -> None:
 
 
 def test_no_text_of_a_message_or_peer_becomes_a_label(meter: Meter) -> None:
-    labels = {"upstream", "outcome", "reason", "step", "mechanism", "stage"}
+    labels = {"upstream", "outcome", "reason", "step", "mechanism", "stage", "limit", "noun"}
     for kind in KINDS:
         known = {name: "known" for name in labels & set(kind.__dataclass_fields__) if name not in ("reason", "stage")}
         if kind is Rejected:
