@@ -50,7 +50,6 @@ def release(released: dict[int, float], world: World, spread: float) -> dict[str
         "mailboxes": len(first),
         "messages": len(released),
         "most_of_one": max(sent.values(), default=0),
-        "limit": world.crowd_limit,
         "begun_by_slice": [begun[number] for number in range(_SLICES + 1)],
         "too_early": sum(at < 0 for at in first.values()),
         "last_began": max(first.values(), default=0.0),
@@ -155,14 +154,15 @@ async def _turn(bench: Bench, options: Namespace, sink: Sink) -> None:
         }
     finally:
         sink.stop()
+    terms = {"entries": options.entries, "limit": options.limit, "spread": options.spread}
     minute = min(60.0, options.spread / _SLICES)
     for begins in sorted({_slice(arrival.replied_at - turn, minute) for arrival in arrivals}):
         found = [arrival for arrival in arrivals if _slice(arrival.replied_at - turn, minute) == begins]
         left = sum(_slice(at, minute) == begins for at in released.values())
-        sample = {"begins": begins * minute, "seconds": minute, "released": left, **latency(found)}
+        sample = {**terms, "begins": begins * minute, "seconds": minute, "released": left, **latency(found)}
         bench.keep("turn", sample)
         bench.say(f"{sample['begins']:.0f} s after the turn: {left} released, p95 {sample['p95']:.3f} s")
-    bench.keep("release", release(released, _world(options, options.entries), options.spread))
+    bench.keep("release", {**terms, **release(released, _world(options, options.entries), options.spread)})
 
 
 def _slice(seconds: float, length: float) -> int:

@@ -28,8 +28,9 @@ brackets. Rows are those that scans read, filtered ones too.
 """
 _TURN = """## The window turns for all of them at once
 
-Midnight comes for every exhausted mailbox, with a limit of {limit} for the new day; their releases are spread over
-{spread:g} seconds (`delivery.release_spread_seconds`). The others go on as before.
+Midnight comes for every exhausted mailbox, each with its limit for the new day; their releases are spread over
+`delivery.release_spread_seconds`. The others go on as before. *Load* here is that at the end of the trial; *most* is
+what one mailbox sent at most.
 """
 _FAIRNESS = """## Fairness
 
@@ -94,22 +95,27 @@ def _plans(plans: Sequence[Results]) -> Iterator[str]:
 
 
 def _turns(samples: Sequence[Results]) -> Iterator[str]:
-    yield "| seconds after the turn | released | others' messages | p50 | p95 | p99 | max | not arrived | load |"
-    yield "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    yield "| waiting | limit | spread | after the turn, s | released | others | p50 | p95 | p99 | max | late | load |"
+    yield "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     for each in samples:
         span = f"{each['begins']:.0f} to {each['begins'] + each['seconds']:.0f}"
-        yield f"| {span} | {each['released']:,} | {each['messages']:,} | {_seconds(each)} |"
+        yield f"| {_terms(each)} | {span} | {each['released']:,} | {each['messages']:,} | {_seconds(each)} |"
 
 
 def _release(found: Sequence[Results]) -> Iterator[str]:
+    yield "| waiting | limit | spread | mailboxes | began, by fifths of it | later | early | last | sent | most |"
+    yield "|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|"
     for each in found:
-        slices = ", ".join(f"{count:,}" for count in each["begun_by_slice"][:-1])
+        *within, after = each["begun_by_slice"]
+        slices = ", ".join(f"{count:,}" for count in within)
         yield (
-            f"Of {each['mailboxes']:,} mailboxes that were released so many began in each fifth of the spread:"
-            f" {slices}; {each['begun_by_slice'][-1]:,} began after it, the last {each['last_began']:.0f} s after the"
-            f" turn; {each['too_early']:,} before it. {each['messages']:,} messages left; no mailbox sent more than"
-            f" {each['most_of_one']} (limit {each['limit']})."
+            f"| {_terms(each)} | {each['mailboxes']:,} | {slices} | {after:,} | {each['too_early']:,}"
+            f" | {each['last_began']:.0f} s | {each['messages']:,} | {each['most_of_one']} |"
         )
+
+
+def _terms(sample: Results) -> str:
+    return f"{sample['entries']:,} | {sample['limit']} | {sample['spread']:g} s"
 
 
 def _fairness(trials: Sequence[Results]) -> Iterator[str]:

@@ -58,13 +58,16 @@ def test_latency_is_shown_with_and_without_what_waits():
 def test_every_kind_of_sample_has_its_section():
     plan = {"step": "claim", "waiting": 0, "rows_read": 5, "buffers": 7, "milliseconds": 1.0}
     fair = {"scene": "many", "is_turnless": True, "client": "another", "taken": 9, **TIMES}
-    turn = {"begins": -60.0, "seconds": 60.0, "released": 0, **TIMES}
-    found = {"plans": [plan], "fairness": [fair], "turn": [turn], "release": [crowd.release({0: 1.0}, WORLD, 10)]}
+    terms = {"entries": 40, "limit": 3, "spread": 10}
+    turn = {**terms, "begins": -60.0, "seconds": 60.0, "released": 0, **TIMES}
+    release = {**terms, **crowd.release({0: 1.0}, WORLD, 10)}
+    found = {"plans": [plan], "fairness": [fair], "turn": [turn], "release": [release]}
     chores = [{"chore": "sweep", "round": number, "seconds": number / 10} for number in (1, 2)]
     page = report.page({**RESULTS, **found, "chores": chores})
     assert line_of(page, "| claim") == "| claim | 0 | 5 (5–5) | 7 (7–7) | 1.0 (1.0–1.0) |"
     assert "without turns" in line_of(page, "| many")
-    assert line_of(page, "| -60 to 0").startswith("| -60 to 0 | 0 | 100 |")
+    assert "| 40 | 3 | 10 s | -60 to 0 | 0 | 100 |" in page
+    assert "| 40 | 3 | 10 s | 1 | 1, 0, 0, 0, 0 | 0 | 0 | 1 s | 1 | 1 |" in page
     assert line_of(page, "| sweep") == "| sweep | 0.100 | 0.200 (0.200–0.200) |"
 
 
