@@ -33,7 +33,7 @@ DROP FUNCTION sync_quota_budgets(), sync_client_budgets(), sync_domain_budget(),
               relayd_put_budget(text, uuid, uuid, text, interval, text, integer, integer, integer),
               relayd_window_start(timestamptz, interval, text), relayd_window_end(timestamptz, interval, text),
               relayd_day_start(timestamp, text);
-DROP INDEX mailbox_lanes_client, mailbox_lanes_blocked;
+DROP INDEX mailbox_lanes_client, mailbox_lanes_blocked, warmup_stats_day;
 ALTER TABLE mailbox_lanes
   DROP CONSTRAINT mailbox_lanes_class_check,
   ADD CONSTRAINT mailbox_lanes_class_check CHECK (class IN ('mail', 'dsn')),

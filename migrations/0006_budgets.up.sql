@@ -156,6 +156,9 @@ ALTER TABLE mailbox_lanes
   ADD CONSTRAINT mailbox_lanes_class_check CHECK (class IN ('mail', 'bulk', 'dsn'));
 CREATE INDEX mailbox_lanes_blocked ON mailbox_lanes (blocked_by, due_at) WHERE blocked_by IS NOT NULL;
 
+-- Rates are of the last days, and the days go on.
+CREATE INDEX warmup_stats_day ON warmup_stats (day);
+
 -- What there is already.
 INSERT INTO budgets (kind, client_id, owner_id, is_rolling, span, time_zone, unit_limit, bulk_limit, units_used,
                      began_at, turns_at)

@@ -6,16 +6,18 @@ import asyncpg
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
-# Of the last $1 days, for every mailbox that has sent in them or has old rates. Reads a row a mailbox a day; the time
-# is asked for once, since relayd_now() in a join is a call a row.
+# Of the last $1 days, for every mailbox that has sent in them or has old rates. Reads a row a mailbox a day of those;
+# the time is asked for once, since relayd_now() in a join is a call a row. Index: warmup_stats_day.
 RATES = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+late AS (
+  SELECT s.* FROM warmup_stats s, clock WHERE s.day >= (clock.now AT TIME ZONE 'UTC')::date - $1::int - 1),
 rate AS (
   SELECT m.id, sum(s.emails_bounced)::float8 / NULLIF(sum(s.emails_sent + s.emails_bounced), 0) AS bounce,
          LEAST(sum(s.complaints)::float8 / NULLIF(sum(s.emails_sent), 0), 1) AS spam,
          sum(s.emails_received)::float8 / NULLIF(sum(s.emails_sent), 0) AS reply
     FROM clock CROSS JOIN email_mailboxes m
-    LEFT JOIN warmup_stats s ON s.mailbox_id = m.id AND s.day > (clock.now AT TIME ZONE m.time_zone)::date - $1::int
+    LEFT JOIN late s ON s.mailbox_id = m.id AND s.day > (clock.now AT TIME ZONE m.time_zone)::date - $1::int
    WHERE m.deleted_at IS NULL
    GROUP BY m.id
   HAVING count(s.id) > 0 OR m.bounce_rate IS NOT NULL OR m.spam_rate IS NOT NULL OR m.reply_rate IS NOT NULL),
@@ -28,13 +30,14 @@ UPDATE email_mailboxes m SET bounce_rate = mailbox.bounce, spam_rate = mailbox.s
 """
 
 # $1 days, $2 the fewest tried, $3 bounces and $4 complaints from which on. Mailboxes before lanes, each in the order of
-# ids, as everybody who waits for them; the trigger holds the lanes. Indexes: warmup_stats_mailbox_id_day_key.
+# ids, as everybody who waits for them; the trigger holds the lanes. Indexes: warmup_stats_day,
+# warmup_stats_mailbox_id_day_key.
 PAUSE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 judged AS (
   SELECT m.id, sum(s.emails_sent) AS sent, sum(s.emails_bounced) AS bounced, sum(s.complaints) AS complaints
     FROM clock CROSS JOIN email_mailboxes m
-    JOIN warmup_stats s ON s.mailbox_id = m.id
+    JOIN warmup_stats s ON s.mailbox_id = m.id AND s.day >= (clock.now AT TIME ZONE 'UTC')::date - $1::int - 1
      AND s.day > GREATEST((clock.now AT TIME ZONE m.time_zone)::date - $1::int, m.judged_from - 1)
    WHERE m.deleted_at IS NULL AND m.status IN ('warming', 'active')
    GROUP BY m.id

@@ -15,13 +15,16 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 # Lanes that have something new. All are locked: a lane that a claim is just now calling idle must wait for that claim
 # and then be called due, whatever an older snapshot shows. Only then is the locked row asked whether it is due anyway.
+# One that was idle goes before those that have had a turn and want another, as if it had waited for a minute: or it
+# would stand behind all that a midnight releases. Not more, or it could keep them from ever having theirs.
 # Not worth a wait for the disk: `sweep` finds a lost wake. Index: mailbox_lanes_pkey.
 WAKE = """
 WITH cheap AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 lane AS MATERIALIZED (
   SELECT l.id, l.due_at FROM cheap, mailbox_lanes l
    WHERE l.id = ANY($1::bigint[]) ORDER BY l.id FOR NO KEY UPDATE OF l)
-UPDATE mailbox_lanes l SET due_at = relayd_now() FROM lane WHERE l.id = lane.id AND lane.due_at > relayd_now()
+UPDATE mailbox_lanes l SET due_at = relayd_now() - interval '1 minute' FROM lane
+ WHERE l.id = lane.id AND lane.due_at > relayd_now()
 """
 
 # Entries went back into these lanes, due at these times. Index: mailbox_lanes_pkey.
