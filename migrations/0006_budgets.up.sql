@@ -271,7 +271,8 @@ $$;
 CREATE FUNCTION relayd_used_by(of_domain uuid, of_client uuid, of_upstream uuid, of_mailbox uuid) RETURNS integer
 LANGUAGE sql STABLE AS $$
   SELECT COALESCE(sum(b.units_used), 0)::integer
-    FROM email_mailboxes m JOIN budgets b ON b.owner_id = m.id AND b.kind = 'mailbox_day' AND b.turns_at > relayd_now()
+    FROM email_mailboxes m
+    JOIN budgets b ON b.owner_id = m.id AND b.kind = 'mailbox_day' AND (b.is_rolling OR b.turns_at > relayd_now())
    WHERE m.domain_id = of_domain OR m.client_id = of_client OR m.upstream_id = of_upstream OR m.id = of_mailbox
 $$;
 
