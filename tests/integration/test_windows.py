@@ -110,3 +110,21 @@ async def test_what_was_claimed_for_another_upstream_does_not_start(db: Database
         entries = await one_claim(c, {sender.upstream_id: 10})
         await c.execute("UPDATE email_mailboxes SET upstream_id = $1", other)
         assert await start(c, entries) == set()
+
+
+async def test_a_new_limit_over_a_rolling_mailbox_begins_with_what_it_has_not_freed_yet(db: Database) -> None:
+    async with db.connection() as c:
+        clock = StillClock(c, datetime(2026, 5, 1, tzinfo=UTC))
+        await clock.stop()
+        sender = await make_sender(c, daily_limit=9)
+        await c.execute("UPDATE email_mailboxes SET limit_window = 'rolling'")
+        await put_many(c, sender, 20)
+        await c.execute(ALL_BUT_ONE_WAIT)
+        assert await send_what_may_go(c, sender, clock, "2026-05-01T10:00Z") == 1
+        await c.execute("UPDATE email_queue SET next_attempt_at = created_at WHERE status = 'queued'")
+        await lanes.wake(c, [sender.mail_lane_id])
+        assert await send_what_may_go(c, sender, clock, "2026-05-01T20:00Z") == 8
+        # The first is free again, and nobody has looked since.
+        await clock.set(datetime(2026, 5, 2, 12, tzinfo=UTC))
+        await c.execute("UPDATE clients SET daily_send_limit = 8, limit_window = 'rolling'")
+        assert await send_what_may_go(c, sender, clock, "2026-05-02T12:01Z") == 0

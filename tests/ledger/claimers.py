@@ -16,7 +16,7 @@ from relayd.store.pool import Database
 from tests.ledger.bugs import planted
 
 # Longer than any round takes.
-GIVE_UP_SECONDS = 90.0
+GIVE_UP_SECONDS = 240.0
 IS_FULL = "SELECT used >= unit_limit FROM budget_usage WHERE budget_id = $1"
 
 
@@ -51,7 +51,7 @@ async def _claimer(database: Database, upstream: UUID, budget: int, name: str) -
             async with database.transaction() as connection:
                 found = await claim(
                     connection,
-                    {upstream: random.randint(1, 5)},
+                    {upstream: random.randint(1, 20)},
                     read_limit=50,
                     claimant=f"{name}/{looks}",
                     lease_seconds=600,
@@ -63,7 +63,7 @@ async def _claimer(database: Database, upstream: UUID, budget: int, name: str) -
                     if await connection.fetchval(IS_FULL, budget):
                         return taken
                 # As a worker that has found nothing, only sooner.
-                await asyncio.sleep(random.random() * 0.4)
+                await asyncio.sleep(random.random())
 
 
 if __name__ == "__main__":

@@ -88,8 +88,9 @@ class Player:
         meanwhile = asyncio.ensure_future(self._claim(other, second, messages, 50))
         await asyncio.wait([meanwhile], timeout=PATIENCE_SECONDS)
         await transaction.commit()
+        others = await meanwhile
         first.claimed += self.record.claimed(entries)
-        second.claimed += self.record.claimed(await meanwhile)
+        second.claimed += self.record.claimed(others)
 
     async def lose_claim(self, worker: Worker, messages: int) -> None:
         """Postgres dies before the claim is on its disk; the worker does not know."""

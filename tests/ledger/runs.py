@@ -51,6 +51,9 @@ def postgres() -> Iterator[FreshDatabase]:
 
 async def _set_up(main: FreshDatabase) -> None:
     connection = await main.connect()
+    # What comes when it likes would make other plans, and two histories of one seed.
+    await connection.execute("ALTER SYSTEM SET autovacuum = off")
+    await connection.execute("SELECT pg_reload_conf()")
     await connection.execute("CREATE DATABASE template_ledger")
     for database in (main, main.named("template_ledger")):
         each = await database.connect()
