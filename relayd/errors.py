@@ -27,6 +27,10 @@ class Refusal(RelaydError):
         self.hint = hint
 
 
+class BeyondTier(Refusal):
+    """A command asks for more than its client's tier allows. Kept in the audit trail."""
+
+
 class NotFound(Refusal):
     """A command names something that does not exist."""
 

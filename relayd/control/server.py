@@ -12,8 +12,8 @@ from relayd.control.parsing import parse
 from relayd.control.peer import actor_of
 from relayd.control.route import Context, House, Octets, Route
 from relayd.control.routes import ROUTES
-from relayd.errors import Refusal
-from relayd.rules.control_events import ChangeRefused
+from relayd.errors import BeyondTier
+from relayd.rules.control_events import TierRefused
 from relayd.store import operation_audit
 
 MAX_BODY_OCTETS = 1 << 20
@@ -82,17 +82,17 @@ def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awai
         request = await parse(route, http_request)
         try:
             return _response(await route.handler(context, request))
-        except Refusal as refusal:
+        except BeyondTier as refusal:
             await _record(context, route, refusal)
             raise
 
     return handle
 
 
-async def _record(context: Context, route: Route, refusal: Refusal) -> None:
-    """A rule was broken: for the log, a metric and, after the change was taken back, the audit trail."""
+async def _record(context: Context, route: Route, refusal: BeyondTier) -> None:
+    """For the log, a metric and, now that the change was taken back, the audit trail."""
     noun = route.path.split("/")[2]
-    context.house.emit(ChangeRefused(context.actor, noun, str(refusal)))
+    context.house.emit(TierRefused(context.actor, noun, str(refusal)))
     async with context.writing() as connection:
         await operation_audit.record(connection, noun, "refused", {"reason": str(refusal)})
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from relayd.errors import BadValue, Refusal
+from relayd.errors import BadValue, BeyondTier, Refusal
 from relayd.rules.tiers import Noun, Tier, amount, excess, larger
 from relayd.store import clients
 from relayd.store.connection import Connection
@@ -26,7 +26,7 @@ async def check_room(connection: Connection, tiers: Mapping[str, Tier], client_i
             hint=f"add it to [[tiers]], or: relayd client set {client.name} --tier {next(iter(tiers))}",
         )
     if any(excess(tier, holdings, (noun,))):
-        raise Refusal(
+        raise BeyondTier(
             f"client {client.name} is in the tier {tier.name}, which allows {amount(tier.limit(noun), noun)}",
             hint=_ways_out(client.name, noun, [each.name for each in larger(tiers.values(), holdings)]),
         )
@@ -38,7 +38,7 @@ async def check_all(connection: Connection, tiers: Mapping[str, Tier], client_id
     tier = known(tiers, client.tier)
     too_much = ", ".join(excess(tier, holdings))
     if too_much:
-        raise Refusal(
+        raise BeyondTier(
             f"the tier {tier.name} is too small for client {client.name}: {too_much}",
             hint="remove what is too much first, or choose a larger tier",
         )

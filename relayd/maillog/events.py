@@ -9,7 +9,7 @@ from typing import assert_never, get_args
 
 import structlog
 
-from relayd.rules.control_events import ChangeRefused
+from relayd.rules.control_events import TierRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -62,7 +62,7 @@ def level_of(event: Event) -> int:
             return logging.INFO if event.note is None else logging.WARNING
         case MailboxPaused():
             return logging.WARNING
-        case ChangeRefused():
+        case TierRefused():
             return logging.WARNING
         case LimitReached() | PoolMailMoved():
             return logging.INFO

@@ -11,7 +11,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from relayd.metrics.labels import BoundedNames
-from relayd.rules.control_events import ChangeRefused
+from relayd.rules.control_events import TierRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -113,8 +113,8 @@ class Meter:
                 self._mailboxes_paused.inc()
             case LimitReached():
                 self._limits_reached.labels(self._reasons.label(event.limit)).inc()
-            case ChangeRefused():
-                self._changes_refused.labels(self._reasons.label(event.noun)).inc()
+            case TierRefused():
+                self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
             case _:
@@ -192,8 +192,8 @@ class Meter:
         self._limits_reached = self._counter(
             "relayd_limits_reached_total", "Times a mailbox's mail came to a limit and waits, by limit", limit=()
         )
-        self._changes_refused = self._counter(
-            "relayd_changes_refused_total", "Changes over the control socket that broke a rule, by noun", noun=()
+        self._tier_refusals = self._counter(
+            "relayd_tier_refusals_total", "Changes refused since a client's tier does not allow them, by noun", noun=()
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"

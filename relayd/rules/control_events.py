@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeRefused:
-    """A change over the control socket broke a rule: a tier is full, a thing is in use. `noun`: the kind, plural."""
+class TierRefused:
+    """A client has asked for more than its tier allows. `noun`: of what, in the plural."""
 
     actor: str
     noun: str
     reason: str
 
 
-ControlEvent = ChangeRefused
+ControlEvent = TierRefused

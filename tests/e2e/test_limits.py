@@ -72,7 +72,7 @@ def test_what_the_configuration_says_of_tiers_warm_up_and_health_holds_in_the_da
     house.run("client", "set", "acme", "--tier", "Tiny")
     refused = house.run("mailbox", "add", "second@example.com", check=False)
     assert refused.returncode != 0 and "Tiny" in refused.stderr and "1" in refused.stderr
-    assert "change_refused" in house.log_text()
+    assert "tier_refused" in house.log_text()
     assert any(row["row"] == "refused" for row in house.json("audit", "list")["items"])
     house.run("warmup", "start", "app@example.com")
     ids = [send(house, [f"user{number}@example.net"]) for number in range(5)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from relayd.control.tiers import check_room
-from relayd.rules.control_events import ChangeRefused
+from relayd.rules.control_events import TierRefused
 from relayd.rules.tiers import Tier, by_name
 from tests.integration.conftest import Control
 
@@ -128,7 +128,7 @@ async def test_a_refusal_is_in_the_audit_trail_and_told_to_whoever_counts(acme: 
     assert acme.events == []
     refused = await add_domain(acme, MANY[2])
     (event,) = acme.events
-    assert isinstance(event, ChangeRefused)
+    assert isinstance(event, TierRefused)
     assert (event.noun, event.reason) == ("domains", refused.data["error"]["message"])
     (row,) = (await acme.ok("GET", "audit", params={"table": "domains"}))["items"]
     assert (row["action"], row["row"], row["actor"]) == ("operate", "refused", event.actor)

@@ -65,7 +65,16 @@ class Player:
         """A message with so many recipients."""
         lane_id = mailbox.lanes[lane_class]
         client, domain = mailbox.parents["client"], mailbox.parents["domain"]
-        sender = Sender(client.id, mailbox.columns["upstream_id"], domain.id, mailbox.id, mailbox.name, lane_id, 0)
+        sender = Sender(
+            client_id=client.id,
+            upstream_id=mailbox.columns["upstream_id"],
+            domain_id=domain.id,
+            mailbox_id=mailbox.id,
+            address=mailbox.name,
+            mail_lane_id=lane_id,
+            bulk_lane_id=mailbox.lanes["bulk"],
+            dsn_lane_id=0,
+        )
         message = new_message(sender, "x@example.net", max_retries=POLICY.max_retries)
         entries = tuple(queue.NewEntry(self._id(), Address.parse(f"u{n}@example.net")) for n in range(recipients))
         await queue.enqueue(self._any(), [replace(message, queue_id=self._id(), entries=entries)])
