@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import process
 from bench.errors import BenchError
-from bench.limits import chores, crowd, fairness, rates, report
+from bench.limits import chores, crowd, delivery, fairness, rates, report
 from bench.limits.bench import Bench
 from bench.queue_cost import results, server
 from relayd.embedded import EmbeddedPostgres
@@ -28,6 +28,7 @@ _PARTS: Mapping[str, Callable[[Bench, argparse.Namespace], Awaitable[None]]] = {
     "crowd": crowd.measure,
     "fairness": fairness.measure,
     "rates": rates.measure,
+    "delivery": delivery.measure,
     "chores": chores.measure,
 }
 

@@ -100,7 +100,13 @@ class Node:
 
 @asynccontextmanager
 async def running(
-    own: EmbeddedPostgres, database: str, *, seal_key: str, spread_seconds: float, is_turnless: bool = False
+    own: EmbeddedPostgres,
+    database: str,
+    *,
+    seal_key: str,
+    spread_seconds: float,
+    is_turnless: bool = False,
+    workers: int = WORKERS,
 ) -> AsyncIterator[Node]:
     """A node on that database; it has drained when this ends. A database is bound to its first `seal_key`."""
     with tempfile.TemporaryDirectory(prefix="relayd-limits-") as scratch:
@@ -113,7 +119,7 @@ async def running(
         config = directory / "relayd.toml"
         config.write_text(
             _CONFIG.format(
-                workers=WORKERS,
+                workers=workers,
                 dsn=server.dsn_of(own, database),
                 directory=directory,
                 listen=endpoint(ADDRESS, port),

@@ -47,6 +47,11 @@ the mailbox, and of its domain, its client and its provider, and the provider's 
 mailboxes; no limit binds. Rounds interleaved; medians, the range in brackets, ratios within a round; claim and
 settle at p50.
 """
+_DELIVERY = """### And in the daemon
+
+`relayd serve` with that many workers starts with {drained:,} messages of 1 KB due, of 100 mailboxes; the sink notes each
+arrival, the first and the last tenth left out. Budgets, rounds and ratios as above.
+"""
 _CHORES = """## Chores
 
 {mailboxes:,} mailboxes, 30 days of `warmup_stats` each, up to 100,000 entries waiting behind exhausted ones. The first
@@ -70,6 +75,7 @@ def page(results: Results) -> str:
         ("release", "", _release),
         ("fairness", _FAIRNESS, _fairness),
         ("rates", _RATES, _rates),
+        ("delivery", _DELIVERY, _delivery),
         ("chores", _CHORES, _chores),
     ):
         if samples := results.get(kind):
@@ -146,6 +152,19 @@ def _rates(trials: Sequence[Results]) -> Iterator[str]:
             f" | {_range([each['p50_ms']['settle'] for each in found], 1)}"
             f" | {_range([each['empty_claims'] for each in found], 0)}"
             f" | {_range([each['load'] for each in found], 1)} |"
+        )
+
+
+def _delivery(trials: Sequence[Results]) -> Iterator[str]:
+    yield "| budgets | workers | delivered a second | against none | load |"
+    yield "|---|---:|---:|---:|---:|"
+    none = {(each["workers"], each["round"]): each["messages_per_second"] for each in trials if each["case"] == "none"}
+    for workers, case in dict.fromkeys(sorted((each["workers"], each["case"]) for each in trials)):
+        found = [each for each in trials if (each["workers"], each["case"]) == (workers, case)]
+        ratios = [each["messages_per_second"] / none[workers, each["round"]] for each in found]
+        yield (
+            f"| {case} | {workers} | {_range([each['messages_per_second'] for each in found], 0)}"
+            f" | {_range(ratios, 2)} | {_range([each['load'] for each in found], 1)} |"
         )
 
 
