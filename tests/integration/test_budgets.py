@@ -376,3 +376,22 @@ async def test_a_rolling_limit_that_frees_a_few_now_and_then_is_told_of_once(db:
             await settle(c, claimed.entries, OK)
             await advance(c, "24 hours 1 minute")
         assert len(told) == 1
+
+
+async def test_a_clock_that_was_a_year_ahead_can_be_lived_down(db: Database) -> None:
+    """The window that was opened then would last until then; what is said in docs/limits.md ends it."""
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await put_many(c, sender, 40)
+        assert await send(c, sender) == 5
+        await advance(c, "400 days")
+        assert await send(c, sender) == 5
+        await advance(c, "-400 days")
+        await c.execute("UPDATE mailbox_lanes SET due_at = relayd_now(), blocked_until = '-infinity'")
+        assert await send(c, sender) == 0
+        await advance(c, "2 days")
+        assert await send(c, sender) == 0
+        await c.execute("UPDATE email_mailboxes SET limit_window = 'rolling'")
+        await c.execute("UPDATE email_mailboxes SET limit_window = 'calendar'")
+        await advance(c, "1 day")
+        assert await send(c, sender) == 5
