@@ -49,8 +49,8 @@ settle at p50.
 """
 _DELIVERY = """### And in the daemon
 
-`relayd serve` with that many workers starts with {drained:,} messages of 1 KB due, of 100 mailboxes; the sink notes each
-arrival, the first and the last tenth left out. Budgets, rounds and ratios as above.
+`relayd serve` with that many workers starts with {drained:,} messages of 1 KB due, of 100 mailboxes; the sink notes
+each arrival, the first and the last tenth left out. Budgets, rounds and ratios as above.
 """
 _CHORES = """## Chores
 

@@ -5,46 +5,16 @@ could not queue, one commit is tried here as well: a server that hangs is then l
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 from relayd.daemon.http import Readiness
 from relayd.errors import StoreUnavailable
-from relayd.rules.relay_events import BatchCommitted, RelayEvent, StoreLost
 from relayd.store import durability
 from relayd.store.pool import Database
 
 # Who asks, a load balancer say, waits no longer itself.
 ANSWER_SECONDS = 3.0
 COMMIT_SECONDS = 5.0
-REPEAT_SECONDS = 1.0
-
-
-class QueueingReport:
-    """In a worker, among those who are told events: tells the supervisor, by `send`, whether messages can be queued.
-
-    Once a second while they cannot, and once when they can again.
-    """
-
-    def __init__(
-        self, emit: Callable[[RelayEvent], None], send: Callable[[str], None], *, clock: Callable[[], float]
-    ) -> None:
-        self._emit = emit
-        self._send = send
-        self._clock = clock
-        self._refused_at: float | None = None
-
-    def emit(self, event: RelayEvent) -> None:
-        """Pass the event on, and look at it."""
-        self._emit(event)
-        match event:
-            case StoreLost(step="enqueue"):
-                if self._refused_at is None or self._clock() - self._refused_at >= REPEAT_SECONDS:
-                    self._refused_at = self._clock()
-                    self._send("refusing")
-            case BatchCommitted(step="enqueue") if self._refused_at is not None:
-                self._refused_at = None
-                self._send("queueing")
 
 
 class ReadinessCheck:

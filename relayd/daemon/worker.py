@@ -21,7 +21,7 @@ from relayd.config.settings import Settings
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 from relayd.daemon.providers import Providers
-from relayd.daemon.readiness import QueueingReport
+from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
 from relayd.daemon.terms import door_terms, retry_policy, session_limits

@@ -1,6 +1,6 @@
 """What a worker tells its supervisor of its queueing, and what is not worth telling."""
 
-from relayd.daemon.readiness import REPEAT_SECONDS, QueueingReport
+from relayd.daemon.queueing import REPEAT_SECONDS, QueueingReport
 from relayd.rules.relay_events import BatchCommitted, RelayEvent, StoreLost
 
 LOST = StoreLost("enqueue", "Postgres has no room")
