@@ -149,11 +149,12 @@ whole AS MATERIALIZED (
                  AND q.status IS NOT DISTINCT FROM 'queued' AND q.next_attempt_at <= clock.now
                ORDER BY q.next_attempt_at, q.id LIMIT $3) e
            WHERE p.place <= p.wanted) counted),
--- What is beyond the room of any of its budgets, all lanes counted in their order.
+-- What is beyond the room of any of its budgets, all lanes counted in one order without ties: the first of all is the
+-- first in each of its budgets, so something goes wherever there is room.
 over AS (
   SELECT entry_id
     FROM (SELECT w.entry_id, part.room,
-                 row_number() OVER (PARTITION BY part.budget_id ORDER BY w.place, w.unit) AS nth
+                 row_number() OVER (PARTITION BY part.budget_id ORDER BY w.place, w.unit, w.entry_id) AS nth
             FROM whole w JOIN part ON part.lane_id = w.lane_id AND part.room IS NOT NULL) counted
    WHERE nth > room),
 -- A message that the read limit cuts waits for the next claim, unless it is all there is. (NOT IN, which is hashed:

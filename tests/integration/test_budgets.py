@@ -395,3 +395,19 @@ async def test_a_clock_that_was_a_year_ahead_can_be_lived_down(db: Database) -> 
         await c.execute("UPDATE email_mailboxes SET limit_window = 'calendar'")
         await advance(c, "1 day")
         assert await send(c, sender) == 5
+
+
+@pytest.mark.parametrize("mailboxes", [4, 12])
+async def test_of_those_with_the_same_place_one_goes_by_all_its_budgets(db: Database, mailboxes: int) -> None:
+    """A tie that each budget broke in its own way left all of them with one that says no, every time."""
+    async with db.connection() as c:
+        senders = []
+        for number in range(mailboxes):
+            upstream = f"out{number}"
+            await make_upstream(c, upstream)
+            senders.append(await make_sender(c, f"box{number}@example.com", upstream=upstream))
+        await c.execute("UPDATE clients SET daily_send_limit = 1")
+        await c.execute("UPDATE email_domains SET own_daily_limit = 1")
+        for sender in reversed(senders):
+            await put_many(c, sender, 3)
+        assert len(await claim_all(c, *(sender.upstream_id for sender in senders))) == 1
