@@ -25,6 +25,8 @@ class Ended:
 
 # $1 budgets, $2 units returned, $3 units kept. A calendar window has counted what is kept; a rolling one counts it
 # until a day (or an hour) after this moment, which is not before the reply's: in whole minutes, never too early.
+# What is freed up to began_at is not in units_used. A clock that has gone back may say so of what is kept here, until
+# the next roll puts it back.
 # Indexes: budgets_pkey, budget_releases_pkey.
 SETTLE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
@@ -40,7 +42,8 @@ bucket AS (
   SELECT id, frees_at, kept FROM budget WHERE is_rolling AND kept > 0 ORDER BY id
   ON CONFLICT (budget_id, frees_at) DO UPDATE SET units = r.units + EXCLUDED.units)
 UPDATE budgets b
-   SET units_used = GREATEST(b.units_used - budget.returned, 0),
+   SET units_used = GREATEST(b.units_used - budget.returned - CASE
+         WHEN budget.is_rolling AND budget.frees_at <= b.began_at THEN budget.kept ELSE 0 END, 0),
        turns_at = CASE WHEN budget.is_rolling AND budget.kept > 0 THEN LEAST(b.turns_at, budget.frees_at)
                        ELSE b.turns_at END
   FROM budget WHERE b.id = budget.id

@@ -411,3 +411,22 @@ async def test_of_those_with_the_same_place_one_goes_by_all_its_budgets(db: Data
         for sender in reversed(senders):
             await put_many(c, sender, 3)
         assert len(await claim_all(c, *(sender.upstream_id for sender in senders))) == 1
+
+
+async def test_what_is_kept_by_a_clock_that_went_back_is_counted_once(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c, daily_limit=5)
+        await c.execute("UPDATE email_mailboxes SET limit_window = 'rolling'")
+        await put_many(c, sender, 40)
+        entries = await claim_all(c, sender.upstream_id, messages=3)
+        await start(c, entries)
+        # It was rolled by a clock two days ahead, which has gone back since.
+        await c.execute("UPDATE budgets SET began_at = relayd_now() + interval '2 days'")
+        await settle(c, entries, OK)
+        assert await c.fetchval(USED, "mailbox_day") == 3
+        assert await send(c, sender, messages=1) == 1
+        assert await c.fetchval(USED, "mailbox_day") == 4
+        await advance(c, "1 day 2 minutes")
+        assert await c.fetchval(USED, "mailbox_day") == 0
+        # A rolling window is only rolled where it would say no.
+        assert await send(c, sender) + await send(c, sender) == 5
