@@ -13,7 +13,7 @@ run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash $(ARGS)

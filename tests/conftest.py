@@ -28,6 +28,11 @@ from relayd.store.pool import Database
 _TEMPLATE = "relayd_template"
 _numbers = count(1)
 
+# What takes ten seconds and has a long form of its own. CI runs it; `make test` has to be quick.
+at_length = pytest.mark.skipif(
+    os.environ.get("RELAYD_TEST_AT_LENGTH") != "1", reason="takes long: RELAYD_TEST_AT_LENGTH=1 runs it"
+)
+
 
 @dataclass(frozen=True)
 class FreshDatabase:

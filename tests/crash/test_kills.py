@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import at_length
 from tests.crash.drill import sigterm
 from tests.crash.kills import Victim, at_failpoint
 from tests.crash.scene import ROOT
@@ -23,7 +24,7 @@ SEEDS = Path(__file__).with_name("seeds")
     [
         ("enqueue-sent", Victim.WORKER),
         ("upstream-dot-after", Victim.SUPERVISOR),
-        ("settle-bounce-sent", Victim.POSTGRES),
+        pytest.param("settle-bounce-sent", Victim.POSTGRES, marks=at_length),
     ],
 )
 def test_whoever_dies_nothing_acknowledged_is_lost(failpoint: str, victim: Victim) -> None:
@@ -39,6 +40,7 @@ def test_sigterm_leaves_nothing_lost_doubled_or_in_doubt() -> None:
 
 
 @pytest.mark.parametrize("seeded", [each for each in SEEDED if each.seed in QUICK], ids=lambda seeded: seeded.seed)
+@at_length
 def test_a_seeded_bug_is_caught(seeded: Seeded) -> None:
     assert seeded.seeded().count(seeded.caught_by) > 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import at_length
 from tests.crash.ledger import Verdict
 from tests.faults.crowd import Crowding, crowdings
 from tests.faults.failover import promotions
@@ -31,6 +32,7 @@ def test_a_promoted_standby_takes_over_and_nothing_is_lost(
     _clean(verdict)
 
 
+@at_length
 def test_a_primary_that_hangs_and_wakes_up_too_late_gets_nothing(
     tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
@@ -43,6 +45,7 @@ def test_restarts_lose_nothing(tmp_path: Path, state_directory: Path, short: dic
     assert _clean(verdict).unanswered == 0
 
 
+@at_length
 def test_a_silent_way_to_postgres_is_given_up_in_time_and_taken_again(
     tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
@@ -51,6 +54,7 @@ def test_a_silent_way_to_postgres_is_given_up_in_time_and_taken_again(
     assert _clean(verdict).unanswered == 0
 
 
+@at_length
 def test_a_crowded_postgres_is_used_with_the_connections_held_and_waited_for_without(
     tmp_path: Path, state_directory: Path, short: dict[str, Any]
 ) -> None:
