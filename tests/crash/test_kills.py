@@ -33,6 +33,7 @@ def test_whoever_dies_nothing_acknowledged_is_lost(failpoint: str, victim: Victi
     assert series.verdict.queued == 0
 
 
+@at_length
 def test_sigterm_leaves_nothing_lost_doubled_or_in_doubt() -> None:
     series = sigterm(1, random.Random(2))
     assert series.problems == []

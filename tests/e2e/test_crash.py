@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from relayd.embedded import EmbeddedPostgres
+from tests.conftest import at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, is_alive, wait_until
 from tests.e2e.mail import send
@@ -103,6 +104,7 @@ def test_postgres_stopped_under_load_refuses_for_now_and_loses_nothing(
     assert house.stop() == 0
 
 
+@at_length
 def test_a_worker_that_dies_while_postgres_is_away_is_replaced_and_the_daemon_still_stops(
     house_on_own_postgres: House, own_postgres: EmbeddedPostgres
 ) -> None:

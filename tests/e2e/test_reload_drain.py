@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.conftest import at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import START_SECONDS, House, free_port, wait_until
 from tests.e2e.mail import send
@@ -221,6 +222,7 @@ def test_sigterm_under_load_drains_and_the_next_start_delivers_the_rest(house: H
     assert house.stop() == 0
 
 
+@at_length
 def test_an_attempt_that_outlasts_the_drain_is_cut_off_and_its_doubt_recorded(house: House, sink: Sink) -> None:
     house.settings["delivery"]["drain_seconds"] = 1
     house.write_config()

@@ -40,6 +40,7 @@ def test_a_primary_that_hangs_and_wakes_up_too_late_gets_nothing(
     _clean(verdict)
 
 
+@at_length
 def test_restarts_lose_nothing(tmp_path: Path, state_directory: Path, short: dict[str, Any]) -> None:
     *_, verdict = restarts([signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], tmp_path, state_directory, **short)
     assert _clean(verdict).unanswered == 0
