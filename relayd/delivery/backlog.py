@@ -9,6 +9,7 @@ from uuid import UUID
 
 from relayd.delivery.attempt import Attempt
 from relayd.delivery.pulse import Pulse
+from relayd.store.claim import ClaimedEntry
 
 
 class Backlog:
@@ -45,8 +46,8 @@ class Backlog:
             self._pulses[upstream_id].beat(count, now)
         return taken
 
-    def take_all(self) -> list[Attempt]:
-        """Everything, whether its upstream is still known or not."""
-        taken = [each for line in self._waiting.values() for each in line]
+    def take_all(self) -> list[ClaimedEntry]:
+        """The entries of all that wait, whether their upstream is still known or not."""
+        taken = [entry for line in self._waiting.values() for each in line for entry in each.entries]
         self._waiting.clear()
         return taken

@@ -99,7 +99,7 @@ class Scheduler:
         finally:
             self._startable.set()
             await starting
-            self._untried(_entries(self._backlog.take_all()), "relayd was stopped before it began")
+            self._untried(self._backlog.take_all(), "relayd was stopped before it began")
             self._finished.set()
 
     async def drain(self, timeout_seconds: float) -> bool:
@@ -295,7 +295,3 @@ class Scheduler:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt failed", exc_info=task.exception())
-
-
-def _entries(planned: list[Attempt]) -> list[ClaimedEntry]:
-    return [entry for each in planned for entry in each.entries]
