@@ -87,7 +87,7 @@ def program() -> App:
     @app.meta.default
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-        socket: Annotated[Path | None, Parameter(help="The control socket, also RELAYD_SOCKET.")] = None,
+        socket: Annotated[Path | None, Parameter(help="Which relayd to ask: its socket. Also RELAYD_SOCKET.")] = None,
     ) -> object:
         command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
         for name, kind in ignored.items():
