@@ -1,77 +1,23 @@
 """`relayd upstream`."""
 
-import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from relayd.cli import output, quota
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
+from relayd.cli.upstream_options import Options, body
 from relayd.control.client import path_of
-from relayd.errors import RelaydError
 
 app = App(name="upstream")
 app.command(quota.quota)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Options:
-    """What can be said of an upstream when it is added and later.
-
-    Attributes
-    ----------
-    host
-        Where smtp_relay connects.
-    port
-        By default 587 with starttls, 465 with implicit, 25 with none.
-    tls
-        By default starttls.
-    ca_file
-        Trust these certificates (a path on the server) instead of the system's.
-    password_file
-        A file with the password in it, or - for standard input.
-    allow_plaintext_auth
-        Permit the password to cross the network without TLS.
-    ehlo_name
-        The name that relayd greets with; by default its host name.
-    source_address
-        The local address to connect from.
-    max_connections
-        At once, from each node.
-    max_recipients
-        In one transaction.
-    on_uncertain
-        What to do when nobody can know whether a message was taken: send it again, or hold it.
-    directory
-        The Maildir that capture delivers into, on the server.
-    """
-
-    host: str | None = None
-    port: int | None = None
-    tls: Literal["none", "starttls", "implicit"] | None = None
-    verify_certificate: bool | None = None
-    ca_file: str | None = None
-    username: str | None = None
-    password_file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
-    auth_mechanism: Literal["PLAIN", "LOGIN"] | None = None
-    allow_plaintext_auth: bool | None = None
-    ehlo_name: str | None = None
-    source_address: str | None = None
-    max_connections: int | None = None
-    max_recipients: int | None = None
-    max_messages_per_connection: int | None = None
-    on_uncertain: Literal["retry", "hold"] | None = None
-    directory: str | None = None
-    sender_address: str | None = None
-    sender_name: str | None = None
-
-
 def _place(row: Row) -> str:
-    return str(row["directory"]) if row["provider"] == "capture" else f"{row['host']}:{row['port']}"
+    if row["host"] is None:
+        return str(row["directory"] or row["api_url"] or f"{row['provider']}'s API")
+    return f"{row['host']}:{row['port']}" if row["port"] else str(row["host"])
 
 
 def _state(row: Row) -> str:
@@ -81,6 +27,7 @@ def _state(row: Row) -> str:
 _COLUMNS = (
     column("name", whole=True),
     column("provider"),
+    column("mode"),
     Column("to", _place),
     column("tls"),
     column("username"),
@@ -92,14 +39,24 @@ _DETAILS = (
     *_COLUMNS,
     column("verify_certificate"),
     column("ca_file"),
+    column("dialect"),
     column("has_password"),
     column("auth_mechanism"),
     column("allow_plaintext_auth"),
+    column("has_api_key"),
+    column("token_url"),
+    column("authorization_url"),
+    column("oauth_client_id"),
+    column("has_oauth_client_secret"),
+    column("oauth_account"),
+    column("has_refresh_token"),
+    column("google_service_account"),
     column("ehlo_name"),
     column("source_address"),
     column("max_connections"),
     column("max_recipients"),
     column("max_messages_per_connection"),
+    column("idle_seconds"),
     column("on_uncertain"),
     column("sender_address"),
     column("sender_name"),
@@ -125,12 +82,12 @@ def add(
     Parameters
     ----------
     provider
-        smtp_relay hands mail to a server; capture keeps it in a Maildir. The others are not supported yet.
+        smtp_relay hands mail to any server; capture keeps it in a Maildir.
     client
         Only this client's mailboxes may use it.
     """
-    body = {"name": name, "provider": provider, **given({"client": client}), **_body(options)}
-    reply = control.post(path_of("upstreams"), body)
+    said = {"name": name, "provider": provider, **given({"client": client}), **body(options)}
+    reply = control.post(path_of("upstreams"), said)
     step = f"next, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
     output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
 
@@ -175,33 +132,13 @@ def set_(
     active
         An inactive upstream takes no mail; what is queued for it waits.
     """
-    body = _body(options) | given({"is_active": active})
+    said = body(options) | given({"is_active": active})
     if no_login:
-        body |= {"username": None, "password": None}
-    output.done(control.patch(path_of("upstreams", name), body), f"upstream {name} changed", as_json=as_json)
+        said |= {"username": None, "password": None}
+    output.done(control.patch(path_of("upstreams", name), said), f"upstream {name} changed", as_json=as_json)
 
 
 @app.command
 def remove(name: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove an upstream that no mailbox sends through."""
     output.done(control.delete(path_of("upstreams", name)), f"upstream {name} removed", as_json=as_json)
-
-
-def _body(options: Options | None) -> dict[str, Any]:
-    body = given(asdict(options)) if options else {}
-    password_file = body.pop("password_file", None)
-    if password_file is not None:
-        body["password"] = _password(password_file)
-    return body
-
-
-def _password(file: str) -> str:
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise RelaydError(f"cannot read the password from {file}: {reason}") from None
-    password = text.removesuffix("\n").removesuffix("\r")
-    if not password:
-        raise RelaydError(f"there is no password in {file}")
-    return password

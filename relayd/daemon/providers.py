@@ -4,16 +4,16 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
 
+from relayd.daemon import smtp_relay
 from relayd.daemon.terms import share
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
+from relayd.errors import RelaydError
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
-from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Tls
 from relayd.upstream.smarthost import Smarthost
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Providers:
         for record in records:
             try:
                 usable.append((self._terms(record), self._builder(record)))
-            except SealError as error:
+            except (SealError, RelaydError) as error:
                 self._tell_once(f"upstream {record.name} is not used, its mail waits: {error}")
         return usable
 
@@ -54,30 +54,15 @@ class Providers:
         )
 
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:
-        if record.provider_type == "capture":
-            assert record.capture_directory
-            return partial(Capture, Path(record.capture_directory))
-        password = None
-        if record.smtp_password_sealed is not None:
-            password = self._seal.open(record.smtp_password_sealed, row=record.password_seal_row).decode()
-        assert record.smtp_host and record.smtp_port and record.smtp_tls
-        settings = SmarthostSettings(
-            host=record.smtp_host,
-            port=record.smtp_port,
-            tls=cast(Tls, record.smtp_tls),  # held by a CHECK
-            ehlo_name=record.ehlo_name or self._hostname,
-            verify_certificate=record.smtp_verify_certificate,
-            ca_file=record.smtp_ca_file,
-            username=record.smtp_username,
-            password=password,
-            auth_mechanism=cast(AuthMechanism | None, record.smtp_auth_mechanism),
-            allow_plaintext_auth=record.smtp_allow_plaintext_auth,
-            source_address=str(record.source_address) if record.source_address else None,
-            max_connections=share(record.max_connections, self._index, self._workers),
-            max_recipients=record.max_recipients,
-            max_messages_per_connection=record.max_messages_per_connection,
-        )
-        return partial(Smarthost, settings)
+        connections = share(record.max_connections, self._index, self._workers)
+        match record.provider_type:
+            case "capture":
+                assert record.capture_directory
+                return partial(Capture, Path(record.capture_directory))
+            case "smtp_relay":
+                return partial(Smarthost, smtp_relay.settings(record, self._seal, self._hostname, connections))
+            case other:
+                raise RelaydError(f"provider {other} is not supported by this version")
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

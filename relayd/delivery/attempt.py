@@ -11,9 +11,9 @@ from relayd import failpoints
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
-from relayd.mail.envelope import Transmission
+from relayd.mail.envelope import NOTHING_SAID, Transmission
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
-from relayd.store.attempts import StoredMessage
+from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
 
 # How long a message that cannot be signed now waits.
@@ -58,7 +58,7 @@ def plan(entries: Sequence[ClaimedEntry], fleet: Fleet) -> tuple[list[Attempt], 
 
 async def run(
     attempt: Attempt,
-    message: StoredMessage,
+    started: Start,
     fleet: Fleet,
     settler: Settler,
     *,
@@ -66,22 +66,15 @@ async def run(
     longest_seconds: float,
     on_delivered: Callable[[], None],
 ) -> None:
-    """Deliver and settle. Its start is durable already; on return its end is too.
+    """Deliver and settle what `started` holds of it. Its start is durable already; on return its end is too.
 
     `on_delivered` is called once, when the connection is free for the next one: before the end is durable.
     """
     began = asyncio.get_running_loop().time()
-    transmission = Transmission(
-        queue_id=message.queue_id,
-        reverse_path=message.reverse_path,
-        recipients=tuple(entry.recipient for entry in attempt.entries),
-        content=message.content,
-        smtputf8=message.smtputf8,
-        body_8bitmime=message.body_8bitmime,
-    )
+    transmission = _transmission(attempt, started)
     failpoints.reach("attempt-started")
     try:
-        if message.sign_at_attempt:
+        if started.messages[transmission.queue_id].sign_at_attempt:
             outcomes = await _finish_and_deliver(attempt, transmission, fleet, finisher, longest_seconds)
         else:
             outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
@@ -91,6 +84,24 @@ async def run(
     seconds = asyncio.get_running_loop().time() - began
     await settler.settle(
         [_ended(attempt, entry, outcome, seconds) for entry, outcome in zip(attempt.entries, outcomes, strict=True)]
+    )
+
+
+def _transmission(attempt: Attempt, started: Start) -> Transmission:
+    first = attempt.entries[0]
+    message = started.messages[first.queue_id]
+    asked = [started.notices.get(entry.entry_id) for entry in attempt.entries]
+    return Transmission(
+        queue_id=message.queue_id,
+        reverse_path=message.reverse_path,
+        recipients=tuple(entry.recipient for entry in attempt.entries),
+        content=message.content,
+        smtputf8=message.smtputf8,
+        body_8bitmime=message.body_8bitmime,
+        mailbox=started.mailboxes.get(first.mailbox_id),
+        notices=tuple(notice or NOTHING_SAID for notice in asked) if any(asked) else (),
+        dsn_ret=message.dsn_ret,
+        envelope_id=message.envelope_id,
     )
 
 

@@ -22,7 +22,7 @@ from relayd.delivery.upstreams import Fleet
 from relayd.errors import StoreUnavailable
 from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
 from relayd.store import attempts
-from relayd.store.attempts import StoredMessage
+from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry, claim
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
@@ -250,7 +250,7 @@ class Scheduler:
         for each in taken:
             entries = tuple(entry for entry in each.entries if entry in started.entries)
             if entries:
-                self._launch(Attempt(each.terms, entries), started.messages[entries[0].queue_id])
+                self._launch(Attempt(each.terms, entries), started)
 
     def _untried(self, entries: list[ClaimedEntry], reason: str) -> None:
         """Give claims back that were not tried, budget and all, however long Postgres stays away."""
@@ -260,20 +260,20 @@ class Scheduler:
                 asyncio.create_task(self._settler.settle([attempt.untried(entry, reason) for entry in entries]))
             )
 
-    def _launch(self, each: Attempt, message: StoredMessage) -> None:
+    def _launch(self, each: Attempt, started: Start) -> None:
         self._fleet.take(each.terms.id)
         self._track(
             asyncio.create_task(
                 attempt.run(
                     each,
-                    message,
+                    started,
                     self._fleet,
                     self._settler,
                     finisher=self._finisher,
                     longest_seconds=self._pace.attempt_seconds,
                     on_delivered=partial(self._delivered, each.terms.id),
                 ),
-                name=f"attempt {message.queue_id}",
+                name=f"attempt {each.entries[0].queue_id}",
             )
         )
         for entry in each.entries:

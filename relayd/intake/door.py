@@ -201,7 +201,7 @@ class Door:
         failpoints.reach("enqueue-committed")
         self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
         # Not part of the answer's way: the lanes are woken while the 250s go out.
-        self._asleep.update(message.lane_id for message in messages)
+        self._asleep.update(*(message.lane_ids for message in messages))
         if self._waking is None:
             self._waking = asyncio.create_task(self._wake_lanes())
         return [None] * len(messages)

@@ -33,6 +33,12 @@ class LogEvent(StrEnum):
     RELEASED = "released"
     RETRIED = "retried"
     CANCELLED = "cancelled"
+    DELAYED = "delayed"
+    RESOLVED = "resolved"
+    SUPPRESSED = "suppressed"
+    REROUTED = "rerouted"
+    COMPLAINED = "complained"
+    REPLIED = "replied"
 
 
 class PendingReason(StrEnum):

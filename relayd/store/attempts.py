@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.mail.envelope import RecipientNotice
 from relayd.store.claim import ClaimedEntry
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -22,14 +23,21 @@ class StoredMessage:
     smtputf8: bool
     body_8bitmime: bool
     sign_at_attempt: bool
+    dsn_ret: str | None
+    envelope_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The claims that may be sent now, and their messages by queue id."""
+    """The claims that may be sent now, their messages by queue id, and their mailboxes' addresses by id.
+
+    `notices`: what their submitters asked to be told, by entry, of those who asked.
+    """
 
     entries: set[ClaimedEntry]
     messages: dict[UUID, StoredMessage]
+    mailboxes: dict[UUID, Address]
+    notices: dict[UUID, RecipientNotice]
 
 
 # Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned, no
@@ -37,7 +45,7 @@ class Start:
 # way. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look cheap to a plan that was made while
 # nothing was. $3 lease seconds, $4 provider and $5 claim by entry. A message comes with its first entry, and its body
 # as long as those before it have under $6 octets.
-# Indexes: email_queue_pkey, budgets_pkey, messages_pkey, message_bodies_pkey.
+# Indexes: email_queue_pkey, budgets_pkey, email_mailboxes_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
@@ -55,19 +63,23 @@ started AS (
                       WHERE b.id = ANY(q.reserved_budgets)
                         AND (b.units_used > b.unit_limit OR b.began_at > clock.now
                              OR (b.turns_at <= clock.now AND NOT b.is_rolling)))
-  RETURNING q.id, q.client_id, q.message_id, q.fence, q.upstream_id, t.provider, t.claimed_by),
+  RETURNING q.id, q.client_id, q.message_id, q.mailbox_id, q.fence, q.upstream_id, q.dsn_notify, q.dsn_orcpt,
+            t.provider, t.claimed_by),
 logged AS (
   INSERT INTO email_delivery_logs
          (client_id, message_id, entry_id, event, attempt, provider, upstream_id, created_at, updated_at)
   SELECT client_id, message_id, id, 'sending', fence, provider, upstream_id, now, now FROM started, clock),
 entry AS (
-  SELECT id, claimed_by, message_id, row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
+  SELECT id, claimed_by, message_id, mailbox_id, dsn_notify, dsn_orcpt,
+         row_number() OVER (PARTITION BY message_id ORDER BY id) AS turn FROM started),
 message AS (
-  SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt,
-         sum(m.size_octets) OVER (ORDER BY e.id) - m.size_octets AS octets_before
+  SELECT e.id AS entry_id, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, m.dsn_ret,
+         m.envelope_id, sum(m.size_octets) OVER (ORDER BY e.id) - m.size_octets AS octets_before
     FROM entry e, LATERAL (SELECT * FROM messages WHERE id = e.message_id OFFSET 0) m WHERE e.turn = 1)
-SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, b.content
+SELECT e.id AS entry_id, e.claimed_by, e.mailbox_id, x.email_address, e.dsn_notify, e.dsn_orcpt, m.id, m.reverse_path,
+       m.smtputf8, m.body_8bitmime, m.sign_at_attempt, m.dsn_ret, m.envelope_id, b.content
   FROM entry e
+  LEFT JOIN LATERAL (SELECT email_address FROM email_mailboxes WHERE id = e.mailbox_id OFFSET 0) x ON true
   LEFT JOIN message m ON m.entry_id = e.id
   LEFT JOIN LATERAL (
     SELECT content FROM message_bodies WHERE message_id = m.id AND m.octets_before < $6 OFFSET 0) b ON true
@@ -75,7 +87,7 @@ SELECT e.id AS entry_id, e.claimed_by, m.id, m.reverse_path, m.smtputf8, m.body_
 
 # Indexes: messages_pkey, message_bodies_pkey.
 LOAD = """
-SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, b.content
+SELECT m.id, m.reverse_path, m.smtputf8, m.body_8bitmime, m.sign_at_attempt, m.dsn_ret, m.envelope_id, b.content
   FROM messages m JOIN message_bodies b ON b.message_id = m.id WHERE m.id = $1
 """
 
@@ -111,7 +123,16 @@ async def start(
         if found is not None:
             messages[row["id"]] = _message(found)
     started = {(row["entry_id"], row["claimed_by"]) for row in rows}
-    return Start({entry for entry, _ in claims if (entry.entry_id, entry.claimed_by) in started}, messages)
+    return Start(
+        {entry for entry, _ in claims if (entry.entry_id, entry.claimed_by) in started},
+        messages,
+        {row["mailbox_id"]: Address.stored(row["email_address"]) for row in rows if row["email_address"]},
+        {
+            row["entry_id"]: RecipientNotice(row["dsn_notify"], row["dsn_orcpt"])
+            for row in rows
+            if row["dsn_notify"] or row["dsn_orcpt"]
+        },
+    )
 
 
 def _message(row: asyncpg.Record) -> StoredMessage:
@@ -122,4 +143,6 @@ def _message(row: asyncpg.Record) -> StoredMessage:
         smtputf8=row["smtputf8"],
         body_8bitmime=row["body_8bitmime"],
         sign_at_attempt=row["sign_at_attempt"],
+        dsn_ret=row["dsn_ret"],
+        envelope_id=row["envelope_id"],
     )

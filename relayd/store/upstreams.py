@@ -18,7 +18,7 @@ from relayd.store.violations import explained
 class UpstreamRecord:
     """An upstream, stored or about to be: fields without a default name it, the others have the table's defaults.
 
-    `client_id` None: shared by all clients. The password is sealed for `password_seal_row`.
+    `client_id` None: shared by all clients. Each secret is sealed for `seal_row` of its column.
     """
 
     id: UUID
@@ -26,6 +26,8 @@ class UpstreamRecord:
     provider_type: str
     client_id: UUID | None = None
     client: str | None = None  # the client's name; read, never written
+    mode: str | None = None
+    dialect: str | None = None
     smtp_host: str | None = None
     smtp_port: int | None = None
     smtp_tls: str | None = None
@@ -35,11 +37,24 @@ class UpstreamRecord:
     smtp_password_sealed: bytes | None = field(default=None, repr=False)
     smtp_auth_mechanism: str | None = None
     smtp_allow_plaintext_auth: bool = False
+    smtp_client_certificate: str | None = field(default=None, repr=False)
+    smtp_client_key_sealed: bytes | None = field(default=None, repr=False)
+    api_url: str | None = None
+    api_key_sealed: bytes | None = field(default=None, repr=False)
+    token_url: str | None = None
+    authorization_url: str | None = None
+    oauth_client_id: str | None = None
+    oauth_client_secret_sealed: bytes | None = field(default=None, repr=False)
+    oauth_account: str | None = None
+    oauth_refresh_token_sealed: bytes | None = field(default=None, repr=False)
+    google_service_account: str | None = None
+    google_service_account_sealed: bytes | None = field(default=None, repr=False)
     ehlo_name: str | None = None
     source_address: str | None = None
     max_connections: int = 20
     max_recipients: int = 100
     max_messages_per_connection: int = 100
+    idle_seconds: float = 10.0
     on_uncertain: str = "retry"
     capture_directory: str | None = None
     sender_address: str | None = None
@@ -54,23 +69,25 @@ class UpstreamRecord:
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-    @property
-    def password_seal_row(self) -> str:
-        """The identity under which the password is sealed."""
-        return password_row(self.id)
+    def seal_row(self, column: str) -> str:
+        """The identity under which the secret of a column is sealed; `column` is named without its `_sealed`."""
+        return seal_row(self.id, column)
 
 
-def password_row(upstream_id: UUID) -> str:
-    """The identity under which an upstream's password is sealed."""
-    return f"email_configurations/{upstream_id}/smtp_password"
+def seal_row(upstream_id: UUID, column: str) -> str:
+    """The identity under which an upstream's secret is sealed: `smtp_password`, `api_key`, …"""
+    return f"email_configurations/{upstream_id}/{column}"
 
 
 # All the living. Index: email_configurations_name.
 SELECT_LIVING = """
-SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.smtp_host, u.smtp_port, u.smtp_tls,
-       u.smtp_verify_certificate, u.smtp_ca_file, u.smtp_username, u.smtp_password_sealed, u.smtp_auth_mechanism,
-       u.smtp_allow_plaintext_auth, u.ehlo_name, host(u.source_address) AS source_address, u.max_connections,
-       u.max_recipients, u.max_messages_per_connection, u.on_uncertain, u.capture_directory, u.sender_address,
+SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.mode, u.dialect, u.smtp_host, u.smtp_port,
+       u.smtp_tls, u.smtp_verify_certificate, u.smtp_ca_file, u.smtp_username, u.smtp_password_sealed,
+       u.smtp_auth_mechanism, u.smtp_allow_plaintext_auth, u.smtp_client_certificate, u.smtp_client_key_sealed,
+       u.api_url, u.api_key_sealed, u.token_url, u.authorization_url, u.oauth_client_id, u.oauth_client_secret_sealed,
+       u.oauth_account, u.oauth_refresh_token_sealed, u.google_service_account, u.google_service_account_sealed,
+       u.ehlo_name, host(u.source_address) AS source_address, u.max_connections, u.max_recipients,
+       u.max_messages_per_connection, u.idle_seconds, u.on_uncertain, u.capture_directory, u.sender_address,
        u.sender_name, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by, u.updated_by,
        u.created_at, u.updated_at
   FROM email_configurations u LEFT JOIN clients c ON c.id = u.client_id
@@ -95,22 +112,30 @@ SOME_NAMES = "SELECT name FROM email_configurations WHERE deleted_at IS NULL ORD
 # Index: email_configurations_name.
 ADD = """
 INSERT INTO email_configurations (
-  id, name, provider_type, client_id, smtp_host, smtp_port, smtp_tls, smtp_verify_certificate, smtp_ca_file,
-  smtp_username, smtp_password_sealed, smtp_auth_mechanism, smtp_allow_plaintext_auth, ehlo_name, source_address,
-  max_connections, max_recipients, max_messages_per_connection, on_uncertain, capture_directory, sender_address,
-  sender_name, is_active)
-VALUES ($1, $20, $21, $22, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::inet, $13, $14, $15, $16, $17, $18,
-        $19, $23)
+  id, is_active, mode, dialect, smtp_host, smtp_port, smtp_tls, smtp_verify_certificate, smtp_ca_file,
+  smtp_username, smtp_password_sealed, smtp_auth_mechanism, smtp_allow_plaintext_auth, smtp_client_certificate,
+  smtp_client_key_sealed, api_url, api_key_sealed, token_url, authorization_url, oauth_client_id,
+  oauth_client_secret_sealed, oauth_account, oauth_refresh_token_sealed, google_service_account,
+  google_service_account_sealed, ehlo_name, source_address, max_connections, max_recipients,
+  max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name, name,
+  provider_type, client_id)
+VALUES (
+  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)
 """
 
 # Index: email_configurations_pkey.
 SAVE = """
 UPDATE email_configurations
-   SET smtp_host = $2, smtp_port = $3, smtp_tls = $4, smtp_verify_certificate = $5, smtp_ca_file = $6,
-       smtp_username = $7, smtp_password_sealed = $8, smtp_auth_mechanism = $9, smtp_allow_plaintext_auth = $10,
-       ehlo_name = $11, source_address = $12::text::inet, max_connections = $13, max_recipients = $14,
-       max_messages_per_connection = $15, on_uncertain = $16, capture_directory = $17, sender_address = $18,
-       sender_name = $19, is_active = $20, updated_by = relayd_actor()
+   SET is_active = $2, mode = $3, dialect = $4, smtp_host = $5, smtp_port = $6, smtp_tls = $7,
+       smtp_verify_certificate = $8, smtp_ca_file = $9, smtp_username = $10, smtp_password_sealed = $11,
+       smtp_auth_mechanism = $12, smtp_allow_plaintext_auth = $13, smtp_client_certificate = $14,
+       smtp_client_key_sealed = $15, api_url = $16, api_key_sealed = $17, token_url = $18,
+       authorization_url = $19, oauth_client_id = $20, oauth_client_secret_sealed = $21, oauth_account = $22,
+       oauth_refresh_token_sealed = $23, google_service_account = $24, google_service_account_sealed = $25,
+       ehlo_name = $26, source_address = $27::text::inet, max_connections = $28, max_recipients = $29,
+       max_messages_per_connection = $30, idle_seconds = $31, on_uncertain = $32, capture_directory = $33,
+       sender_address = $34, sender_name = $35, updated_by = relayd_actor()
  WHERE id = $1
 """
 
@@ -130,7 +155,6 @@ async def add(connection: Connection, upstream: UpstreamRecord) -> UpstreamRecor
             upstream.name,
             upstream.provider_type,
             upstream.client_id,
-            upstream.is_active,
         )
     return await find(connection, upstream.name)
 
@@ -166,7 +190,7 @@ async def choose(connection: Connection, name: str | None, *, client_id: UUID, c
 async def save(connection: Connection, upstream: UpstreamRecord) -> UpstreamRecord:
     """Store what may change of an upstream found with find_to_change: all that its add took but name, kind, owner."""
     with explained(taken=f"there is an upstream {upstream.name} already"):
-        await connection.execute(SAVE, *_settings(upstream), upstream.is_active)
+        await connection.execute(SAVE, *_settings(upstream))
     return await find(connection, upstream.name)
 
 
@@ -205,9 +229,12 @@ async def _find(connection: Connection, statement: str, name: str) -> UpstreamRe
 
 
 def _settings(upstream: UpstreamRecord) -> tuple[Any, ...]:
-    # $1 to $19 of ADD and SAVE.
+    # $1 to $35 of ADD and SAVE.
     return (
         upstream.id,
+        upstream.is_active,
+        upstream.mode,
+        upstream.dialect,
         upstream.smtp_host,
         upstream.smtp_port,
         upstream.smtp_tls,
@@ -217,11 +244,24 @@ def _settings(upstream: UpstreamRecord) -> tuple[Any, ...]:
         upstream.smtp_password_sealed,
         upstream.smtp_auth_mechanism,
         upstream.smtp_allow_plaintext_auth,
+        upstream.smtp_client_certificate,
+        upstream.smtp_client_key_sealed,
+        upstream.api_url,
+        upstream.api_key_sealed,
+        upstream.token_url,
+        upstream.authorization_url,
+        upstream.oauth_client_id,
+        upstream.oauth_client_secret_sealed,
+        upstream.oauth_account,
+        upstream.oauth_refresh_token_sealed,
+        upstream.google_service_account,
+        upstream.google_service_account_sealed,
         upstream.ehlo_name,
         upstream.source_address,
         upstream.max_connections,
         upstream.max_recipients,
         upstream.max_messages_per_connection,
+        upstream.idle_seconds,
         upstream.on_uncertain,
         upstream.capture_directory,
         upstream.sender_address,

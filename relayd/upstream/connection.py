@@ -17,7 +17,7 @@ from relayd.errors import RelaydError
 from relayd.rules.outcome import Outcome, Stage
 from relayd.upstream.replies import ReplyReader
 from relayd.upstream.settings import SmarthostSettings
-from relayd.upstream.verdict import ProtocolViolation, judge_exception
+from relayd.upstream.verdict import ProtocolViolation, Rule, judge_exception
 
 BLOCK_OCTETS = 64 * 1024
 
@@ -44,12 +44,18 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     @property
+    def rules(self) -> Sequence[Rule]:
+        """What this server's replies mean."""
+        return self._settings.rules
+
+    @property
     def is_usable(self) -> bool:
         return not self._is_broken and self._protocol.is_connected and not self._protocol.surplus
 
     async def connect(self, tls: ssl.SSLContext | None) -> SMTPResponse:
         """Open the socket, with TLS from the first octet if a context is given, and read the greeting."""
         host = bare_host(self._settings.host)
+        assert self._settings.port is not None
         source = self._settings.source_address
         timeout = self._settings.timeouts.connect
         async with asyncio.timeout(timeout):
@@ -142,7 +148,7 @@ class Connection:
             _log.error("unexpected error at %s", self.stage, exc_info=error)
         if isinstance(error, SMTPResponseException):
             error = SMTPResponseException(error.code, self._redact(error.message))
-        return judge_exception(self.stage, error)
+        return judge_exception(self.stage, error, self.rules)
 
     def abort(self) -> None:
         """Close at once: nothing that is buffered is sent any more, and no farewell is awaited."""

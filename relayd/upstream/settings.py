@@ -1,10 +1,15 @@
 """What a smarthost needs to be told. Values alone; whoever wires the daemon fills them in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Tls = Literal["none", "starttls", "implicit"]
-AuthMechanism = Literal["PLAIN", "LOGIN"]
+from relayd.upstream.tokens import TokenSource
+from relayd.upstream.verdict import GENERIC, Rule
+
+# opportunistic: STARTTLS where it is offered, whatever its certificate; it keeps out who only listens.
+Tls = Literal["none", "opportunistic", "starttls", "implicit"]
+AuthMechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +28,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class SmarthostSettings:
-    """`host` is a name or an IP literal, with or without brackets. `source_address` is a local IP literal.
+    """`host` is a name or an IP literal, with or without brackets, or the path of a Unix socket, which has no port.
+    `source_address` is a local IP literal.
 
-    `max_recipients` is a cap on one transmission, for whoever makes them; it is not looked at here.
+    `max_recipients` is a cap on one transmission, for whoever makes them; it is not looked at here. `tokens` gives the
+    access tokens of XOAUTH2. `rules` say what the server's replies mean. The client's certificate and key are PEM.
     """
 
     host: str
-    port: int
+    port: int | None
     tls: Tls
     ehlo_name: str
     verify_certificate: bool = True
@@ -37,6 +44,10 @@ class SmarthostSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     auth_mechanism: AuthMechanism | None = None
+    tokens: TokenSource | None = field(default=None, repr=False)
+    client_certificate: str | None = field(default=None, repr=False)
+    client_key: bytes | None = field(default=None, repr=False)
+    rules: Sequence[Rule] = field(default=GENERIC, repr=False)
     allow_plaintext_auth: bool = False
     source_address: str | None = None
     max_connections: int = 4

@@ -61,7 +61,7 @@ async def _converse(
 
     response = await reply(Stage.MAIL, mail)
     if not _is_positive(response):
-        return judge_reply(Stage.MAIL, response.code, response.message)
+        return judge_reply(Stage.MAIL, response.code, response.message, rules=connection.rules)
     connection.in_transaction = True
 
     accepted = 0
@@ -72,7 +72,9 @@ async def _converse(
         if _is_positive(response):
             accepted += 1
             continue
-        outcome = judge_reply(Stage.RCPT, response.code, response.message, some_accepted=accepted > 0)
+        outcome = judge_reply(
+            Stage.RCPT, response.code, response.message, some_accepted=accepted > 0, rules=connection.rules
+        )
         if _speaks_of_upstream(outcome):
             return outcome
         outcomes[index] = outcome
@@ -87,10 +89,10 @@ async def _converse(
     failpoints.reach("upstream-data-before")
     response = await reply(Stage.DATA, b"DATA")
     if response.code != 354:
-        return judge_reply(Stage.DATA, response.code, response.message)
+        return judge_reply(Stage.DATA, response.code, response.message, rules=connection.rules)
     response = await connection.send_content(transmission.content)
     connection.in_transaction = False
-    return judge_reply(connection.stage, response.code, response.message)
+    return judge_reply(connection.stage, response.code, response.message, rules=connection.rules)
 
 
 def _rcpt_command(recipient: Address) -> bytes:

@@ -108,10 +108,10 @@ def judge_reply(
             assert_never(rule.meaning)
 
 
-def judge_exception(stage: Stage, error: BaseException) -> Outcome:
+def judge_exception(stage: Stage, error: BaseException, rules: Sequence[Rule] = GENERIC) -> Outcome:
     """What an error at `stage` means. At DOT nobody can know, unless the error carries a reply that was read."""
     if isinstance(error, SMTPResponseException) and 200 <= error.code <= 599:
-        return judge_reply(stage, error.code, error.message)
+        return judge_reply(stage, error.code, error.message, rules=rules)
     cause = Cause(stage, clean(_error_text(error)))
     return Uncertain(cause) if stage is Stage.DOT else Deferred(Scope.UPSTREAM, cause)
 

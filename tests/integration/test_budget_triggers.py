@@ -184,7 +184,9 @@ async def test_googles_mailboxes_have_googles_limit_unless_somebody_took_it_away
     a = await make_sender(c, daily_limit=10)
     google = await make_upstream(c, "google")
     await c.execute("SET session_replication_role = replica")
-    await c.execute("UPDATE email_configurations SET provider_type = 'google_workspace' WHERE id = $1", google)
+    await c.execute(
+        "UPDATE email_configurations SET provider_type = 'google_workspace', mode = 'gmail_api' WHERE id = $1", google
+    )
     await c.execute("SET session_replication_role = origin")
     await set_limit(c, "email_mailboxes", a.mailbox_id, upstream_id=google)
     row = await c.fetchrow("SELECT daily_limit, limit_window, mailbox_id FROM google_workspace_quota")

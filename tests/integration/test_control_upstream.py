@@ -53,12 +53,13 @@ async def test_every_option_comes_back_and_can_be_changed(control: Control) -> N
         ({**SMTP, "username": "relay"}, "username and password go together"),
         ({**SMTP, "password": "p"}, "username and password go together"),
         ({**SMTP, **LOGIN, "tls": "none"}, "in the clear"),
-        ({**SMTP, "directory": "/var/mail"}, "directory is for capture"),
+        ({**SMTP, "directory": "/var/mail"}, "directory cannot be used with smtp_relay"),
         ({"name": "x", "provider": "capture"}, "directory is required"),
         ({"name": "x", "provider": "capture", "directory": "mail"}, "absolute path"),
         ({"name": "x", "provider": "capture", "directory": "/m", "host": "h", "port": 25}, "host, port cannot be used"),
-        ({"name": "x", "provider": "sendgrid"}, "not supported by this version"),
-        ({"name": "x", "provider": "google_workspace"}, "not supported by this version"),
+        ({"name": "x", "provider": "sendgrid", "mode": "xoauth2"}, "sendgrid has no mode xoauth2"),
+        ({"name": "x", "provider": "google_workspace", "mode": "gmail_api", "host": "h"}, "host cannot be used with"),
+        ({"name": "x", "provider": "sendgrid", "mode": "api", "api_url": "http://example.net"}, "must be https"),
         ({"name": "x", "provider": "carrier-pigeon"}, "provider"),
         ({**SMTP, "port": 0}, "port"),
         ({**SMTP, "port": "25"}, "port"),
@@ -92,7 +93,8 @@ async def test_a_password_is_sealed_and_never_told(control: Control) -> None:
         for name, password in (("out", b"canary-second"), ("two", b"canary-four")):
             stored = await upstreams.find(connection, name)
             assert stored.smtp_password_sealed and password not in stored.smtp_password_sealed
-            assert control.house.seal.open(stored.smtp_password_sealed, row=stored.password_seal_row) == password
+            row = stored.seal_row("smtp_password")
+            assert control.house.seal.open(stored.smtp_password_sealed, row=row) == password
             assert "canary" not in repr(stored)
 
 

@@ -1,0 +1,154 @@
+"""The kinds of upstreams, by provider and mode: what each takes, what it needs, what it is when nothing is said."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from relayd.control.upstream_options import COLUMNS, SECRETS
+from relayd.errors import BadValue
+from relayd.store.upstreams import UpstreamRecord
+
+_DEFAULT_PORTS = {"opportunistic": 25, "starttls": 587, "implicit": 465, "none": 25}
+
+_SMTP = frozenset(
+    {
+        "host",
+        "port",
+        "tls",
+        "verify_certificate",
+        "ca_file",
+        "allow_plaintext_auth",
+        "client_certificate",
+        "client_key",
+        "ehlo_name",
+        "source_address",
+        "max_messages_per_connection",
+        "idle_seconds",
+    }
+)
+_LOGIN = frozenset({"username", "password", "auth_mechanism"})
+_OAUTH = frozenset(
+    {"token_url", "authorization_url", "oauth_client_id", "oauth_client_secret", "oauth_account", "refresh_token"}
+)
+_API = frozenset({"api_url", "ca_file"})
+_ANY = frozenset(
+    {"mode", "dialect", "max_connections", "max_recipients", "on_uncertain", "sender_address", "sender_name"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one kind of upstream takes, needs and defaults to. Names are those of the options."""
+
+    takes: frozenset[str]
+    needs: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+KINDS: dict[tuple[str, str | None], Kind] = {
+    ("capture", None): Kind(frozenset({"directory"}), ("directory",)),
+    ("smtp_relay", None): Kind(_SMTP | _LOGIN | _OAUTH, ("host",), {"tls": "starttls"}),
+    # With a login, or without one from an address that Google was told of.
+    ("google_workspace", "smtp-relay"): Kind(
+        _SMTP | _LOGIN | _OAUTH, defaults={"host": "smtp-relay.gmail.com", "tls": "starttls"}
+    ),
+    ("google_workspace", "xoauth2"): Kind(
+        _SMTP | _OAUTH | {"api_url"}, defaults={"host": "smtp.gmail.com", "tls": "starttls"}
+    ),
+    ("google_workspace", "gmail_api"): Kind(_API | _OAUTH),
+    ("sendgrid", "smtp"): Kind(
+        _SMTP | {"api_key"}, defaults={"host": "smtp.sendgrid.net", "tls": "starttls", "username": "apikey"}
+    ),
+    ("sendgrid", "api"): Kind(_API | {"api_key"}),
+}
+DEFAULT_MODES = {"google_workspace": "smtp-relay", "sendgrid": "smtp"}
+
+_OTHERS = ("api_url", "token_url", "authorization_url", "oauth_client_id", "oauth_account")
+
+
+def completed(upstream: UpstreamRecord) -> UpstreamRecord:
+    """A new upstream with what nobody said filled in."""
+    upstream = replace(upstream, mode=upstream.mode or DEFAULT_MODES.get(upstream.provider_type))
+    missing = {
+        COLUMNS.get(name, name): value
+        for name, value in kind_of(upstream).defaults.items()
+        if getattr(upstream, COLUMNS.get(name, name)) is None
+    }
+    upstream = replace(upstream, **missing)
+    if upstream.smtp_port is None and upstream.smtp_tls is not None and not _is_unix_socket(upstream):
+        upstream = replace(upstream, smtp_port=_DEFAULT_PORTS[upstream.smtp_tls])
+    return upstream
+
+
+def kind_of(upstream: UpstreamRecord) -> Kind:
+    """Raises BadValue if the provider has no such mode."""
+    kind = KINDS.get((upstream.provider_type, upstream.mode))
+    if kind is None:
+        modes = [str(mode) for provider, mode in KINDS if provider == upstream.provider_type and mode]
+        hint = f"its modes are {', '.join(modes)}" if modes else "leave mode out"
+        raise BadValue(f"{upstream.provider_type} has no mode {upstream.mode}", hint=hint)
+    return kind
+
+
+def check(upstream: UpstreamRecord) -> None:
+    """Raises BadValue for what is missing, of no use, or unwise in what an operator said."""
+    kind = kind_of(upstream)
+    what = f"{upstream.provider_type} {upstream.mode or ''}".strip()
+    missing = [name for name in kind.needs if _value(upstream, name) is None]
+    if missing:
+        hint = "the Maildir to deliver into" if missing == ["directory"] else None
+        raise BadValue(f"{', '.join(missing)} is required for {what}" + (f": {hint}" if hint else ""))
+    foreign = [
+        name
+        for name in (*COLUMNS, *SECRETS, *_OTHERS)
+        if name not in kind.takes | _ANY | kind.defaults.keys() and _is_given(upstream, name)
+    ]
+    if foreign:
+        raise BadValue(f"{', '.join(foreign)} cannot be used with {what}")
+    if upstream.smtp_host is not None:
+        _check_smtp(upstream)
+
+
+def _check_smtp(upstream: UpstreamRecord) -> None:
+    if _is_unix_socket(upstream):
+        if upstream.smtp_port is not None or upstream.source_address is not None:
+            raise BadValue("a Unix socket has neither port nor source_address", hint="leave them out")
+        if len(str(upstream.smtp_host).encode()) > 107:
+            raise BadValue("the path of a Unix socket holds at most 107 octets")
+    elif upstream.smtp_port is None:
+        raise BadValue("port is required")
+    if upstream.smtp_password_sealed is not None and upstream.smtp_username is None:
+        raise BadValue("username and password go together", hint="give --username and --password-file, or neither")
+    uses_tokens = upstream.smtp_auth_mechanism == "XOAUTH2"
+    if (
+        upstream.provider_type != "sendgrid"
+        and upstream.smtp_username is not None
+        and upstream.smtp_password_sealed is None
+        and not uses_tokens
+        and upstream.google_service_account_sealed is None
+    ):
+        raise BadValue("username and password go together", hint="give --username and --password-file, or neither")
+    if (upstream.smtp_client_certificate is None) != (upstream.smtp_client_key_sealed is None):
+        raise BadValue("a client's certificate and its key go together")
+    has_secret = upstream.smtp_username is not None or uses_tokens or upstream.mode == "xoauth2"
+    if has_secret and upstream.smtp_tls in ("none", "opportunistic") and not upstream.smtp_allow_plaintext_auth:
+        if _is_unix_socket(upstream):
+            return
+        raise BadValue(
+            "the password would cross the network in the clear",
+            hint="use --tls starttls or implicit; --allow-plaintext-auth permits it all the same",
+        )
+
+
+def _is_unix_socket(upstream: UpstreamRecord) -> bool:
+    return (upstream.smtp_host or "").startswith("/")
+
+
+def _value(upstream: UpstreamRecord, name: str) -> Any:
+    column = f"{SECRETS[name]}_sealed" if name in SECRETS else COLUMNS.get(name, name)
+    return getattr(upstream, column)
+
+
+def _is_given(upstream: UpstreamRecord, name: str) -> bool:
+    column = f"{SECRETS[name]}_sealed" if name in SECRETS else COLUMNS.get(name, name)
+    fields = UpstreamRecord.__dataclass_fields__
+    return bool(getattr(upstream, column) != fields[column].default)
