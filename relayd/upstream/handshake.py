@@ -63,7 +63,8 @@ async def presented_certificate(settings: SmarthostSettings) -> Certificate | No
     asking = replace(settings, verify_certificate=False, client_certificate=None, client_key=None)
     connection = Connection(asking)
     try:
-        await _reach(connection, asking, await asyncio.to_thread(make_tls_context, asking))
+        tls = await asyncio.to_thread(make_tls_context, asking)
+        await (connection.connect(tls) if asking.tls == "implicit" else _reach(connection, asking, tls))
         return connection.peer_certificate
     except Exception:
         return None  # It explains a failure; it is none.
