@@ -12,7 +12,7 @@ from relayd.upstream.certificate import Certificate
 from relayd.upstream.cures import Place, cure
 from relayd.upstream.http import HttpClient, HttpFailure
 from relayd.upstream.steps import Progress, StepFailed, Trial
-from relayd.upstream.verdict import clean, judge_exception
+from relayd.upstream.verdict import Unfit, clean, judge_exception
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -44,11 +44,11 @@ class HttpProbe:
             if parts.scheme == "https":
                 async with progress.step("tls") as report:
                     try:
-                        context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)
+                        context = await asyncio.to_thread(_context, self._ca_file)
                         transport, _ = await asyncio.get_running_loop().create_connection(
                             asyncio.Protocol, sock=connected, ssl=context, server_hostname=host
                         )
-                    except (OSError, ValueError) as error:
+                    except (OSError, Unfit) as error:
                         raise reach.failed("tls", place, error) from None
                     tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
                     der = tls.getpeercert(binary_form=True)
@@ -76,3 +76,10 @@ class HttpProbe:
                 said = clean(reply.content.decode("utf-8", "replace"))
                 raise StepFailed(text, cure("request", text, reply.status, place), (said,) if said else ())
             report.result = text
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Unfit(f"ca_file {ca_file} cannot be used: {error.strerror or error}") from error
