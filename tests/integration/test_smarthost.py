@@ -364,9 +364,10 @@ async def test_a_stale_idle_connection_is_not_used() -> None:
     assert server.count(b"QUIT") == 2
 
 
-async def test_an_idle_connection_is_closed_in_time_by_itself() -> None:
+@pytest.mark.parametrize("idle_seconds", [0, 0.05])
+async def test_an_idle_connection_is_closed_in_time_by_itself(idle_seconds: float) -> None:
     async with ScriptedServer() as server:
-        smarthost = Smarthost(settings(server.port, idle_seconds=0.05))
+        smarthost = Smarthost(settings(server.port, idle_seconds=idle_seconds))
         await smarthost.deliver(transmission())
         await server.until(lambda: server.count(b"QUIT") == 1 and server.open_connections == 0)
         await smarthost.close()
