@@ -76,6 +76,7 @@ class HttpProbe:
                 said = clean(reply.content.decode("utf-8", "replace"))
                 raise StepFailed(text, cure("request", text, reply.status, place), (said,) if said else ())
             report.result = text
+            report.details.append("nothing is sent: an API takes no test")
 
 
 def _context(ca_file: str | None) -> ssl.SSLContext:

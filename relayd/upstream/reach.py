@@ -37,7 +37,15 @@ async def resolve(progress: Progress, place: Place) -> list[_Found]:
 async def connect(progress: Progress, place: Place, found: list[_Found]) -> socket.socket:
     """Step `tcp`: every address is tried. The connection to the first that answers; the caller closes it."""
     async with progress.step("tcp") as report:
-        tried = await asyncio.gather(*(_try(family, sockaddr, place.source_address) for family, sockaddr in found))
+        opened: list[socket.socket] = []
+        try:
+            tried = await asyncio.gather(
+                *(_try(family, sockaddr, place.source_address, opened) for family, sockaddr in found)
+            )
+        except BaseException:
+            for each in opened:
+                each.close()
+            raise
         chosen: socket.socket | None = None
         failure: OSError | None = None
         for (_, sockaddr), (result, seconds) in zip(found, tried, strict=True):
@@ -85,9 +93,15 @@ def certificate_lines(certificate: Certificate, now: datetime | None = None) -> 
     )
 
 
-async def _try(family: int, sockaddr: Any, source_address: str | None) -> tuple[socket.socket | OSError, float]:
+async def _try(
+    family: int, sockaddr: Any, source_address: str | None, opened: list[socket.socket]
+) -> tuple[socket.socket | OSError, float]:
     began = time.monotonic()
-    candidate = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        candidate = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a machine without IPv6
+        return error, time.monotonic() - began
+    opened.append(candidate)
     candidate.setblocking(False)
     try:
         if source_address is not None and family != socket.AF_UNIX:
@@ -97,9 +111,6 @@ async def _try(family: int, sockaddr: Any, source_address: str | None) -> tuple[
     except OSError as error:
         candidate.close()
         return error, time.monotonic() - began
-    except BaseException:
-        candidate.close()
-        raise
     return candidate, time.monotonic() - began
 
 

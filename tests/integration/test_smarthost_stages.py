@@ -288,7 +288,7 @@ async def test_what_an_idle_upstream_says_is_no_answer_to_the_next_command() -> 
 
 
 @pytest.mark.parametrize("line", [b"250-still talking\r\n", b"x"])
-@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.EHLO, Stage.AUTH, Stage.MAIL, Stage.DATA])
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.AUTH, Stage.DATA])
 async def test_a_reply_that_drips_for_ever_is_given_up_and_told(stage: Stage, line: bytes) -> None:
     async with ScriptedServer({stage: Drip(line)}) as server:
         login = {"username": "app", "password": PASSWORD, "allow_plaintext_auth": True}
