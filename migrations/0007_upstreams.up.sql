@@ -27,7 +27,7 @@ ALTER TABLE email_configurations
   ADD CONSTRAINT email_configurations_smtp_tls_check
     CHECK (smtp_tls IN ('none', 'opportunistic', 'starttls', 'implicit')),
   ADD CONSTRAINT email_configurations_smtp_auth_mechanism_check
-    CHECK (smtp_auth_mechanism IN ('PLAIN', 'LOGIN', 'CRAM-MD5', 'SCRAM-SHA-1', 'SCRAM-SHA-256', 'XOAUTH2')),
+    CHECK (smtp_auth_mechanism IN ('PLAIN', 'LOGIN', 'CRAM-MD5', 'XOAUTH2')),
   ADD CONSTRAINT email_configurations_mode_check
     CHECK (CASE provider_type WHEN 'google_workspace' THEN mode IN ('smtp-relay', 'xoauth2', 'gmail_api')
                               WHEN 'sendgrid' THEN mode IN ('smtp', 'api')

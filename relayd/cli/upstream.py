@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output, quota
+from relayd.cli import output, quota, upstream_test
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.cli.upstream_options import Options, body
@@ -12,6 +12,7 @@ from relayd.control.client import path_of
 
 app = App(name="upstream")
 app.command(quota.quota)
+app.command(upstream_test.try_out, name="test")
 
 
 def _place(row: Row) -> str:
@@ -60,6 +61,7 @@ _DETAILS = (
     column("on_uncertain"),
     column("sender_address"),
     column("sender_name"),
+    column("is_verified", "verified"),
     column("paused_reason"),
     column("created_at", "created"),
     column("updated_at", "changed"),
@@ -88,7 +90,10 @@ def add(
     """
     said = {"name": name, "provider": provider, **given({"client": client}), **body(options)}
     reply = control.post(path_of("upstreams"), said)
-    step = f"next, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
+    step = (
+        f"next, try it: relayd upstream test {name} --to YOU@example.net --from noreply@example.com\n"
+        f"then, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
+    )
     output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
 
 

@@ -90,7 +90,7 @@ class Options:
     ca_file: str | None = None
     username: str | None = None
     password_file: File | None = None
-    auth_mechanism: Literal["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2"] | None = None
+    auth_mechanism: Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"] | None = None
     allow_plaintext_auth: bool | None = None
     client_certificate_file: File | None = None
     client_key_file: File | None = None

@@ -19,6 +19,8 @@ from relayd.seal import Seal
 from relayd.store.connection import Connection
 from relayd.store.outlook import Terms
 from relayd.store.pool import Database
+from relayd.store.upstreams import UpstreamRecord
+from relayd.upstream.steps import Probe
 
 # Index: none; it speaks of this transaction alone. The audit triggers read it.
 SET_ACTOR = "SELECT set_config('relayd.actor', $1, true)"
@@ -83,6 +85,7 @@ class House:
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
     emit: Callable[[ControlEvent], None] = lambda event: None
+    probe_of: Callable[[UpstreamRecord], Probe] | None = None  # what tries an upstream, where somebody knows
 
     @property
     def terms(self) -> Terms:

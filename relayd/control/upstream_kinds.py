@@ -68,6 +68,8 @@ _OTHERS = ("api_url", "token_url", "authorization_url", "oauth_client_id", "oaut
 def completed(upstream: UpstreamRecord) -> UpstreamRecord:
     """A new upstream with what nobody said filled in."""
     upstream = replace(upstream, mode=upstream.mode or DEFAULT_MODES.get(upstream.provider_type))
+    if _is_unix_socket(upstream) and upstream.smtp_tls is None:
+        upstream = replace(upstream, smtp_tls="none")  # nobody is on the way
     missing = {
         COLUMNS.get(name, name): value
         for name, value in kind_of(upstream).defaults.items()
@@ -111,9 +113,14 @@ def check(upstream: UpstreamRecord) -> None:
 def _check_smtp(upstream: UpstreamRecord) -> None:
     if _is_unix_socket(upstream):
         if upstream.smtp_port is not None or upstream.source_address is not None:
-            raise BadValue("a Unix socket has neither port nor source_address", hint="leave them out")
+            raise BadValue(
+                "a Unix socket has neither port nor source_address",
+                hint="leave them out; an upstream that has them does not become one: add another",
+            )
         if len(str(upstream.smtp_host).encode()) > 107:
             raise BadValue("the path of a Unix socket holds at most 107 octets")
+        if upstream.smtp_tls != "none":
+            raise BadValue("TLS is not spoken over a Unix socket", hint="use --tls none: nobody is on the way")
     elif upstream.smtp_port is None:
         raise BadValue("port is required")
     if upstream.smtp_password_sealed is not None and upstream.smtp_username is None:
@@ -129,13 +136,15 @@ def _check_smtp(upstream: UpstreamRecord) -> None:
         raise BadValue("username and password go together", hint="give --username and --password-file, or neither")
     if (upstream.smtp_client_certificate is None) != (upstream.smtp_client_key_sealed is None):
         raise BadValue("a client's certificate and its key go together")
+    if upstream.smtp_client_certificate is not None and upstream.smtp_tls == "none":
+        raise BadValue("a client's certificate is of no use without TLS", hint="use --tls starttls or implicit")
     has_secret = upstream.smtp_username is not None or uses_tokens or upstream.mode == "xoauth2"
-    if has_secret and upstream.smtp_tls in ("none", "opportunistic") and not upstream.smtp_allow_plaintext_auth:
-        if _is_unix_socket(upstream):
-            return
+    is_told = upstream.smtp_auth_mechanism != "CRAM-MD5" and not upstream.smtp_allow_plaintext_auth
+    if has_secret and is_told and upstream.smtp_tls in ("none", "opportunistic") and not _is_unix_socket(upstream):
         raise BadValue(
             "the password would cross the network in the clear",
-            hint="use --tls starttls or implicit; --allow-plaintext-auth permits it all the same",
+            hint="use --tls starttls or implicit; or --auth-mechanism CRAM-MD5, which does not send it; "
+            "--allow-plaintext-auth permits it all the same",
         )
 
 

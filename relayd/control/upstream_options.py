@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
+from relayd.control import client_certificate
 from relayd.control.route import Request
 from relayd.control.values import EmailAddress, Line
-from relayd.seal import Seal
+from relayd.errors import Refusal
+from relayd.seal import Seal, SealError
 from relayd.store.upstreams import UpstreamRecord
 
 Provider = Literal["smtp_relay", "capture", "google_workspace", "sendgrid"]
@@ -79,7 +81,7 @@ class UpstreamOptions(Request):
     ca_file: ServerPath | None = None
     username: Line | None = None
     password: Password | None = None
-    auth_mechanism: Literal["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2"] | None = None
+    auth_mechanism: Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"] | None = None
     allow_plaintext_auth: bool = False
     client_certificate: Pem | None = None
     client_key: SecretPem | None = None
@@ -104,7 +106,7 @@ class UpstreamOptions(Request):
 
 
 def changed(seal: Seal, upstream: UpstreamRecord, wanted: dict[str, Any]) -> UpstreamRecord:
-    """The record with these options in it. None forgets one."""
+    """The record with these options in it. None forgets one. Raises BadValue for a key that is of no use."""
     columns = {COLUMNS.get(name, name): value for name, value in wanted.items() if name not in SECRETS}
     if columns.get("source_address") is not None:
         columns["source_address"] = str(columns["source_address"])
@@ -114,4 +116,18 @@ def changed(seal: Seal, upstream: UpstreamRecord, wanted: dict[str, Any]) -> Ups
         columns[f"{column}_sealed"] = secret and seal.seal(
             secret.get_secret_value().encode(), row=upstream.seal_row(column)
         )
-    return replace(upstream, **columns)
+    upstream = replace(upstream, **columns)
+    if {"client_certificate", "client_key"} & wanted.keys():
+        _check_pair(seal, upstream)
+    return upstream
+
+
+def _check_pair(seal: Seal, upstream: UpstreamRecord) -> None:
+    chain, key = upstream.smtp_client_certificate, upstream.smtp_client_key_sealed
+    if chain is None or key is None:
+        return
+    try:
+        opened = seal.open(key, row=upstream.seal_row("smtp_client_key"))
+    except SealError as error:
+        raise Refusal(f"the client key cannot be opened: {error}", hint="give it anew: --client-key-file") from None
+    client_certificate.check(chain, opened)

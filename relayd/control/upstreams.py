@@ -81,6 +81,7 @@ class UpstreamView(View):
     sender_address: str | None
     sender_name: str | None
     is_active: bool
+    is_verified: bool
     paused_at: datetime | None
     paused_reason: str | None
     created_at: datetime

@@ -22,6 +22,7 @@ from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
 from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.orders import Secrets
+from relayd.daemon.probes import Probes
 from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
 from relayd.daemon.reporting import emit
@@ -138,6 +139,7 @@ class Supervisor:
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
                 emit=emit,
+                probe_of=Probes(self._keys.seal(), hostname=settings.hostname).of,
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

@@ -42,10 +42,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The upstream took responsibility."""
+    """The upstream took responsibility; with `dsn_passed` also for telling the sender what he asked to be told."""
 
     cause: Cause
     provider_message_id: str | None = None
+    dsn_passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,8 +135,16 @@ UPDATE email_configurations
        oauth_refresh_token_sealed = $23, google_service_account = $24, google_service_account_sealed = $25,
        ehlo_name = $26, source_address = $27::text::inet, max_connections = $28, max_recipients = $29,
        max_messages_per_connection = $30, idle_seconds = $31, on_uncertain = $32, capture_directory = $33,
-       sender_address = $34, sender_name = $35, updated_by = relayd_actor()
+       sender_address = $34, sender_name = $35, is_verified = false, updated_by = relayd_actor()
  WHERE id = $1
+"""
+
+# Unless it was changed since it was read. Index: email_configurations_pkey.
+MARK_VERIFIED = "UPDATE email_configurations SET is_verified = true WHERE id = $1 AND updated_at = $2"
+
+# Index: email_mailboxes_upstream.
+SOME_SENDER = """
+SELECT email_address FROM email_mailboxes WHERE upstream_id = $1 AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1
 """
 
 # Index: email_mailboxes_upstream.
@@ -192,6 +200,17 @@ async def save(connection: Connection, upstream: UpstreamRecord) -> UpstreamReco
     with explained(taken=f"there is an upstream {upstream.name} already"):
         await connection.execute(SAVE, *_settings(upstream))
     return await find(connection, upstream.name)
+
+
+async def mark_verified(connection: Connection, upstream: UpstreamRecord) -> None:
+    """It was tried as it is in this record, and it works. The next `save` takes the mark away."""
+    await connection.execute(MARK_VERIFIED, upstream.id, upstream.updated_at)
+
+
+async def some_sender(connection: Connection, upstream: UpstreamRecord) -> str | None:
+    """The address of the first mailbox that sends through it, None if there is none."""
+    address: str | None = await connection.fetchval(SOME_SENDER, upstream.id)
+    return address
 
 
 async def remove(connection: Connection, upstream: UpstreamRecord) -> None:

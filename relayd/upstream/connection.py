@@ -6,6 +6,7 @@ left, and its close() may linger for half a minute on TLS. What remains of it pa
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from typing import cast
@@ -15,6 +16,7 @@ from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException, SMTPS
 from relayd import failpoints
 from relayd.errors import RelaydError
 from relayd.rules.outcome import Outcome, Stage
+from relayd.upstream.certificate import Certificate
 from relayd.upstream.replies import ReplyReader
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.verdict import ProtocolViolation, Rule, judge_exception
@@ -52,22 +54,53 @@ class Connection:
     def is_usable(self) -> bool:
         return not self._is_broken and self._protocol.is_connected and not self._protocol.surplus
 
-    async def connect(self, tls: ssl.SSLContext | None) -> SMTPResponse:
-        """Open the socket, with TLS from the first octet if a context is given, and read the greeting."""
-        host = bare_host(self._settings.host)
-        assert self._settings.port is not None
+    @property
+    def is_private(self) -> bool:
+        """Nobody on the way reads along: TLS, whoever is at its other end, or a Unix socket."""
+        return is_socket_path(self._settings.host) or self.tls_object is not None
+
+    @property
+    def tls_object(self) -> ssl.SSLObject | None:
+        """What was agreed on with the peer, None without TLS."""
+        transport = self._protocol.transport
+        return None if transport is None else cast(ssl.SSLObject | None, transport.get_extra_info("ssl_object"))
+
+    @property
+    def peer_certificate(self) -> Certificate | None:
+        """Verified or not. Raises ValueError if it cannot be read."""
+        der = None if self.tls_object is None else self.tls_object.getpeercert(binary_form=True)
+        return None if der is None else Certificate.parse(der)
+
+    async def connect(self, tls: ssl.SSLContext | None, connected: socket.socket | None = None) -> None:
+        """Open the socket, unless one is given that is open, with TLS from the first octet if a context is given."""
+        loop, host = asyncio.get_running_loop(), bare_host(self._settings.host)
+        server_hostname = host if tls else None
         source = self._settings.source_address
-        timeout = self._settings.timeouts.connect
-        async with asyncio.timeout(timeout):
-            await asyncio.get_running_loop().create_connection(
-                lambda: self._protocol,
-                host,
-                self._settings.port,
-                ssl=tls,
-                server_hostname=host if tls else None,
-                local_addr=(bare_host(source), 0) if source else None,
-            )
-        return self._read(await self._protocol.read_response(timeout))
+        async with asyncio.timeout(self._settings.timeouts.connect):
+            if connected is not None:
+                await loop.create_connection(
+                    lambda: self._protocol, sock=connected, ssl=tls, server_hostname=server_hostname
+                )
+            elif is_socket_path(host):
+                await loop.create_unix_connection(lambda: self._protocol, host)
+            else:
+                assert self._settings.port is not None
+                await loop.create_connection(
+                    lambda: self._protocol,
+                    host,
+                    self._settings.port,
+                    ssl=tls,
+                    server_hostname=server_hostname,
+                    local_addr=(bare_host(source), 0) if source else None,
+                )
+
+    async def greeting(self) -> SMTPResponse:
+        """What the upstream says first."""
+        return self._read(await self._protocol.read_response(self._settings.timeouts.connect))
+
+    def conceal(self, secret: str) -> None:
+        """This, too, must never leave through a reply's text."""
+        self._secrets = (secret, *self._secrets)
 
     async def start_tls(self, tls: ssl.SSLContext) -> SMTPResponse:
         """Ask for STARTTLS and shake hands. Raises SMTPResponseException if it is refused."""
@@ -244,6 +277,11 @@ def stuffed_blocks(content: bytes, block_octets: int = BLOCK_OCTETS) -> Iterator
             block = b"." + block
         yield block
         start = end
+
+
+def is_socket_path(host: str) -> bool:
+    """Whether it is the path of a Unix socket."""
+    return host.startswith("/")
 
 
 def bare_host(host: str) -> str:

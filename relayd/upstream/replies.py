@@ -1,16 +1,18 @@
 """aiosmtplib's protocol, but its replies wait in line: as many as there were commands, in one segment or in ten.
 
 aiosmtplib reads one reply a command and drops what comes meanwhile, so commands could not be sent together (RFC 2920).
-What comes without having been asked for is never kept for the next command: it is `surplus`.
+What comes without having been asked for is never kept for the next command: it is `surplus`. A reply has so many octets
+and so much time in all: one that does not end is given up, however steadily it drips.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from aiosmtplib import SMTPReadTimeoutError, SMTPResponse, SMTPResponseException, SMTPServerDisconnected
+from aiosmtplib import SMTPReadTimeoutError, SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import COMMAND_INJECTION_REGEX, MAX_RESPONSE_LENGTH, FlowControlMixin, SMTPProtocol
-from aiosmtplib.typing import SMTPStatus
+
+from relayd.upstream.verdict import ProtocolViolation
 
 
 class ReplyReader(SMTPProtocol):
@@ -51,7 +53,10 @@ class ReplyReader(SMTPProtocol):
         self._awaited += count
 
     async def read_response(self, timeout: float | None = None) -> SMTPResponse:
-        """The next reply. Raises SMTPServerDisconnected, SMTPResponseException, SMTPReadTimeoutError."""
+        """The next reply, within `timeout` from its first octet to its last.
+
+        Raises SMTPServerDisconnected, SMTPResponseException, SMTPReadTimeoutError, ProtocolViolation.
+        """
         if not self._replies:
             if not self._awaited:
                 self.expect(1)
@@ -73,11 +78,12 @@ class ReplyReader(SMTPProtocol):
         """Take as many replies out of the buffer as are awaited."""
         self._buffer.extend(data)
         try:
-            while self._awaited and (reply := self._read_response_from_buffer()) is not None:
+            # Without a line end nothing has become whole: what drips in is not read over and over.
+            while self._awaited and b"\n" in data and (reply := self._read_response_from_buffer()) is not None:
                 self._awaited -= 1
                 self._replies.append(reply)
             if len(self._buffer) > MAX_RESPONSE_LENGTH:
-                raise SMTPResponseException(SMTPStatus.invalid_response.value, "Response too long")
+                raise ProtocolViolation(f"the reply does not end: given up after {MAX_RESPONSE_LENGTH} octets")
         except Exception as error:
             self._buffer.clear()
             self._fail(error)
@@ -113,6 +119,8 @@ class ReplyReader(SMTPProtocol):
         try:
             while not self.has_spoken:
                 await waiter
+                if not self.has_spoken and self._buffer:
+                    raise ProtocolViolation(f"the reply does not end: given up after {timeout:.0f} s")
                 if not self.has_spoken:
                     raise SMTPReadTimeoutError("Timed out waiting for server response")
         finally:

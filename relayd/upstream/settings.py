@@ -9,7 +9,7 @@ from relayd.upstream.verdict import GENERIC, Rule
 
 # opportunistic: STARTTLS where it is offered, whatever its certificate; it keeps out who only listens.
 Tls = Literal["none", "opportunistic", "starttls", "implicit"]
-AuthMechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2"]
+AuthMechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """One SMTP transaction: one message, all its recipients, one outcome for each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiosmtplib import SMTPResponse
 
 from relayd import failpoints
-from relayd.mail.address import Address
-from relayd.mail.envelope import Transmission
+from relayd.mail.envelope import NOTHING_SAID, Transmission
 from relayd.rules.outcome import Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.connection import Connection
+from relayd.upstream.notices import mail_parameters, recipient_parameters
 from relayd.upstream.verdict import judge_reply, refuse
 
 
@@ -17,7 +18,7 @@ async def transact(connection: Connection, transmission: Transmission) -> tuple[
 
     None: a connection that had been idle was dead when MAIL was sent. Nothing was tried; take a new one.
     """
-    outcomes = _refuse_what_cannot_pass(connection.extensions, transmission)
+    outcomes = refuse_what_cannot_pass(connection.extensions, transmission)
     if len(outcomes) == len(transmission.recipients):
         return _in_order(transmission, outcomes, None)
     is_reused = connection.transactions > 0
@@ -40,17 +41,17 @@ async def transact(connection: Connection, transmission: Transmission) -> tuple[
 
 async def _send(connection: Connection, transmission: Transmission, outcomes: dict[int, Outcome]) -> Outcome | None:
     """Put what became of single recipients into `outcomes`; return what became of all the others."""
-    mail = _mail_command(connection.extensions, transmission)
-    if "pipelining" not in connection.extensions:
-        return await _converse(connection, mail, transmission, outcomes, is_pipelined=False)
-    recipients = [_rcpt_command(each) for index, each in enumerate(transmission.recipients) if index not in outcomes]
-    connection.say(Stage.MAIL, [mail, *recipients, b"DATA"])
-    return await _converse(connection, mail, transmission, outcomes, is_pipelined=True)
+    is_pipelined = "pipelining" in connection.extensions
+    if is_pipelined:
+        asked = [index for index in range(len(transmission.recipients)) if index not in outcomes]
+        recipients = [rcpt_command(connection.extensions, transmission, index) for index in asked]
+        connection.say(Stage.MAIL, [mail_command(connection.extensions, transmission), *recipients, b"DATA"])
+    outcome = await _converse(connection, transmission, outcomes, is_pipelined=is_pipelined)
+    return replace(outcome, dsn_passed="dsn" in connection.extensions) if isinstance(outcome, Sent) else outcome
 
 
 async def _converse(
     connection: Connection,
-    mail: bytes,
     transmission: Transmission,
     outcomes: dict[int, Outcome],
     *,
@@ -59,16 +60,16 @@ async def _converse(
     async def reply(stage: Stage, command: bytes) -> SMTPResponse:
         return await (connection.hear(stage) if is_pipelined else connection.ask(stage, command))
 
-    response = await reply(Stage.MAIL, mail)
+    response = await reply(Stage.MAIL, mail_command(connection.extensions, transmission))
     if not _is_positive(response):
         return judge_reply(Stage.MAIL, response.code, response.message, rules=connection.rules)
     connection.in_transaction = True
 
     accepted = 0
-    for index, recipient in enumerate(transmission.recipients):
+    for index in range(len(transmission.recipients)):
         if index in outcomes:
             continue
-        response = await reply(Stage.RCPT, _rcpt_command(recipient))
+        response = await reply(Stage.RCPT, rcpt_command(connection.extensions, transmission, index))
         if _is_positive(response):
             accepted += 1
             continue
@@ -95,10 +96,6 @@ async def _converse(
     return judge_reply(connection.stage, response.code, response.message, rules=connection.rules)
 
 
-def _rcpt_command(recipient: Address) -> bytes:
-    return b"RCPT TO:<" + str(recipient).encode() + b">"
-
-
 def _speaks_of_upstream(outcome: Outcome) -> bool:
     """Whether it holds for every recipient, and leaves a connection that is better not used again."""
     match outcome:
@@ -110,36 +107,65 @@ def _speaks_of_upstream(outcome: Outcome) -> bool:
             return outcome.scope is Scope.UPSTREAM
 
 
-def _refuse_what_cannot_pass(extensions: Mapping[str, str], transmission: Transmission) -> dict[int, Outcome]:
+def refuse_what_cannot_pass(extensions: Mapping[str, str], transmission: Transmission) -> dict[int, Outcome]:
     """Recipients that this upstream cannot serve, known from its EHLO alone."""
     everyone = range(len(transmission.recipients))
-    size, limit = _wire_octets(transmission.content), _size_limit(extensions)
-    if limit and size > limit:
-        text = f"the message has {size} octets, the upstream takes {limit}"
-        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.3.4", text))
-    if transmission.body_8bitmime and "8bitmime" not in extensions and not transmission.content.isascii():
-        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.3", "upstream does not offer 8BITMIME"))
+    refusal = _refuse_message(extensions, transmission)
+    if refusal is not None:
+        return dict.fromkeys(everyone, refusal)
     if "smtputf8" in extensions:
         return {}
-    if transmission.reverse_path is not None and not transmission.reverse_path.is_ascii:
-        text = "the sender's address needs SMTPUTF8, which the upstream does not offer"
-        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.7", text))
-    if transmission.smtputf8 and not _header(transmission.content).isascii():
-        text = "the header needs SMTPUTF8, which the upstream does not offer"
-        return dict.fromkeys(everyone, refuse(Scope.MESSAGE, "5.6.9", text))
     refusal = refuse(Scope.RECIPIENT, "5.6.7", "the address needs SMTPUTF8, which the upstream does not offer")
     return {index: refusal for index in everyone if not transmission.recipients[index].is_ascii}
 
 
-def _mail_command(extensions: Mapping[str, str], transmission: Transmission) -> bytes:
+def mail_command(extensions: Mapping[str, str], transmission: Transmission) -> bytes:
+    """MAIL with every parameter that is offered and of use."""
     command = f"MAIL FROM:<{transmission.reverse_path or ''}>"
     if "size" in extensions:
         command += f" SIZE={_wire_octets(transmission.content)}"
-    if transmission.body_8bitmime and "8bitmime" in extensions:
+    if "8bitmime" in extensions and (transmission.body_8bitmime or not transmission.content.isascii()):
         command += " BODY=8BITMIME"
-    if "smtputf8" in extensions and _wants_smtputf8(transmission):
+    if _speaks_smtputf8(extensions, transmission):
         command += " SMTPUTF8"
+    if "dsn" in extensions:
+        command += mail_parameters(transmission)
     return command.encode()
+
+
+def rcpt_command(extensions: Mapping[str, str], transmission: Transmission, index: int) -> bytes:
+    """RCPT of one of the recipients, with what its sender wants to be told."""
+    command = f"RCPT TO:<{transmission.recipients[index]}>"
+    if "dsn" in extensions:
+        notice = transmission.notices[index] if transmission.notices else NOTHING_SAID
+        is_ascii = notice.orcpt is None or notice.orcpt.isascii()
+        command += recipient_parameters(notice, smtputf8=not is_ascii and _speaks_smtputf8(extensions, transmission))
+    return command.encode()
+
+
+def _refuse_message(extensions: Mapping[str, str], transmission: Transmission) -> Outcome | None:
+    size, limit = _wire_octets(transmission.content), _size_limit(extensions)
+    if limit and size > limit:
+        # RFC 1870 6.1
+        return refuse(Scope.MESSAGE, "5.3.4", f"the message has {size} octets, the upstream takes {limit}")
+    if "smtputf8" not in extensions:
+        # RFC 6531 3.5, RFC 5248
+        if transmission.reverse_path is not None and not transmission.reverse_path.is_ascii:
+            text = "the sender's address needs SMTPUTF8, which the upstream does not offer"
+            return refuse(Scope.MESSAGE, "5.6.7", text)
+        if transmission.smtputf8 and not _header(transmission.content).isascii():
+            text = "the header needs SMTPUTF8, which the upstream does not offer"
+            return refuse(Scope.MESSAGE, "5.6.9", text)
+    # RFC 6152 3; who offers SMTPUTF8 takes eight bits, too (RFC 6531 3.1).
+    takes_octets = "8bitmime" in extensions or _speaks_smtputf8(extensions, transmission)
+    if not takes_octets and not transmission.content.isascii():
+        text = "the message has 8-bit characters, and the upstream does not offer 8BITMIME"
+        return refuse(Scope.MESSAGE, "5.6.3", text)
+    return None
+
+
+def _speaks_smtputf8(extensions: Mapping[str, str], transmission: Transmission) -> bool:
+    return "smtputf8" in extensions and _wants_smtputf8(transmission)
 
 
 def _wants_smtputf8(transmission: Transmission) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from relayd.control.route import House, Publishing
 from relayd.control.server import ControlServer
+from relayd.daemon.probes import Probes
 from relayd.rules.control_events import ControlEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store.pool import Database
@@ -82,14 +83,16 @@ class Control:
 async def control(db: Database) -> AsyncIterator[Control]:
     wakes: list[None] = []
     events: list[ControlEvent] = []
+    seal = Seal(parse_key(new_key().encode()))
     house = House(
         database=db,
-        seal=Seal(parse_key(new_key().encode())),
+        seal=seal,
         wake=lambda: wakes.append(None),
         version="0.0.test",
         node="test-node",
         publishing=Publishing(("ip4:192.0.2.1",), "mx.relay.example", dmarc_rua="dmarc@relay.example"),
         emit=events.append,
+        probe_of=Probes(seal, hostname="relay.example.org").of,
     )
     with tempfile.TemporaryDirectory(prefix="relayd-") as directory:
         socket = Path(directory, "control.sock")

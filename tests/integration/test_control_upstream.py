@@ -1,11 +1,22 @@
 """Upstreams over the control socket."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from relayd.store import upstreams
 from tests.integration.conftest import Control
+from tests.peers.mail import Authority
 
 SMTP = {"name": "out", "provider": "smtp_relay", "host": "smtp.example.net"}
 LOGIN = {"username": "relay", "password": "canary-hunter2"}
@@ -68,12 +79,68 @@ async def test_every_option_comes_back_and_can_be_changed(control: Control) -> N
         ({**SMTP, "max_connections": 10**12}, "max_connections"),
         ({**SMTP, "host": "a\r\nb"}, "host"),
         ({**SMTP, "username": "relay", "password": "a\nb"}, "password"),
+        ({**SMTP, **LOGIN, "tls": "opportunistic"}, "in the clear"),
+        ({**SMTP, **LOGIN, "tls": "none", "auth_mechanism": "PLAIN"}, "--auth-mechanism CRAM-MD5"),
+        ({**SMTP, **LOGIN, "auth_mechanism": "SCRAM-SHA-256"}, "auth_mechanism"),
+        ({**SMTP, "host": "/run/smtp", "port": 25}, "neither port nor source_address"),
+        ({**SMTP, "host": "/run/smtp", "tls": "starttls"}, "TLS is not spoken over a Unix socket"),
+        ({**SMTP, "host": "/" + "x" * 107}, "at most 107 octets"),
     ],
 )
 async def test_bad_values_are_refused_with_their_reason(control: Control, body: dict[str, Any], text: str) -> None:
     answer = await control.request("POST", "upstreams", body)
     assert answer.status == 422 and text in answer.message, answer.text
     assert (await control.ok("GET", "upstreams")) == {"items": []}
+
+
+async def test_a_login_that_nobody_can_read_along_needs_no_permission(control: Control) -> None:
+    socket = await control.ok("POST", "upstreams", {**SMTP, **LOGIN, "host": "/run/smtp"})
+    assert (socket["tls"], socket["port"]) == ("none", None)
+    digest = {**SMTP, **LOGIN, "name": "digest", "tls": "none", "auth_mechanism": "CRAM-MD5"}
+    assert (await control.ok("POST", "upstreams", digest))["port"] == 25
+
+
+async def test_a_client_key_of_no_use_is_refused_and_not_told(control: Control, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    chain, key = authority.pair("relay.example.org")
+    other_chain, other_key = authority.pair("relay.example.org")
+    loaded = load_pem_private_key(key, None)
+    encrypted = loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary"))
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    weak_key = weak.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    old_chain, old_key = authority.pair(
+        "relay.example.org", not_before=datetime(2020, 1, 1, tzinfo=UTC), not_after=datetime(2021, 1, 1, tzinfo=UTC)
+    )
+    leaf, _, _ = chain.partition("-----END CERTIFICATE-----\n")
+    for client_certificate, client_key, text in (
+        (chain, encrypted, "client_key has a passphrase"),
+        (chain, key[: len(key) // 2], "client_key is not a private key in PEM, or is cut off"),
+        (chain, key.replace(b"-----END", b"canary-----END"), "client_key is not a private key in PEM"),
+        (chain, b"canary", "client_key is not a private key in PEM"),
+        (chain, chain.encode(), "client_key is not a private key in PEM"),
+        (chain, other_key, "not the key of the first certificate"),
+        (chain, weak_key, "not the key of the first certificate"),
+        (key.decode(), key, "client_certificate is not a certificate in PEM"),
+        (leaf, key, "client_certificate is not a certificate in PEM, or is cut off"),
+        ("canary", key, "client_certificate is not a certificate in PEM"),
+        (old_chain, old_key, "has expired on 2021-01-01"),
+        (chain, None, "go together"),
+        (None, key, "go together"),
+    ):
+        body = {"client_certificate": client_certificate, "client_key": client_key and client_key.decode()}
+        given = {name: value for name, value in body.items() if value is not None}
+        answer = await control.request("POST", "upstreams", {**SMTP, **given})
+        assert answer.status == 422 and text in answer.message, (text, answer.text)
+        assert "canary" not in answer.text and "PRIVATE KEY-----\\n" not in answer.text
+    assert (await control.ok("GET", "upstreams")) == {"items": []}
+    good = {"client_certificate": chain, "client_key": key.decode()}
+    await control.ok("POST", "upstreams", {**SMTP, **good})
+    # Against the key that is sealed already.
+    answer = await control.request("PATCH", "upstreams/out", {"client_certificate": other_chain})
+    assert answer.status == 422 and "not the key" in answer.message
+    await control.ok("PATCH", "upstreams/out", {"client_certificate": other_chain, "client_key": other_key.decode()})
+    answer = await control.request("PATCH", "upstreams/out", {"tls": "none"})
+    assert answer.status == 422 and "of no use without TLS" in answer.message
 
 
 async def test_a_password_is_sealed_and_never_told(control: Control) -> None:

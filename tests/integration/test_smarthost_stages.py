@@ -8,7 +8,7 @@ import pytest
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.smarthost import Smarthost, Timeouts
 from tests.peers.mail import PATIENT, Authority, settings, transmission
-from tests.peers.smtp_server import Action, Disconnect, Flood, HalfBody, Hang, ScriptedServer, StopReading
+from tests.peers.smtp_server import Action, Disconnect, Drip, Flood, HalfBody, Hang, ScriptedServer, StopReading
 
 UPSTREAM, MESSAGE, RECIPIENT = Scope.UPSTREAM, Scope.MESSAGE, Scope.RECIPIENT
 OPENING = (Stage.CONNECT, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)
@@ -285,3 +285,28 @@ async def test_what_an_idle_upstream_says_is_no_answer_to_the_next_command() -> 
         await smarthost.close()
     assert isinstance(outcome, Failed)
     assert len(server.sessions) == 2
+
+
+@pytest.mark.parametrize("line", [b"250-still talking\r\n", b"x"])
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.AUTH, Stage.DATA])
+async def test_a_reply_that_drips_for_ever_is_given_up_and_told(stage: Stage, line: bytes) -> None:
+    async with ScriptedServer({stage: Drip(line)}) as server:
+        login = {"username": "app", "password": PASSWORD, "allow_plaintext_auth": True}
+        smarthost = Smarthost(settings(server.port, timeouts=IMPATIENT, **login))
+        (outcome,) = await smarthost.deliver(transmission())
+        await smarthost.close()
+    assert isinstance(outcome, Deferred)
+    assert (outcome.scope, outcome.cause.stage) == (UPSTREAM, stage)
+    assert "the reply does not end: given up after" in outcome.cause.text
+    assert server.messages == []
+
+
+@pytest.mark.parametrize("line", [b"250-still talking\r\n", b"x" * 100])
+async def test_a_reply_without_end_is_given_up_and_told(line: bytes) -> None:
+    async with ScriptedServer({Stage.EHLO: Flood(line)}) as server:
+        smarthost = Smarthost(settings(server.port))
+        (outcome,) = await smarthost.deliver(transmission())
+        await smarthost.close()
+    assert isinstance(outcome, Deferred)
+    assert outcome.cause.text == "the reply does not end: given up after 32768 octets"
+    assert server.count(b"MAIL") == 0

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -51,7 +52,17 @@ class Authority:
         self.file = str(directory / "authority.pem")
         self._authority.cert_pem.write_to_path(self.file)
 
-    def server_context(self, *names: str) -> ssl.SSLContext:
+    def server_context(self, *names: str, client: "Authority | None" = None, **dates: datetime) -> ssl.SSLContext:
+        """`client`: who connects has to show a certificate of this one's. `dates`: not_before, not_after."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(*names).configure_cert(context)
+        self._authority.issue_cert(*names, **dates).configure_cert(context)
+        if client is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            client._authority.configure_trust(context)
         return context
+
+    def pair(self, name: str, **dates: datetime) -> tuple[str, bytes]:
+        """A certificate chain and its key, both PEM, as a client has them."""
+        leaf = self._authority.issue_cert(name, **dates)
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode()
+        return chain, leaf.private_key_pem.bytes()

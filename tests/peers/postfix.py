@@ -25,7 +25,7 @@ alias_maps =
 alias_database =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-smtpd_relay_restrictions = reject_unauth_destination
+smtpd_relay_restrictions = {restrictions}
 smtpd_client_connection_count_limit = 0
 smtpd_tls_security_level = {security_level}
 smtpd_tls_chain_files = {chain_file}
@@ -36,6 +36,22 @@ virtual_mailbox_maps = static:all/
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
+"""
+
+# A login by Cyrus SASL, whose users are in a file of its own; never in the clear, and nobody is taken without.
+_LOGIN = """\
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = cyrus
+smtpd_sasl_path = smtpd
+smtpd_sasl_local_domain = mx.example.net
+smtpd_tls_auth_only = yes
+smtpd_tls_ask_ccert = yes
+"""
+_SASL = """\
+pwcheck_method: auxprop
+auxprop_plugin: sasldb
+sasldb_path: {directory}/config/sasl/users
+mech_list: PLAIN LOGIN CRAM-MD5
 """
 
 # Nothing is chrooted: a chroot would need copies of the system's files.
@@ -67,13 +83,17 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """The destination of all mail to example.net. Use as a context manager, as root; `directory` is open to all.
 
-    With `chain_file` (a key and its certificates, PEM) it takes mail under STARTTLS only.
+    With `chain_file` (a key and its certificates, PEM) it takes mail under STARTTLS only. With `login` (a name and a
+    password) it takes mail from nobody else; that needs the chain file, and saslpasswd2.
     """
 
-    def __init__(self, directory: Path, port: int, *, chain_file: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, port: int, *, chain_file: Path | None = None, login: tuple[str, str] | None = None
+    ) -> None:
         self.directory = directory
         self.port = port
         self._chain_file = chain_file
+        self._login = login
         self._config = directory / "config"
 
     def __enter__(self) -> Self:
@@ -82,18 +102,22 @@ class Postfix:
             (self.directory / name).mkdir()
         for name in ("data", "mail"):
             os.chown(self.directory / name, owner.pw_uid, owner.pw_gid)
+        settings = _MAIN + (_LOGIN if self._login else "")
+        if self._login:
+            self._register(*self._login, owner.pw_uid)
         (self._config / "main.cf").write_text(
-            _MAIN.format(
+            settings.format(
                 directory=self.directory,
                 security_level="encrypt" if self._chain_file else "none",
                 chain_file=self._chain_file or "",
+                restrictions="permit_sasl_authenticated, reject" if self._login else "reject_unauth_destination",
                 uid=owner.pw_uid,
                 gid=owner.pw_gid,
             )
         )
         (self._config / "master.cf").write_text(_MASTER.format(port=self.port))
         self._control("start")
-        _wait_for_port(self.port, self.log)
+        wait_for_port(self.port, self.log)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,6 +131,16 @@ class Postfix:
     def log(self) -> str:
         file = self.directory / "log"
         return file.read_text(errors="replace") if file.exists() else ""
+
+    def _register(self, name: str, password: str, owner: int) -> None:
+        sasl = self._config / "sasl"  # where Debian's Postfix looks
+        sasl.mkdir()
+        (sasl / "smtpd.conf").write_text(_SASL.format(directory=self.directory))
+        subprocess.run(
+            ["/usr/sbin/saslpasswd2", "-c", "-p", "-f", str(sasl / "users"), "-u", "mx.example.net", name],
+            input=password.encode(), check=True, timeout=60,
+        )  # fmt: skip
+        os.chown(sasl / "users", owner, -1)
 
     def _control(self, command: str) -> None:
         # Not captured: its daemons inherit the pipe and would keep it open.
@@ -136,7 +170,7 @@ class SmtpSink:
             ["/usr/sbin/smtp-sink", *become, "-d", f"{self._dump}/", f"127.0.0.1:{self.port}", "64"],
             stdin=subprocess.DEVNULL,
         )
-        _wait_for_port(self.port, lambda: "")
+        wait_for_port(self.port, lambda: "")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,7 +183,8 @@ class SmtpSink:
         return [path.read_bytes().replace(b"\n", b"\r\n") for path in sorted(self._dump.iterdir())]
 
 
-def _wait_for_port(port: int, log: Callable[[], str]) -> None:
+def wait_for_port(port: int, log: Callable[[], str]) -> None:
+    """Until something listens there; `log` says why nothing does."""
     end = time.monotonic() + START_SECONDS
     while True:
         try:

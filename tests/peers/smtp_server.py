@@ -9,11 +9,12 @@ A script gives a stage one action, or a list used up one command at a time, the 
 """
 
 import asyncio
+import itertools
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from relayd.rules.outcome import Stage
 
@@ -38,6 +39,14 @@ class Flood:
 
 
 @dataclass(frozen=True)
+class Drip:
+    """Send this for ever, an octet at a time."""
+
+    line: bytes = b"250-still talking\r\n"
+    pause_seconds: float = 0.01
+
+
+@dataclass(frozen=True)
 class HalfBody:
     """After 354, read so many octets of the body, then act."""
 
@@ -50,7 +59,10 @@ class StopReading:
     """After 354, read nothing more."""
 
 
-Action = str | Disconnect | Hang | Flood | HalfBody | StopReading
+# RFC 2195 2: of its example.
+CHALLENGE = "PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+"
+
+Action = str | Disconnect | Hang | Flood | Drip | HalfBody | StopReading
 
 
 @dataclass
@@ -70,6 +82,7 @@ class Session:
     peer: str
     commands: list[bytes] = field(default_factory=list)
     is_tls: bool = False
+    client: Mapping[str, Any] = field(default_factory=dict)  # the certificate that it has shown
     say: Callable[[str], None] = lambda reply: None  # a line that nobody has asked for
 
 
@@ -82,6 +95,7 @@ class ScriptedServer:
         starttls: ssl.SSLContext | None = None,
         implicit_tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        unix_socket: str | None = None,
         silent_to: Sequence[bytes] = (),
     ) -> None:
         self.script: dict[Stage, list[Action]] = {}
@@ -96,13 +110,14 @@ class ScriptedServer:
         self._starttls = starttls
         self._implicit_tls = implicit_tls
         self._host = host
+        self._unix_socket = unix_socket
         self._silent_to = frozenset(silent_to)
         self._changed = asyncio.Condition()
         self._handlers: set[asyncio.Task[None]] = set()
 
     def on(self, stage: Stage, action: Action | Sequence[Action]) -> None:
         """From now on do this at `stage`."""
-        simple = isinstance(action, str | Disconnect | Hang | Flood | HalfBody | StopReading)
+        simple = isinstance(action, str | Disconnect | Hang | Flood | Drip | HalfBody | StopReading)
         self.script[stage] = [action] if simple else list(action)  # type: ignore[list-item,arg-type]
 
     @property
@@ -125,6 +140,9 @@ class ScriptedServer:
             await asyncio.wait(self._handlers)
 
     async def __aenter__(self) -> Self:
+        if self._unix_socket:
+            self._server = await asyncio.start_unix_server(self._on_connect, self._unix_socket)
+            return self
         self._server = await asyncio.start_server(self._on_connect, self._host, 0, ssl=self._implicit_tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -142,7 +160,9 @@ class ScriptedServer:
         task.add_done_callback(self._handlers.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = Session(writer.get_extra_info("peername")[0], is_tls=self._implicit_tls is not None)
+        peer = self._unix_socket or writer.get_extra_info("peername")[0]
+        session = Session(peer, is_tls=self._implicit_tls is not None)
+        session.client = writer.get_extra_info("peercert") or {}
         session.say = lambda reply: writer.write(f"{reply}\r\n".encode())
         self.sessions.append(session)
         self.open_connections += 1
@@ -205,6 +225,7 @@ class _Conversation:
                     assert self.server._starttls is not None
                     await self.writer.start_tls(self.server._starttls)
                     self.session.is_tls = True
+                    self.session.client = self.writer.get_extra_info("peercert") or {}
             case b"AUTH":
                 await self.authenticate(line)
             case b"MAIL":
@@ -229,6 +250,10 @@ class _Conversation:
             for challenge in ("334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"):
                 await self.say(challenge)
                 self.session.commands.append(await self.read_line() or b"")
+        challenge = {b"AUTH PLAIN": "334 ", b"AUTH CRAM-MD5": f"334 {CHALLENGE}"}.get(line.upper())
+        if challenge and action == "235 2.7.0 welcome":
+            await self.say(challenge)
+            self.session.commands.append(await self.read_line() or b"")
         await self.perform(action)
 
     async def take_data(self) -> None:
@@ -266,6 +291,11 @@ class _Conversation:
                 if after:
                     await self.say(after)
                 raise _HungUp
+            case Drip(line, pause_seconds):
+                for octet in itertools.cycle(line):
+                    self.writer.write(bytes([octet]))
+                    await self.writer.drain()
+                    await asyncio.sleep(pause_seconds)
             case Flood(line):
                 while True:
                     self.writer.write(line * 100)

@@ -1,0 +1,54 @@
+"""`relayd upstream test`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from relayd.cli import output
+from relayd.cli.output import Row
+from relayd.cli.parameters import AsJson, Control, given
+from relayd.control.client import path_of
+
+_FAILED = 1
+_INDENT = " " * 28
+
+
+def try_out(
+    name: str,
+    /,
+    *,
+    to: str,
+    sender: Annotated[str | None, Parameter(name="--from")] = None,
+    send: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+    control: Control,
+) -> int:
+    """Try an upstream: look up, connect, TLS, EHLO, login, MAIL, RCPT; each with its time, result and cure.
+
+    Parameters
+    ----------
+    to
+        A recipient that the upstream should take mail for.
+    sender
+        Who sends; by default the upstream's own sender, or one of its mailboxes.
+    send
+        Send a small message, too. It is not queued and counts against no limit of relayd's.
+    """
+    reply = control.post(path_of("upstreams", name, "test"), {"to": to, "send": send, **given({"sender": sender})})
+    if as_json:
+        output.write(reply.text)
+    else:
+        for step in reply.data["steps"]:
+            _print(step)
+        if reply.data["is_ok"]:
+            output.hint(f"upstream {name} works" if send else f"upstream {name} works; --send sends a small message")
+    return 0 if reply.data["is_ok"] else _FAILED
+
+
+def _print(step: Row) -> None:
+    state = "ok" if step["is_ok"] else "FAILED"
+    output.write(f"{step['name']:<9}  {state:<6}  {step['seconds']:>6.3f} s  {output.readable(step['result'])}")
+    for detail in step["details"]:
+        output.write(_INDENT + output.readable(detail))
+    if step["cure"]:
+        output.write(f"{_INDENT}-> {output.readable(step['cure'])}")

@@ -1,0 +1,44 @@
+"""The parameters by which an upstream is told of which fate to tell the sender (RFC 3461 4).
+
+They were checked at the door. What is not well formed here all the same is left out: a space in one would be a
+parameter more.
+"""
+
+import re
+
+from relayd.mail.envelope import RecipientNotice, Transmission
+
+_XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
+_ENVELOPE_ID = re.compile(_XTEXT)
+_ORCPT = re.compile(rf"[A-Za-z0-9-]+;{_XTEXT}")
+# RFC 6533 3: an address of type utf-8 may come as it is, where SMTPUTF8 is spoken.
+_UTF8_ORCPT = re.compile(r"utf-8;(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff])+", re.IGNORECASE)
+_EVENT = "(?:SUCCESS|FAILURE|DELAY)"
+_NOTIFY = re.compile(rf"NEVER|{_EVENT}(?:,{_EVENT}){{0,2}}", re.IGNORECASE)
+MAX_ENVELOPE_ID_CHARACTERS = 100
+MAX_ORCPT_CHARACTERS = 500
+
+
+def mail_parameters(transmission: Transmission) -> str:
+    """RET and ENVID, each after a space."""
+    parameters = ""
+    if transmission.dsn_ret in ("FULL", "HDRS"):
+        parameters += f" RET={transmission.dsn_ret}"
+    identifier = transmission.envelope_id
+    if identifier and len(identifier) <= MAX_ENVELOPE_ID_CHARACTERS and _ENVELOPE_ID.fullmatch(identifier):
+        parameters += f" ENVID={identifier}"
+    return parameters
+
+
+def recipient_parameters(notice: RecipientNotice, *, smtputf8: bool) -> str:
+    """NOTIFY and ORCPT, each after a space. `smtputf8`: the transaction is one of SMTPUTF8."""
+    parameters = ""
+    if notice.notify and _NOTIFY.fullmatch(notice.notify):
+        parameters += f" NOTIFY={notice.notify}"
+    if notice.orcpt and len(notice.orcpt) <= MAX_ORCPT_CHARACTERS and _is_orcpt(notice.orcpt, smtputf8):
+        parameters += f" ORCPT={notice.orcpt}"
+    return parameters
+
+
+def _is_orcpt(text: str, smtputf8: bool) -> bool:
+    return bool(_ORCPT.fullmatch(text) or (smtputf8 and _UTF8_ORCPT.fullmatch(text)))
