@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output, quota
+from relayd.cli import output, quota, upstream_verdict
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.cli.upstream_options import Options, body
@@ -12,6 +12,7 @@ from relayd.control.client import path_of
 
 app = App(name="upstream")
 app.command(quota.quota)
+app.command(upstream_verdict.verdict)
 
 
 def _place(row: Row) -> str:

@@ -16,6 +16,7 @@ from relayd.control import (
     queue_operations,
     quotas,
     status,
+    upstream_verdict,
     upstreams,
     warm_up,
 )
@@ -29,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     *warm_up.ROUTES,
     *forecast.ROUTES,
     *upstreams.ROUTES,
+    *upstream_verdict.ROUTES,
     *quotas.ROUTES,
     *credentials.ROUTES,
     *limits.ROUTES,
