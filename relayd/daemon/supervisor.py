@@ -28,7 +28,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing, tiers
+from relayd.daemon.terms import publishing, tiers, verdicts
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
 from relayd.store.pool import Database
@@ -137,6 +137,7 @@ class Supervisor:
                 tiers=tiers(settings),
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
+                verdicts=verdicts(settings),
                 emit=emit,
             ),
             socket_path=settings.control.socket,
