@@ -62,6 +62,7 @@ _DETAILS = (
     column("sender_address"),
     column("sender_name"),
     column("paused_reason"),
+    column("caution"),
     column("created_at", "created"),
     column("updated_at", "changed"),
 )
@@ -90,6 +91,8 @@ def add(
     said = {"name": name, "provider": provider, **given({"client": client}), **body(options)}
     reply = control.post(path_of("upstreams"), said)
     step = f"next, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
+    if reply.data["caution"]:
+        step = f"mind: {reply.data['caution']}\n{step}"
     output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
 
 

@@ -4,8 +4,12 @@ import asyncio
 
 import pytest
 
+from relayd.rules.explain import explain
 from relayd.rules.outcome import Cause, Limit, Postponed, Scope, Stage
+from relayd.rules.warm_up import DEFAULT_SCHEDULE
+from relayd.store import explanation
 from relayd.store.connection import Connection
+from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from tests.builders import Sender, claim_all, make_sender, make_upstream, put_many
 from tests.integration.test_claim import (
@@ -59,6 +63,31 @@ async def test_the_mailbox_is_parked_and_its_quota_counts_as_spent(db: Database)
         # No attempt is spent, nothing bounces.
         assert {tuple(row) for row in await c.fetch(ENTRIES)} == {(0, "queued")}
         assert await c.fetchval("SELECT count(*) FROM messages WHERE parent_id IS NOT NULL") == 0
+
+
+async def test_explain_has_the_providers_own_words_as_long_as_it_is_spent(db: Database) -> None:
+    async def said() -> str:
+        rows = await c.fetch("SELECT id FROM email_queue WHERE status = 'queued' ORDER BY id LIMIT 1")
+        (one,) = await explanation.gather(c, [row["id"] for row in rows], Terms(DEFAULT_SCHEDULE, 0))
+        return explain(one.facts, one.now).sentence
+
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute(QUOTA, sender.upstream_id, sender.mailbox_id, 100, None, "rolling")
+        await put_many(c, sender, 300)
+        await refused(c, sender, spent())
+        assert f"dot: 550 5.4.5 {SAID}" in await said()
+        # The parking has ended; what was tried in its place is spent as well.
+        await advance(c, "1 hour 2 minutes")
+        assert await sent(c, sender) == 5
+        assert await sent(c, sender) == 0
+        sentence = await said()
+        assert "allows 100 in any 24 hours and has taken 100; it said itself that they are spent" in sentence
+        assert SAID in sentence
+        await advance(c, "1 day 2 minutes")
+        assert await sent(c, sender) == 100
+        assert await sent(c, sender) == 0
+        assert SAID not in await said()
 
 
 async def test_a_few_are_tried_after_an_hour_and_all_are_free_after_a_day(db: Database) -> None:

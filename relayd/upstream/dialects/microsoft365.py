@@ -3,8 +3,6 @@
 from relayd.rules.outcome import Scope, Stage
 from relayd.upstream.rule import IN_TRANSACTION, Meaning, Rule
 
-_DISABLED = "smtpclientauthentication is disabled|security defaults|basic authentication is disabled"
-
 RULES: tuple[Rule, ...] = (
     Rule(
         Meaning.POSTPONED,
@@ -150,7 +148,7 @@ RULES: tuple[Rule, ...] = (
         Scope.MAILBOX,
         (Stage.AUTH,),
         ("535",),
-        text=_DISABLED,
+        "5.7.139",
         needs_own_login=True,
         hold_seconds=300,
         note="logins by SMTP are switched off for this account",
@@ -160,7 +158,7 @@ RULES: tuple[Rule, ...] = (
         Scope.UPSTREAM,
         (Stage.AUTH,),
         ("535",),
-        text=_DISABLED,
+        "5.7.139",
         hold_seconds=300,
         note="logins by SMTP are switched off for this account",
     ),
