@@ -119,6 +119,17 @@ async def test_a_refused_trial_counts_it_as_spent_again(db: Database) -> None:
         assert await sent(c, sender) == 100
 
 
+async def test_what_has_been_freed_and_not_looked_at_counts_no_more(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute(QUOTA, sender.upstream_id, sender.mailbox_id, 100, None, "rolling")
+        await put_many(c, sender, 200)
+        await sent(c, sender, messages=10)
+        await advance(c, "1 day 2 minutes")
+        await refused(c, sender, spent())
+        assert await c.fetchval(USED, "provider_day") == 100
+
+
 async def test_our_own_next_release_is_a_trial_too_but_not_at_once(db: Database) -> None:
     async with db.connection() as c:
         sender = await make_sender(c)
@@ -155,12 +166,13 @@ async def test_what_holds_for_the_account_stops_every_mailbox_of_it(db: Database
     async with db.connection() as c:
         first, second = await make_sender(c), await make_sender(c, "other@example.com")
         await c.execute(QUOTA, first.upstream_id, None, 100, None, window)
+        await c.execute(QUOTA, first.upstream_id, first.mailbox_id, 80, None, window)
         await c.execute(QUOTA, first.upstream_id, second.mailbox_id, 70, None, window)
         for sender in (first, second):
             await put_many(c, sender, 20)
         assert await refused(c, first, spent(scope=Scope.UPSTREAM)) == 1
         used = {row["unit_limit"]: row["used"] for row in await c.fetch("SELECT * FROM budget_usage")}
-        assert (used[100], used[70]) == (100, 0)
+        assert (used[100], used[80], used[70]) == (100, 0, 0)
         assert await sent(c, first) == 0
         assert await c.fetchval("SELECT count(*) FROM mailbox_lanes WHERE blocked_reason = 'provider daily quota'") == 2
 
