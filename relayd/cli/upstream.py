@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output, quota, upstream_test
+from relayd.cli import output, quota, upstream_test, upstream_verdict
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.cli.upstream_options import Options, body
@@ -13,6 +13,7 @@ from relayd.control.client import path_of
 app = App(name="upstream")
 app.command(quota.quota)
 app.command(upstream_test.try_out, name="test")
+app.command(upstream_verdict.verdict)
 
 
 def _place(row: Row) -> str:
@@ -63,6 +64,7 @@ _DETAILS = (
     column("sender_name"),
     column("is_verified", "verified"),
     column("paused_reason"),
+    column("caution"),
     column("created_at", "created"),
     column("updated_at", "changed"),
 )
@@ -94,6 +96,8 @@ def add(
         f"next, try it: relayd upstream test {name} --to YOU@example.net --from noreply@example.com\n"
         f"then, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
     )
+    if reply.data["caution"]:
+        step = f"mind: {reply.data['caution']}\n{step}"
     output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from relayd.config.verdict_settings import VerdictSettings
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
@@ -279,4 +280,5 @@ class Settings(_Section):
     tiers: tuple[TierSettings, ...] = ()
     health: HealthSettings = HealthSettings()
     warm_up: WarmUpSettings = WarmUpSettings()
+    verdicts: tuple[VerdictSettings, ...] = ()
     log: LogSettings = LogSettings()

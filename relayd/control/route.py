@@ -21,6 +21,7 @@ from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.steps import Probe
+from relayd.upstream.table import OperatorRule
 
 # Index: none; it speaks of this transaction alone. The audit triggers read it.
 SET_ACTOR = "SELECT set_config('relayd.actor', $1, true)"
@@ -84,6 +85,7 @@ class House:
     tiers: Mapping[str, Tier] = field(default_factory=lambda: by_name(()))
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
+    verdicts: Sequence[OperatorRule] = ()
     emit: Callable[[ControlEvent], None] = lambda event: None
     probe_of: Callable[[UpstreamRecord], Probe] | None = None  # what tries an upstream, where somebody knows
 

@@ -17,6 +17,7 @@ from relayd.control import (
     quotas,
     status,
     upstream_test,
+    upstream_verdict,
     upstreams,
     warm_up,
 )
@@ -31,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     *forecast.ROUTES,
     *upstreams.ROUTES,
     *upstream_test.ROUTES,
+    *upstream_verdict.ROUTES,
     *quotas.ROUTES,
     *credentials.ROUTES,
     *limits.ROUTES,

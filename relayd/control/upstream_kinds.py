@@ -62,6 +62,13 @@ KINDS: dict[tuple[str, str | None], Kind] = {
 }
 DEFAULT_MODES = {"google_workspace": "smtp-relay", "sendgrid": "smtp"}
 
+CAUTIONS: dict[tuple[str, str | None], str] = {
+    ("sendgrid", "api"): (
+        "the API takes messages apart and builds its own: relayd's DKIM signature, Received and Date are lost, the "
+        "MIME structure is built anew, and what cannot be taken apart (signed or encrypted mail, bounces) is refused"
+    ),
+}
+
 _OTHERS = ("api_url", "token_url", "authorization_url", "oauth_client_id", "oauth_account")
 
 

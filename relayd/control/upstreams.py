@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, computed_field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
-from relayd.control.upstream_kinds import check, completed
+from relayd.control.upstream_kinds import CAUTIONS, check, completed
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Name
 from relayd.store import clients, upstreams
@@ -86,6 +86,11 @@ class UpstreamView(View):
     paused_reason: str | None
     created_at: datetime
     updated_at: datetime
+
+    @computed_field
+    def caution(self) -> str | None:
+        """What an operator should know who chooses this way of sending."""
+        return CAUTIONS.get((self.provider, self.mode))
 
 
 class UpstreamList(View):

@@ -1,11 +1,11 @@
 """From an upstream's row to the object that speaks to it. The only place that knows every provider."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon import smtp_relay
+from relayd.daemon import sendgrid, smtp_relay
 from relayd.daemon.terms import share
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
@@ -15,6 +15,7 @@ from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
 from relayd.upstream.smarthost import Smarthost
+from relayd.upstream.table import OperatorRule, table_of
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,22 @@ log = logging.getLogger(__name__)
 class Providers:
     """Loads the living upstreams for a worker's fleet."""
 
-    def __init__(self, database: Database, seal: Seal, *, hostname: str, index: int, workers: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        *,
+        hostname: str,
+        index: int,
+        workers: int,
+        verdicts: Sequence[OperatorRule] = (),
+    ) -> None:
         self._database = database
         self._seal = seal
         self._hostname = hostname
         self._index = index
         self._workers = workers
+        self._verdicts = verdicts
         self._told: set[str] = set()
 
     async def load(self) -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
@@ -55,12 +66,16 @@ class Providers:
 
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:
         connections = share(record.max_connections, self._index, self._workers)
+        rules = table_of(record, self._verdicts).rules
         match record.provider_type:
             case "capture":
                 assert record.capture_directory
                 return partial(Capture, Path(record.capture_directory))
             case "smtp_relay":
-                return partial(Smarthost, smtp_relay.settings(record, self._seal, self._hostname, connections))
+                chosen = smtp_relay.settings(record, self._seal, self._hostname, connections, rules=rules)
+                return partial(Smarthost, chosen)
+            case "sendgrid":
+                return sendgrid.builder(record, self._seal, self._hostname, connections, rules)
             case other:
                 raise RelaydError(f"provider {other} is not supported by this version")
 

@@ -1,13 +1,17 @@
 """From the row of an SMTP upstream to the settings of its connections."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Tls
+from relayd.upstream.verdict import GENERIC, Rule
 
 
-def settings(record: UpstreamRecord, seal: Seal, hostname: str, max_connections: int) -> SmarthostSettings:
+def settings(
+    record: UpstreamRecord, seal: Seal, hostname: str, max_connections: int, *, rules: Sequence[Rule] = GENERIC
+) -> SmarthostSettings:
     """`hostname` is greeted with where the row names no other. Raises SealError."""
     assert record.smtp_host and record.smtp_tls
     password = opened(record, seal, "smtp_password", record.smtp_password_sealed)
@@ -25,6 +29,7 @@ def settings(record: UpstreamRecord, seal: Seal, hostname: str, max_connections:
         allow_plaintext_auth=record.smtp_allow_plaintext_auth,
         client_certificate=record.smtp_client_certificate,
         client_key=client_key,
+        rules=rules,
         source_address=str(record.source_address) if record.source_address else None,
         max_connections=max_connections,
         max_recipients=record.max_recipients,

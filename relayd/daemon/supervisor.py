@@ -29,7 +29,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing, tiers
+from relayd.daemon.terms import publishing, tiers, verdicts
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
 from relayd.store.pool import Database
@@ -138,6 +138,7 @@ class Supervisor:
                 tiers=tiers(settings),
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
+                verdicts=verdicts(settings),
                 emit=emit,
                 probe_of=Probes(self._keys.seal(), hostname=settings.hostname).of,
             ),

@@ -5,12 +5,14 @@ from datetime import timedelta
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
 from relayd.intake.door import DoorTerms
+from relayd.rules.outcome import Scope, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import Gate, Schedule
 from relayd.submission.limits import SessionLimits
 from relayd.upkeep.health import HealthTerms
 from relayd.upkeep.warm_up import WarmUpTerms
+from relayd.upstream.table import OperatorRule, operator_rule
 
 
 def share(total: int, index: int, workers: int) -> int:
@@ -91,3 +93,27 @@ def warm_up(settings: Settings) -> WarmUpTerms:
 def publishing(settings: Settings) -> Publishing:
     """What `relayd domain records` tells people to publish."""
     return Publishing(**settings.publish.model_dump())
+
+
+def verdicts(settings: Settings) -> tuple[OperatorRule, ...]:
+    """The operator's own readings of replies, in their order."""
+    return tuple(
+        OperatorRule(
+            operator_rule(
+                outcome=each.outcome,
+                scope=Scope(each.scope),
+                stages=[Stage(stage) for stage in each.stages],
+                codes=each.codes,
+                enhanced=each.enhanced,
+                text=each.text,
+                http=each.http,
+                reason=each.reason,
+                hold_seconds=each.hold_seconds,
+                limit=each.limit,
+                note=each.note,
+            ),
+            each.upstream,
+            each.dialect,
+        )
+        for each in settings.verdicts
+    )

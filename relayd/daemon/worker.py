@@ -24,7 +24,7 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import door_terms, retry_policy, session_limits
+from relayd.daemon.terms import door_terms, retry_policy, session_limits, verdicts
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
@@ -72,7 +72,12 @@ class Worker:
             database, bouncer, retry_policy(settings), emit=emit, wake=self.wake, now=self._clock.now
         )
         providers = Providers(
-            database, seal, hostname=settings.hostname, index=orders.index, workers=settings.processes
+            database,
+            seal,
+            hostname=settings.hostname,
+            index=orders.index,
+            workers=settings.processes,
+            verdicts=verdicts(settings),
         )
         self._fleet = Fleet(providers.load)
         self._scheduler = Scheduler(

@@ -77,6 +77,8 @@ class Budget:
     turns_at: datetime | None
     releases: tuple[Release, ...] = ()
     growth: Growth | None = None
+    told: str | None = None  # the provider's own words, where it is spent because the provider says so
+    told_at: datetime | None = None
 
     def limit(self, *, is_bulk: bool) -> int | None:
         """The limit for mail of that class."""

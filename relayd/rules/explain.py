@@ -197,7 +197,7 @@ def _limited(facts: Facts, now: datetime) -> Verdict | None:
         return None
     is_known = estimate.is_known and not entry.ahead_is_capped
     leaves = f"so it leaves {'about' if is_known else 'not before'} {at_time(estimate.at, now)}"
-    parts = [_used(budget, facts.lane.lane_class), *_turns(budget, now)]
+    parts = [_used(budget, facts.lane.lane_class), *_told(budget, now), *_turns(budget, now)]
     if budget.growth:
         parts.append("its limit grows as it warms up")
     if facts.limits.sharing:
@@ -211,6 +211,11 @@ def _used(budget: Budget, lane_class: LaneClass) -> str:
     slice = f", {kept:,} of them kept from bulk mail," if kept else ""
     verb = "has taken" if budget.is_of_provider else "has sent"
     return f"{budget.allows()}{slice} and {verb} {budget.used:,}"
+
+
+def _told(budget: Budget, now: datetime) -> Iterator[str]:
+    if budget.told is not None and budget.told_at is not None:
+        yield f"it said itself that they are spent, {at_time(budget.told_at, now)}: {budget.told}"
 
 
 def _turns(budget: Budget, now: datetime) -> Iterator[str]:

@@ -5,6 +5,10 @@ A failure always says where it happened (stage) and what it speaks of (scope).
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+# What a provider's limit counts over.
+Limit = Literal["day", "hour"]
 
 
 class Stage(StrEnum):
@@ -67,11 +71,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Definitely not sent because a limit says later. Spends no attempt, harms no statistic."""
+    """Definitely not sent because a limit says later. Spends no attempt, harms no statistic.
+
+    `limit`: the upstream says that its limit of that span is spent; `scope` says whose, the mailbox's or all of it.
+    """
 
     scope: Scope
     cause: Cause
     hold_seconds: float
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
-from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Uncertain
+from relayd.rules.outcome import Cause, Deferred, Failed, Limit, Outcome, Postponed, Scope, Sent, Uncertain
 from relayd.rules.retry import RetryPolicy, next_attempt_at
 from relayd.rules.states import LogEvent, PendingReason, Status
 
@@ -18,6 +18,14 @@ class Attempted:
     retry_count: int
     max_retries: int
     first_attempt_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SpentLimit:
+    """The upstream says that its limit is spent: that of the mailbox there, or of the upstream as a whole."""
+
+    limit: Limit
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class Settlement:
     notifies: bool = False  # a DSN goes to the reverse-path
     blocks_mailbox_until: datetime | None = None
     provider_message_id: str | None = None
+    spent_limit: SpentLimit | None = None  # the ledger learns of it
 
 
 def settle(
@@ -60,7 +69,7 @@ def settle(
             )
         case Deferred(_, cause):
             return _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
-        case Postponed(scope, cause, hold_seconds):
+        case Postponed(scope, cause, hold_seconds, limit):
             until = now + timedelta(seconds=hold_seconds)
             return Settlement(
                 Status.QUEUED,
@@ -70,6 +79,7 @@ def settle(
                 next_attempt_at=until if scope is not Scope.MAILBOX else now,
                 spends_attempt=False,
                 blocks_mailbox_until=until if scope is Scope.MAILBOX else None,
+                spent_limit=_spent(scope, limit),
             )
         case Failed(scope, cause):
             bounced = scope is Scope.RECIPIENT
@@ -101,6 +111,12 @@ def describe(cause: Cause) -> str:
     reply = " ".join(str(part) for part in (cause.code, cause.enhanced) if part)
     text = cause.text if cause.enhanced is None else cause.text.removeprefix(cause.enhanced).strip()
     return f"{cause.stage}: {reply} {text}".replace(":  ", ": ").strip()[:1000]
+
+
+def _spent(scope: Scope, limit: Limit | None) -> SpentLimit | None:
+    if limit is None or scope not in (Scope.MAILBOX, Scope.UPSTREAM):
+        return None
+    return SpentLimit(limit, is_whole=scope is Scope.UPSTREAM)
 
 
 def _again(

@@ -111,7 +111,7 @@ SELECT u.budget_id, u.kind, u.unit_limit, u.bulk_limit, u.used, u.is_rolling, u.
               ORDER BY r.frees_at) AS freed_units,
        COALESCE(m.warmup_enabled AND m.warmup_completed_at IS NULL AND m.warmup_paused_at IS NULL
                 AND m.status IN ('warming', 'active'), false) AS grows,
-       m.warmup_stage, m.warmup_schedule, m.daily_limit_cap, mine.bulk_reserve_percent
+       m.warmup_stage, m.warmup_schedule, m.daily_limit_cap, mine.bulk_reserve_percent, lesson.told, lesson.told_at
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN budget_usage u
   LEFT JOIN email_mailboxes m ON m.id = u.owner_id
@@ -121,6 +121,7 @@ SELECT u.budget_id, u.kind, u.unit_limit, u.bulk_limit, u.used, u.is_rolling, u.
   LEFT JOIN google_workspace_quota g ON g.id = u.owner_id
   LEFT JOIN email_configurations goes ON goes.id = g.upstream_id
   LEFT JOIN email_mailboxes user_of ON user_of.id = g.mailbox_id
+  LEFT JOIN budgets lesson ON lesson.id = u.budget_id AND u.used >= u.unit_limit AND lesson.told_at > clock.now - u.span
  WHERE u.budget_id = ANY($1::int[])
  ORDER BY u.budget_id
 """
@@ -201,4 +202,6 @@ def _budget(row: asyncpg.Record, terms: Terms) -> Budget:
             Release(frees_at, units) for frees_at, units in zip(row["frees_at"], row["freed_units"], strict=True)
         ),
         growth=growth,
+        told=row["told"],
+        told_at=row["told_at"],
     )

@@ -11,7 +11,7 @@ import asyncpg
 
 from relayd.rules.settlement import Settlement
 from relayd.rules.states import Status
-from relayd.store import budget, lanes, windows
+from relayd.store import budget, lanes, taught_quota, windows
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -140,22 +140,27 @@ async def _budget_and_lanes(
     connection: Connection, by_id: dict[UUID, Result], applied: Sequence[asyncpg.Record]
 ) -> None:
     ended = budget.Ended()
+    spent = taught_quota.Lessons()
     due = []
     parked = {}
     for row in applied:
         settlement = by_id[row["id"]].settlement
         if row["reserved_budgets"]:
             ended.add(row["reserved_budgets"], is_returned=settlement.returns_unit or row["overtakes"])
+            if settlement.spent_limit:
+                spent.add(row["mailbox_id"], row["reserved_budgets"], settlement.spent_limit, settlement.reason)
         if settlement.status is Status.QUEUED and settlement.next_attempt_at:
             due.append((row["lane_id"], settlement.next_attempt_at))
         if settlement.blocks_mailbox_until:
             parked[row["mailbox_id"]] = settlement
     await budget.settle_units(connection, ended)
+    freed_at = await taught_quota.learn(connection, spent)
     if due:
         await lanes.requeue(connection, due)
     for mailbox_id, settlement in sorted(parked.items()):
         assert settlement.blocks_mailbox_until
-        await lanes.park(connection, mailbox_id, settlement.blocks_mailbox_until, settlement.reason)
+        until = min(settlement.blocks_mailbox_until, freed_at.get(mailbox_id, settlement.blocks_mailbox_until))
+        await lanes.park(connection, mailbox_id, until, settlement.reason)
 
 
 async def _apply(connection: Connection, results: Sequence[Result], *, is_alone: bool) -> list[asyncpg.Record]:

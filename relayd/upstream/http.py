@@ -6,7 +6,7 @@ Replies are small; a peer that never ends is cut off. Nothing of a request's hea
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -28,11 +28,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply that was read whole. `retry_after_seconds` is what Retry-After asks for, None if nothing."""
+    """A reply that was read whole. `retry_after_seconds` is what Retry-After asks for, None if nothing.
+
+    The names in `headers` are the same in any case.
+    """
 
     status: int
     content: bytes
     retry_after_seconds: float | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpFailure(Exception):
@@ -71,7 +75,7 @@ class HttpClient:
                 method, url, headers=headers, json=json, data=data, allow_redirects=False
             ) as response:
                 content = await _read(response.content)
-                return HttpReply(response.status, content, _retry_after(response))
+                return HttpReply(response.status, content, _retry_after(response), response.headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HttpFailure(Stage.CONNECT, _cause(error)) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ProtocolViolation) as error:

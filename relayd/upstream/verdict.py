@@ -8,9 +8,6 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import lru_cache
 from typing import assert_never
 
 from aiosmtplib import SMTPResponseException
@@ -18,7 +15,13 @@ from aiosmtplib import SMTPResponseException
 from relayd.errors import RelaydError
 from relayd.mail.reply import enhanced_code
 from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.upstream.dialects import generic
+from relayd.upstream.rule import Meaning, Rule, matches_reply
 
+__all__ = ["GENERIC", "Meaning", "Rule", "judge_exception", "judge_reply", "refuse"]
+
+# For a login that several share, as most are.
+GENERIC = tuple(rule for rule in generic.RULES if not rule.needs_own_login)
 MAX_TEXT_CHARACTERS = 500
 MAX_PROVIDER_ID_CHARACTERS = 128
 
@@ -31,57 +34,6 @@ class Unfit(RelaydError):
     """The upstream does not offer what the settings demand; the text says what is missing."""
 
 
-class Meaning(StrEnum):
-    SENT = "sent"
-    DEFERRED = "deferred"
-    FAILED = "failed"
-    POSTPONED = "postponed"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One reading of a reply. What is left out matches everything.
-
-    `codes` and `enhanced` are patterns in which `x` stands for anything: `4xx`, `5.7.x`. `text` is a regular
-    expression, searched without regard to case. `needs_accepted` asks that the transaction has a recipient already.
-    """
-
-    meaning: Meaning
-    scope: Scope
-    stages: tuple[Stage, ...] = ()
-    codes: tuple[str, ...] = ()
-    enhanced: str | None = None
-    text: str | None = None
-    needs_accepted: bool = False
-    hold_seconds: float = 0.0
-
-
-_OPENING = (Stage.CONNECT, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)
-_ENVELOPE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
-_WHOLE_MESSAGE = (Stage.MAIL, Stage.DATA, Stage.DOT)
-_TOO_MANY = r"too many recipients"
-
-GENERIC: tuple[Rule, ...] = (
-    # Before MAIL no reply can condemn a message: a 5xx greeting or a 535 must not bounce mail.
-    Rule(Meaning.DEFERRED, Scope.UPSTREAM, _OPENING),
-    # RFC 5321 3.8: 421 closes the channel, whatever was asked.
-    Rule(Meaning.DEFERRED, Scope.UPSTREAM, codes=("421",)),
-    # RFC 4954 6: these speak of our login or of TLS, not of this message.
-    Rule(Meaning.DEFERRED, Scope.UPSTREAM, _ENVELOPE, ("530", "535", "538")),
-    # RFC 5321 4.5.3.1.10: the rest of the recipients go in a transaction of their own; 552 is the old spelling.
-    # Without one accepted there is no progress, and "at once" would be for ever.
-    Rule(Meaning.POSTPONED, Scope.MESSAGE, (Stage.RCPT,), ("452",), "4.5.3", needs_accepted=True),
-    Rule(Meaning.POSTPONED, Scope.MESSAGE, (Stage.RCPT,), ("452", "552"), text=_TOO_MANY, needs_accepted=True),
-    Rule(Meaning.DEFERRED, Scope.RECIPIENT, (Stage.RCPT,), ("552",), text=_TOO_MANY),
-    Rule(Meaning.FAILED, Scope.MESSAGE, codes=("552",), enhanced="5.3.4"),
-    Rule(Meaning.DEFERRED, Scope.RECIPIENT, (Stage.RCPT,), ("4xx",)),
-    Rule(Meaning.FAILED, Scope.RECIPIENT, (Stage.RCPT,), ("5xx",)),
-    Rule(Meaning.DEFERRED, Scope.MESSAGE, _WHOLE_MESSAGE, ("4xx",)),
-    Rule(Meaning.FAILED, Scope.MESSAGE, _WHOLE_MESSAGE, ("5xx",)),
-    Rule(Meaning.SENT, Scope.MESSAGE, (Stage.DOT,), ("2xx",)),
-)
-
-
 def judge_reply(
     stage: Stage, code: int, text: str, *, some_accepted: bool = False, rules: Sequence[Rule] = GENERIC
 ) -> Outcome:
@@ -91,10 +43,25 @@ def judge_reply(
     """
     if not 200 <= code <= 599:
         return judge_exception(stage, ProtocolViolation(f"reply with the impossible code {code}: {text}"))
-    cause = Cause(stage, _reply_text(stage, text), code, enhanced_code(text))
-    rule = next((rule for rule in rules if _matches(rule, cause, some_accepted)), None)
+    cause = cause_of(stage, code, text)
+    rule = rule_for(cause, some_accepted=some_accepted, rules=rules)
     if rule is None:
         return judge_exception(stage, ProtocolViolation(f"unexpected reply: {code} {text}"))
+    return outcome_of(rule, cause)
+
+
+def cause_of(stage: Stage, code: int, text: str) -> Cause:
+    """A reply, its text made fit to be stored and shown."""
+    return Cause(stage, _reply_text(stage, text), code, enhanced_code(text))
+
+
+def rule_for(cause: Cause, *, some_accepted: bool, rules: Sequence[Rule]) -> Rule | None:
+    """The first that speaks of this reply; None if it is nonsense at its stage."""
+    return next((rule for rule in rules if matches_reply(rule, cause, some_accepted=some_accepted)), None)
+
+
+def outcome_of(rule: Rule, cause: Cause) -> Outcome:
+    """What a rule makes of a reply that it matches."""
     match rule.meaning:
         case Meaning.SENT:
             return Sent(cause, _provider_message_id(cause.text))
@@ -103,7 +70,9 @@ def judge_reply(
         case Meaning.FAILED:
             return Failed(rule.scope, cause)
         case Meaning.POSTPONED:
-            return Postponed(rule.scope, cause, rule.hold_seconds)
+            return Postponed(rule.scope, cause, rule.hold_seconds, rule.limit)
+        case Meaning.UNCERTAIN:
+            return Uncertain(cause)
         case _:
             assert_never(rule.meaning)
 
@@ -128,23 +97,6 @@ def clean(text: str) -> str:
         decoded = decoded.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         decoded = "".join(character if character.isprintable() else " " for character in decoded)
     return " ".join(decoded.split())[:MAX_TEXT_CHARACTERS]
-
-
-def _matches(rule: Rule, cause: Cause, some_accepted: bool) -> bool:
-    return (
-        (not rule.stages or cause.stage in rule.stages)
-        and (not rule.codes or any(_fits(pattern, str(cause.code)) for pattern in rule.codes))
-        and (rule.enhanced is None or _fits(rule.enhanced, cause.enhanced or ""))
-        and (rule.text is None or re.search(rule.text, cause.text, re.IGNORECASE) is not None)
-        and (some_accepted or not rule.needs_accepted)
-    )
-
-
-@lru_cache(maxsize=4096)
-def _fits(pattern: str, value: str) -> bool:
-    """`4xx` fits 450; `5.7.x` fits 5.7.26: an `x` that ends an enhanced code stands for any number."""
-    expression = re.escape(pattern).replace(r"\.x", r"\.\d+").replace("x", r"\d")
-    return re.fullmatch(expression, value) is not None
 
 
 # Long runs of base64 in the answer to AUTH may be our own credentials, echoed.

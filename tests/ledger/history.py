@@ -36,6 +36,8 @@ OUTCOMES: tuple[tuple[int, Outcome], ...] = (
     (3, Failed(Scope.MESSAGE, Cause(Stage.DATA, "too big", 552, "5.3.4"))),
     (12, Uncertain(Cause(Stage.DOT, "connection lost"))),
     (4, Postponed(Scope.MAILBOX, Cause(Stage.MAIL, "slow down", 421, "4.7.0"), 600)),
+    (2, Postponed(Scope.MAILBOX, Cause(Stage.DATA, "the day's limit", 550, "5.4.5"), 3600, "day")),
+    (1, Postponed(Scope.UPSTREAM, Cause(Stage.DATA, "the hour's limit", 452, "4.5.3"), 600, "hour")),
 )
 # How often each kind of event comes, where a history has it at all.
 ALWAYS = {

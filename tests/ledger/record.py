@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from relayd.rules.outcome import Outcome, Sent, Uncertain
+from relayd.rules.outcome import Outcome, Postponed, Sent, Uncertain
 from relayd.rules.settlement import Settlement
 from relayd.rules.states import Status
 from tests.ledger.budget import Budget
@@ -131,8 +131,16 @@ class Record:
                 return
             if entry.status is Status.SENDING:
                 self._end(newest, is_counted=False)
+        if isinstance(outcome, Postponed):
+            self._taught(attempt, outcome.limit)
         entry.status = settlement.status
         entry.due = settlement.next_attempt_at or entry.due
+
+    def _taught(self, attempt: Attempt, limit: str | None) -> None:
+        # The provider counts what we do not know of: from here on relayd says more than we do.
+        for budget in attempt.budgets:
+            if budget.kind == f"provider_{limit}":
+                budget.exact = False
 
     def _end(self, attempt: Attempt, *, is_counted: bool) -> None:
         now = self._now()

@@ -28,6 +28,26 @@ WRONG = {
             ":8: control.socket: expected an absolute path",
         ],
     ),
+    "verdicts that could lose mail or speak of everything": (
+        f"[database]\n{DSN}\n"
+        '[[verdicts]]\noutcome = "postponed"\nscope = "mailbox"\n'
+        '[[verdicts]]\ncodes = ["250"]\noutcome = "sent"\nscope = "mailbox"\n'
+        '[[verdicts]]\ncodes = ["554"]\nstages = ["auth"]\noutcome = "failed"\nscope = "message"\n'
+        '[[verdicts]]\ncodes = ["554"]\noutcome = "failed"\nscope = "upstream"\n'
+        '[[verdicts]]\ncodes = ["5xx"]\nhttp = ["500"]\noutcome = "deferred"\nscope = "mailbox"\n'
+        '[[verdicts]]\ntext = "x"\noutcome = "deferred"\nscope = "upstream"\nlimit = "day"\nhold_seconds = 0\n',
+        [
+            ":4: verdicts.0.outcome: expected codes, enhanced, text or http beside it",
+            ":7: verdicts.1.codes.0: expected a text that should match pattern",
+            ":8: verdicts.1.outcome: expected 'deferred', 'failed' or 'postponed'",
+            ":13: verdicts.2.outcome: expected deferred or postponed: before MAIL",
+            ":18: verdicts.3.scope: expected message or recipient with failed",
+            ":21: verdicts.4.http: expected either stages, codes and enhanced for SMTP",
+            ":23: verdicts.4.scope: expected postponed with mailbox",
+            ":28: verdicts.5.limit: expected postponed with upstream or mailbox beside it",
+            ":29: verdicts.5.hold_seconds: expected greater than or equal to 1",
+        ],
+    ),
     "arrays of tables": (
         f'[[trusted_networks]]\nnetwork = "10.0.0.0/8"\nclient = "a"\n\n[[trusted_networks]]\nnetwork = "10.0.0.1/8"\n'
         f"[database]\n{DSN}\n",
