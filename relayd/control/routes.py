@@ -15,6 +15,7 @@ from relayd.control import (
     queue,
     queue_operations,
     quotas,
+    secrets,
     status,
     upstreams,
     warm_up,
@@ -38,5 +39,6 @@ ROUTES: tuple[Route, ...] = (
     *explain.ROUTES,
     *pause.ROUTES,
     *status.ROUTES,
+    *secrets.ROUTES,
     *audit.ROUTES,
 )

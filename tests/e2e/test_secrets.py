@@ -77,6 +77,7 @@ async def test_no_secret_is_shown(
     furnish(node, sink.port)
     password = tmp_path / "upstream-password"
     password.write_text(UPSTREAM + "\n")
+    password.chmod(0o600)
     # Its server takes no logins, so every attempt fails with its password at hand.
     for command in (
         f"upstream add guarded --provider smtp_relay --host 127.0.0.1 --port {sink.port} --tls none --username relay"
