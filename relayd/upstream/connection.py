@@ -15,6 +15,7 @@ from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException, SMTPS
 from relayd import failpoints
 from relayd.errors import RelaydError
 from relayd.rules.outcome import Outcome, Stage
+from relayd.upstream.redaction import redacted, spellings
 from relayd.upstream.replies import ReplyReader
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.verdict import ProtocolViolation, Rule, judge_exception
@@ -38,7 +39,7 @@ class Connection:
         self.in_transaction = False
         self.idle_since = 0.0
         self._settings = settings
-        self._secrets = secrets
+        self._secrets = spellings(secrets)
         self._protocol = ReplyReader()
         self._is_broken = False
         self._writer: asyncio.StreamWriter | None = None
@@ -147,7 +148,7 @@ class Connection:
         if not isinstance(error, OSError | SMTPException | RelaydError):
             _log.error("unexpected error at %s", self.stage, exc_info=error)
         if isinstance(error, SMTPResponseException):
-            error = SMTPResponseException(error.code, self._redact(error.message))
+            error = SMTPResponseException(error.code, redacted(error.message, self._secrets))
         return judge_exception(self.stage, error, self.rules)
 
     def abort(self) -> None:
@@ -224,12 +225,7 @@ class Connection:
             if not is_last:
                 raise ProtocolViolation(f"more than one reply to a command, the first: {response.code}")
         self._is_broken |= response.code == 421
-        return SMTPResponse(response.code, self._redact(response.message))
-
-    def _redact(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return SMTPResponse(response.code, redacted(response.message, self._secrets))
 
 
 def stuffed_blocks(content: bytes, block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:
