@@ -17,11 +17,12 @@ from relayd.control.server import ControlServer
 from relayd.control.upstream_options import SECRETS
 from relayd.rules.control_events import SecretsResealed
 from relayd.seal import Seal, new_key, parse_key
-from relayd.store import nodes, sealcheck, sealed
+from relayd.store import nodes, sealcheck, sealed, upstreams
 from relayd.store.locks import held, node_lock
 from relayd.store.pool import Database
 from relayd.store.sealed import SEALED_COLUMNS
 from tests.integration.conftest import Control
+from tests.integration.test_sealed import until_one_waits
 
 OLD, NEW = (parse_key(new_key().encode()) for _ in range(2))
 BEFORE, BOTH, AFTER = Seal(OLD), Seal(NEW, [OLD]), Seal(NEW)
@@ -43,12 +44,12 @@ async def sealing(control: Control, seal: Seal) -> AsyncIterator[Control]:
     await server.close()
 
 
-async def furnish(control: Control, upstreams: int = 1) -> None:
+async def furnish(control: Control, many: int = 1) -> None:
     """A secret in each column that there is."""
     await control.ok("POST", "clients", {"name": "acme"})
     await control.ok("POST", "domains", {"domain": "example.com", "client": "acme"})
     secrets = {name: f"{CANARY}-{name}" for name in SECRETS}
-    for number in range(upstreams):
+    for number in range(many):
         upstream = {**GUARDED, **secrets, "client_certificate": "PEM", "name": f"out{number}"}
         upstream.pop("api_key")
         await control.ok("POST", "upstreams", upstream)
@@ -151,7 +152,7 @@ async def test_a_rotation_of_slices_goes_on_where_the_last_ended(
 ) -> None:
     monkeypatch.setattr(rotation, "BATCH", 2)
     async with sealing(control, BEFORE) as before:
-        await furnish(before, upstreams=3)
+        await furnish(before, many=3)
     secrets = await opened(control.db, BEFORE)
     context = Context(replace(control.house, seal=BOTH), "test")
     position: Position | None = Position()
@@ -164,6 +165,25 @@ async def test_a_rotation_of_slices_goes_on_where_the_last_ended(
     async with control.db.connection() as connection:
         await connection.execute("UPDATE relayd_state SET seal_check = $1", AFTER.seal(b"relayd", row=sealcheck.ROW))
     assert (await opened(control.db, AFTER)).keys() == secrets.keys()
+
+
+async def test_a_value_that_is_changed_between_the_look_and_the_exchange_is_read_again(control: Control) -> None:
+    async with sealing(control, BEFORE) as before:
+        await before.ok("POST", "upstreams", {**GUARDED, "name": "out", "password": "first"})
+    async with control.db.transaction() as changing:
+        upstream = await upstreams.find_to_change(changing, "out")
+        # By a node that still seals with the former key.
+        second = BEFORE.seal(b"second", row=upstream.seal_row("smtp_password"))
+        context = Context(replace(control.house, seal=BOTH), "test")
+        walking = asyncio.create_task(rotation.walk(context, Position(), dry_run=False, seconds=60))
+        await until_one_waits(changing)
+        await upstreams.save(changing, replace(upstream, smtp_password_sealed=second))
+    tally, position = await walking
+    assert (tally.resealed, tally.changing, position) == (1, 0, None)
+    async with control.db.connection() as connection:
+        upstream = await upstreams.find(connection, "out")
+    assert upstream.smtp_password_sealed
+    assert AFTER.open(upstream.smtp_password_sealed, row=upstream.seal_row("smtp_password")) == b"second"
 
 
 async def test_a_cursor_of_another_kind_is_refused(control: Control) -> None:

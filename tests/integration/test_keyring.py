@@ -59,12 +59,12 @@ async def test_a_node_tells_only_what_workers_of_both_kinds_have(db: Database) -
     ring = Keyring(db, "a", BEFORE)
     async with db.connection() as connection, held(connection, node_lock("a")):
         told = []
-        for seal, only_with in ((BEFORE, None), (BEFORE, BOTH), (BOTH, None)):
+        for seal, only_with in ((BEFORE, None), (BOTH, AFTER), (BOTH, None)):
             ring.take(seal)
             await ring.tell(only_with=only_with)
             async with db.connection() as other:
                 told.append((await nodes.living(other))[0][0].opening_keys)
-    assert told == [(BEFORE.current_id,), (BEFORE.current_id,), (AFTER.current_id, BEFORE.current_id)]
+    assert told == [(BEFORE.current_id,), (AFTER.current_id,), (AFTER.current_id, BEFORE.current_id)]
 
 
 async def test_a_node_that_has_missed_a_rotation_notices_and_recovers(

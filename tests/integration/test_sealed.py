@@ -95,7 +95,7 @@ async def test_an_exchange_waits_for_a_change_under_way_and_leaves_it(db: Databa
     async with db.transaction() as changing:
         found = await upstreams.find_to_change(changing, "out0")
         exchanging = asyncio.create_task(exchange())
-        await _until_one_waits(changing)
+        await until_one_waits(changing)
         await upstreams.save(changing, _with_password(found, b"theirs"))
     assert await exchanging == set()
     async with db.connection() as connection:
@@ -134,11 +134,11 @@ async def test_a_node_that_starts_waits_for_the_beginning_of_a_rotation(db: Data
     async with db.transaction() as rotating:
         await sealcheck.replace(rotating, b"former", b"new")
         telling = asyncio.create_task(tell())
-        await _until_one_waits(rotating)
+        await until_one_waits(rotating)
     assert await telling == b"new"
 
 
-async def _until_one_waits(connection: Connection) -> None:
+async def until_one_waits(connection: Connection) -> None:
     """Until a lock of a row is waited for."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
     async with asyncio.timeout(30):
