@@ -38,7 +38,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "RELAYD_DUMPABLE": "1", **(environment or {})},
             start_new_session=True,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )

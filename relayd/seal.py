@@ -19,7 +19,7 @@ _VERSION = b"\x01"
 _KEY_ID_OCTETS = 4
 _NONCE_OCTETS = 12
 _TAG_OCTETS = 16
-_HEAD_OCTETS = len(_VERSION) + _KEY_ID_OCTETS
+HEAD_OCTETS = len(_VERSION) + _KEY_ID_OCTETS
 _ADVICE = "make one with: relayd key new"
 
 
@@ -64,7 +64,7 @@ class Seal:
                 f"{row} is sealed with key id {key_id.hex()}, which is not loaded (loaded: {loaded}); "
                 "add that key to the sealing keys"
             )
-        head, rest = sealed[:_HEAD_OCTETS], sealed[_HEAD_OCTETS:]
+        head, rest = sealed[:HEAD_OCTETS], sealed[HEAD_OCTETS:]
         try:
             return cipher.decrypt(rest[:_NONCE_OCTETS], rest[_NONCE_OCTETS:], _associated(head, row))
         except InvalidTag:
@@ -72,7 +72,22 @@ class Seal:
 
     def is_current(self, sealed: bytes) -> bool:
         """False when a rotation still has to seal this value anew."""
-        return sealed[:_HEAD_OCTETS] == _VERSION + self._current
+        return sealed[:HEAD_OCTETS] == _VERSION + self._current
+
+    @property
+    def current_id(self) -> str:
+        """The id of the key that seals. Ids are no secret: they are told to people and to other nodes."""
+        return self._current.hex()
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys that open, the current one first."""
+        return tuple(key_id.hex() for key_id in self._ciphers)
+
+
+def key_id_of(sealed: bytes) -> str | None:
+    """The id of the key that a value is sealed with, by its first HEAD_OCTETS; None for what is not sealed."""
+    return sealed[1:HEAD_OCTETS].hex() if len(sealed) >= HEAD_OCTETS and sealed[:1] == _VERSION else None
 
 
 def new_key() -> str:
@@ -99,11 +114,11 @@ def _key_id(key: bytes) -> bytes:
 
 
 def _key_id_of(sealed: bytes, row: str) -> bytes:
-    if len(sealed) < _HEAD_OCTETS + _NONCE_OCTETS + _TAG_OCTETS:
+    if len(sealed) < HEAD_OCTETS + _NONCE_OCTETS + _TAG_OCTETS:
         raise SealError(f"{row} does not hold a sealed value")
     if sealed[:1] != _VERSION:
         raise SealError(f"{row} is sealed in format {sealed[0]}, which this version of relayd does not know")
-    return sealed[1:_HEAD_OCTETS]
+    return sealed[1:HEAD_OCTETS]
 
 
 def _associated(head: bytes, row: str) -> bytes:

@@ -38,9 +38,14 @@ def items(reply: Reply, columns: Sequence[Column], *, as_json: bool, none: str) 
     """A listing, or `none` on stderr when it is empty: where to start."""
     if as_json:
         return write(reply.text)
-    rows = [[readable(each.value(row)) for each in columns] for row in reply.data["items"]]
-    if not rows:
+    if not reply.data["items"]:
         return hint(none)
+    table(reply.data["items"], columns)
+
+
+def table(items: Sequence[Row], columns: Sequence[Column]) -> None:
+    """Rows for people."""
+    rows = [[readable(each.value(row)) for each in columns] for row in items]
     if sys.stdout.isatty():
         _rich_table(columns, rows)
     else:

@@ -12,6 +12,7 @@ from relayd import __version__
 from relayd.cli import output
 from relayd.control.client import ControlClient, ServerRefused, socket_candidates
 from relayd.errors import Refusal, RelaydError
+from relayd.undumpable import close_memory
 
 _FAILED = 1
 _USAGE = 2
@@ -24,6 +25,7 @@ NOUNS = {
     "config": "Check a configuration file.",
     "migrate": "Bring the database's tables to this version, or back.",
     "key": "Make sealing keys.",
+    "secrets": "Under which keys secrets are sealed; seal them anew under another.",
     "client": "Tenants: all domains, mailboxes and credentials belong to one.",
     "domain": "Sending domains, their DKIM keys and the DNS records to publish.",
     "mailbox": "Sending accounts, each with a daily limit and an upstream.",
@@ -44,6 +46,7 @@ NOUNS = {
 
 def main() -> NoReturn:
     """Run argv. Exit code 0, 1 for a failure told on stderr, 2 for a command line that makes no sense."""
+    close_memory()
     sys.exit(run(sys.argv[1:]))
 
 

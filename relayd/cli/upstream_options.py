@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from relayd.cli.parameters import given
+from relayd.config.secret_file import read_secret
 from relayd.errors import RelaydError
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -20,6 +21,7 @@ _LINES = {
     "refresh_token_file": "refresh token",
 }
 _TEXTS = {"client_certificate_file": "certificate", "client_key_file": "private key"}
+_OPEN = {"client_certificate_file"}  # no secret
 
 
 @Parameter(name="*")
@@ -120,7 +122,7 @@ def body(options: Options | None) -> dict[str, Any]:
     for option, what in (_LINES | _TEXTS).items():
         file = said.pop(option, None)
         if file is not None:
-            text = read_text(file, what)
+            text = read_text(file, what) if option in _OPEN else read_secret_text(file, what)
             said[option.removesuffix("_file")] = _line(text, file, what) if option in _LINES else text
     return said
 
@@ -132,6 +134,19 @@ def read_text(file: str, what: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise RelaydError(f"cannot read the {what} from {file}: {reason}") from None
+
+
+def read_secret_text(file: str, what: str) -> str:
+    """As read_text, of a file that holds a secret: one that everybody may open is refused."""
+    if file == "-":
+        return read_text(file, what)
+    try:
+        return read_secret(Path(file)).decode()
+    except UnicodeDecodeError:
+        reason = f"{file}: it is not text"
+    except RelaydError as error:
+        reason = str(error)
+    raise RelaydError(f"cannot use the {what}: {reason}")
 
 
 def _line(text: str, file: str, what: str) -> str:

@@ -1,14 +1,13 @@
 """The secrets that a configuration points at: from files or from systemd credentials, never from the file itself."""
 
 import os
-import stat
 from pathlib import Path
 
 from relayd.config.load import ConfigError
+from relayd.config.secret_file import read_secret
 from relayd.config.settings import Settings
+from relayd.errors import RelaydError
 from relayd.seal import SealError, parse_key
-
-_LONGEST = 65536
 
 
 def database_password(settings: Settings) -> str | None:
@@ -67,13 +66,6 @@ def _read(key: str, path: Path | None, credential: str | None) -> bytes | None:
 
 def _read_file(key: str, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o007:
-                raise ConfigError(f"{key}: {path} is open to everybody on this machine; run: chmod o= {path}")
-            content = file.read(_LONGEST + 1)
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from error
-    if len(content) > _LONGEST:
-        raise ConfigError(f"{key}: {path} is too long for a secret")
-    return content
+        return read_secret(path)
+    except RelaydError as error:
+        raise ConfigError(f"{key}: {error}") from error

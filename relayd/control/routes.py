@@ -15,6 +15,7 @@ from relayd.control import (
     queue,
     queue_operations,
     quotas,
+    secrets,
     status,
     upstream_test,
     upstream_verdict,
@@ -42,5 +43,6 @@ ROUTES: tuple[Route, ...] = (
     *explain.ROUTES,
     *pause.ROUTES,
     *status.ROUTES,
+    *secrets.ROUTES,
     *audit.ROUTES,
 )

@@ -35,8 +35,12 @@ class ControlServer:
         self._socket_path = socket_path
         self._mode = mode
         self._group = group
+        self._house = house
         self._runner = web.AppRunner(
-            _application(house, routes), handle_signals=False, access_log=None, shutdown_timeout=_DRAIN_SECONDS
+            _application(lambda: self._house, routes, house.version),
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=_DRAIN_SECONDS,
         )
         self._ours: tuple[int, int] | None = None
 
@@ -47,6 +51,10 @@ class ControlServer:
         await self._runner.setup()
         await web.SockSite(self._runner, listening).start()
 
+    def exchange(self, house: House) -> None:
+        """Serve the requests to come in the name of another house: after a reload."""
+        self._house = house
+
     async def close(self) -> None:
         """Let requests under way end, for a few seconds, and take the socket's file away. Harmless when not started."""
         if self._ours is not None:
@@ -56,11 +64,11 @@ class ControlServer:
         await self._runner.cleanup()
 
 
-def _application(house: House, routes: Sequence[Route]) -> web.Application:
+def _application(house: Callable[[], House], routes: Sequence[Route], version: str) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY_OCTETS, middlewares=[answering_errors])
     for route in routes:
         application.router.add_route(route.method, _any_name(route.path), _aiohttp_handler(house, route))
-    document = openapi.document(routes, version=house.version)
+    document = openapi.document(routes, version=version)
 
     async def describe(request: web.Request) -> web.Response:
         return web.json_response(document)
@@ -74,11 +82,13 @@ def _any_name(path: str) -> str:
     return path.replace("}", ":[^/]+}")
 
 
-def _aiohttp_handler(house: House, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _aiohttp_handler(
+    house: Callable[[], House], route: Route
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http_request: web.Request) -> web.Response:
         if http_request.transport is None:
             raise web.HTTPBadRequest  # it has hung up already, so nobody reads this
-        context = Context(house, actor_of(http_request.transport.get_extra_info("socket")))
+        context = Context(house(), actor_of(http_request.transport.get_extra_info("socket")))
         request = await parse(route, http_request)
         try:
             return _response(await route.handler(context, request))

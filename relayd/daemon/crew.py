@@ -46,6 +46,7 @@ class Crew:
         self._on_death = on_death
         self._on_refusal = on_refusal
         self._workers: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []
         self._serial = 0
         self.node_state = NodeState(workers_wanted=settings.processes)
         self._deaths = 0
@@ -91,11 +92,16 @@ class Crew:
         old, self._workers = self._workers, new
         self.node_state.workers_wanted = settings.processes
         self._count()
+        self._leaving = [worker for worker in (*self._leaving, *old) if not worker.has_ended]
         for worker in old:
             worker.is_draining = True
             self._spawn(worker.drain(settings.delivery.drain_seconds))
         # Until then a new connection may still meet an old worker, and be told 421.
         await asyncio.gather(*(worker.accepts_no_more() for worker in old))
+
+    async def predecessors_gone(self) -> None:
+        """Wait until all workers that were exchanged have ended."""
+        await asyncio.gather(*(worker.ended() for worker in self._leaving))
 
     def wake(self) -> None:
         """Something may be due."""

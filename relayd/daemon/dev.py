@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from relayd.config.secret_file import read_secret
 from relayd.config.settings import Settings
 from relayd.daemon import sockets
 from relayd.daemon.orders import Secrets
@@ -114,7 +115,7 @@ def _sealing_key(path: Path) -> bytes:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(new_key() + "\n")
-        return parse_key(path.read_bytes())
+        return parse_key(read_secret(path))
     except OSError as error:
         raise RelaydError(f"cannot keep the sealing key in {path}: {error.strerror}") from error
     except SealError as error:

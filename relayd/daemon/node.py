@@ -1,4 +1,4 @@
-"""A node's identity in the database: its name is its own while it lives, and the key it seals with is the cluster's."""
+"""A node's identity in the database: its name is its own while it lives."""
 
 import asyncio
 import logging
@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from relayd.config.settings import TrustedNetwork
 from relayd.errors import RelaydError, StoreUnavailable
-from relayd.seal import Seal, SealError
-from relayd.store import directory, locks, sealcheck
+from relayd.store import directory, locks
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -16,24 +15,6 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0
 RENEW_SECONDS = 5.0
 RETRY_SECONDS = 0.2
-
-
-async def check_seal(database: Database, seal: Seal) -> None:
-    """Raises RelaydError when this is not the key that the database's secrets are sealed with."""
-    async with database.connection() as connection:
-        sealed = await sealcheck.read(connection)
-        if sealed is None:
-            await sealcheck.write(connection, seal.seal(b"relayd", row=sealcheck.ROW))
-            sealed = await sealcheck.read(connection)
-    assert sealed is not None
-    try:
-        seal.open(sealed, row=sealcheck.ROW)
-    except SealError as error:
-        raise RelaydError(
-            f"the sealing key is not the one that this database's secrets are sealed with: {error} "
-            "(seal.key_file or seal.key_credential, as on the other nodes; a key that was replaced goes into "
-            "seal.older_key_files)"
-        ) from error
 
 
 async def networks_without_client(database: Database, networks: Sequence[TrustedNetwork]) -> list[str]:

@@ -109,6 +109,10 @@ class WorkerProcess:
         for wait in waits:
             wait.cancel()
 
+    async def ended(self) -> None:
+        """Wait until it is gone."""
+        await self._ended.wait()
+
     async def started_or_ended(self) -> bool:
         """Wait until it is ready (True) or has ended before that."""
         waits = [asyncio.ensure_future(self.ready.wait()), asyncio.ensure_future(self._ended.wait())]

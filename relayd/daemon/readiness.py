@@ -24,12 +24,14 @@ class ReadinessCheck:
         self._database = database
         self._looking: asyncio.Task[None] | None = None
 
-    async def ask(self, *, workers: int, is_refusing: bool) -> Readiness:
+    async def ask(self, *, workers: int, is_refusing: bool, key_fits: bool) -> Readiness:
         """Answers within a few seconds. `is_refusing`: a worker could not queue a message a moment ago."""
         if workers == 0:
             return Readiness(False, "no worker is ready")
         if is_refusing:
             return Readiness(False, "messages cannot be queued")
+        if not key_fits:
+            return Readiness(False, "the sealing key is not that of the database")
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._database.connection() as connection:
                 if await durability.takes_writes(connection):

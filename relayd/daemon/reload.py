@@ -1,4 +1,5 @@
-"""What SIGHUP can change. Workers are exchanged and so take everything; what the supervisor holds stays as it is."""
+"""What SIGHUP can change. Workers are exchanged and so take everything, sealing keys included; what the supervisor has
+bound, locked or opened stays as it is."""
 
 from relayd.config.settings import Settings
 
@@ -6,7 +7,6 @@ from relayd.config.settings import Settings
 FIXED = (
     ("node",),
     ("database",),
-    ("seal",),
     ("submission", "listen"),
     ("submission", "listen_implicit_tls"),
     ("http",),

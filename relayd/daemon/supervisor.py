@@ -21,6 +21,7 @@ from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
 from relayd.daemon.http import HttpEndpoint
+from relayd.daemon.keyring import Keyring
 from relayd.daemon.orders import Secrets
 from relayd.daemon.probes import Probes
 from relayd.daemon.readiness import ReadinessCheck
@@ -32,6 +33,7 @@ from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import publishing, tiers, verdicts
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
+from relayd.store.nodes import APPLICATION
 from relayd.store.pool import Database
 from relayd.upkeep import runner
 
@@ -61,6 +63,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._crew: Crew | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve. Raises RelaydError when it cannot start."""
@@ -69,17 +72,23 @@ class Supervisor:
         metrics_directory = _make_directories(settings.control.socket)
         async with AsyncExitStack() as stack:
             database = await open_database(
-                settings.database, self._keys.database_password, name="relayd supervisor", connections=CONNECTIONS
+                settings.database, self._keys.database_password, name=APPLICATION, connections=CONNECTIONS
             )
+            self._database = database
             stack.push_async_callback(database.close)
             for warning in await database.check():
                 log.warning("%s", warning)
             listening, http_sockets = self._listen(stack)
             await stack.enter_async_context(node.sole_bearer(database, settings.node))
-            await node.check_seal(database, self._keys.seal())
+            self._keyring = keyring = Keyring(database, settings.node, self._keys.seal())
+            # First told, then checked: a rotation that begins between the two has waited, or is noticed.
+            await keyring.tell()
+            await keyring.check(keyring.seal)
             for warning in await node.networks_without_client(database, settings.trusted_networks):
                 log.warning("%s", warning)
-            take_back = TakeBack(database, self._keys.seal(), settings, metrics_directory, wake=self._wake)
+            self._take_back = take_back = TakeBack(
+                database, self._keys.seal(), settings, metrics_directory, wake=self._wake
+            )
             await take_back.from_predecessors()
             readiness = ReadinessCheck(database)
             stack.push_async_callback(readiness.close)
@@ -92,19 +101,24 @@ class Supervisor:
                 on_death=take_back.from_worker,
                 on_refusal=readiness.suspect,
             )
-            await self._open_control(database, stack)
+            self._control = await self._open_control(database, stack)
             # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
             metrics.prepare_directory(metrics_directory)
             page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
             http = HttpEndpoint(
                 sockets=http_sockets,
                 metrics_page=page,
-                readiness=lambda: readiness.ask(workers=crew.ready, is_refusing=crew.is_refusing),
+                readiness=lambda: readiness.ask(
+                    workers=crew.ready, is_refusing=crew.is_refusing, key_fits=keyring.fits
+                ),
             )
             await http.start()
             stack.push_async_callback(http.close)
             upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
             stack.push_async_callback(_cancel, upkeep)
+            watching = asyncio.create_task(keyring.watch(crew.node_state.note_key))
+            stack.push_async_callback(_cancel, watching)
+            stack.push_async_callback(self._stop_telling)
             self._catch_signals()
             try:
                 await crew.start()
@@ -124,30 +138,35 @@ class Supervisor:
             raise RelaydError("systemd passed a socket for implicit TLS; set submission.tls_certificate and tls_key")
         return listening, [sockets.bind(http.listen)] if http.listen else []
 
-    async def _open_control(self, database: Database, stack: AsyncExitStack) -> None:
+    async def _open_control(self, database: Database, stack: AsyncExitStack) -> ControlServer:
         settings = self._settings
         control = ControlServer(
-            House(
-                database=database,
-                seal=self._keys.seal(),
-                wake=self._wake,
-                version=__version__,
-                node=settings.node,
-                workers=lambda: self._crew.ready if self._crew else 0,
-                publishing=publishing(settings),
-                tiers=tiers(settings),
-                schedule=Schedule.parse(settings.warm_up.schedule),
-                release_spread_seconds=settings.delivery.release_spread_seconds,
-                verdicts=verdicts(settings),
-                emit=emit,
-                probe_of=Probes(self._keys.seal(), hostname=settings.hostname).of,
-            ),
+            self._house(database),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),
             group=settings.control.group,
         )
         await control.start()
         stack.push_async_callback(control.close)
+        return control
+
+    def _house(self, database: Database) -> House:
+        settings = self._settings
+        return House(
+            database=database,
+            seal=self._keys.seal(),
+            wake=self._wake,
+            version=__version__,
+            node=settings.node,
+            workers=lambda: self._crew.ready if self._crew else 0,
+            publishing=publishing(settings),
+            tiers=tiers(settings),
+            schedule=Schedule.parse(settings.warm_up.schedule),
+            release_spread_seconds=settings.delivery.release_spread_seconds,
+            verdicts=verdicts(settings),
+            emit=emit,
+            probe_of=Probes(self._keys.seal(), hostname=settings.hostname).of,
+        )
 
     def _wake(self) -> None:
         if self._crew:
@@ -190,16 +209,48 @@ class Supervisor:
         try:
             wanted, keys = self._reread()
             settings, needs_restart = merge(self._settings, wanted)
-            await self._crew.exchange(settings, self._keys if "seal" in needs_restart else keys)
+            await self._exchange(settings, keys)
         except (RelaydError, OSError) as error:
             log.error("reload refused, everything stays as it was:\n%s", error)
         else:
-            self._settings = settings
             maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
             log.info("reloaded")
             if needs_restart:
                 log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
         notify.notify(READY="1")
+
+    async def _exchange(self, settings: Settings, keys: Secrets) -> None:
+        """Workers with these, then the rest of the house. Raises RelaydError, and then everything is as it was."""
+        assert self._crew
+        keyring, seal = self._keyring, keys.seal()
+        is_rekeyed = seal.key_ids != keyring.seal.key_ids
+        if is_rekeyed:
+            await keyring.check(seal)
+            # While there are workers of both kinds, this node has only what both of them have.
+            await keyring.tell(only_with=seal)
+        try:
+            await self._crew.exchange(settings, keys)
+        except RelaydError:
+            if is_rekeyed:
+                await keyring.tell()
+            raise
+        self._settings, self._keys = settings, keys
+        keyring.take(seal)
+        self._control.exchange(self._house(self._database))
+        self._take_back.exchange(seal, settings)
+        if is_rekeyed:
+            if self._telling is not None:
+                self._telling.cancel()
+            self._telling = asyncio.create_task(self._tell_keys_when_alone(), name="tell keys")
+
+    async def _stop_telling(self) -> None:
+        if self._telling is not None:
+            await _cancel(self._telling)
+
+    async def _tell_keys_when_alone(self) -> None:
+        assert self._crew
+        await self._crew.predecessors_gone()
+        await self._keyring.tell_at_last()
 
 
 async def _show_life() -> None:

@@ -44,14 +44,20 @@ class TakeBack:
         self._node = settings.node
         self._metrics_directory = metrics_directory
         self._clock = DatabaseClock()
+        self._wake = wake
+        self.exchange(seal, settings)
+
+    def exchange(self, seal: Seal, settings: Settings) -> None:
+        """Go on with these keys and settings."""
         bouncer = Bouncer(
-            database,
-            Signer(database, seal),
+            self._database,
+            Signer(self._database, seal),
             host=settings.hostname,
             max_retries=settings.delivery.max_retries,
             now=lambda: datetime.now(UTC),
         )
-        self._settler = Settler(database, bouncer, retry_policy(settings), emit=emit, wake=wake, now=self._clock.now)
+        policy = retry_policy(settings)
+        self._settler = Settler(self._database, bouncer, policy, emit=emit, wake=self._wake, now=self._clock.now)
 
     async def from_predecessors(self) -> int:
         """Claims of any worker that ever bore this node's name. Only before the first worker of this one starts."""

@@ -44,6 +44,7 @@ from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from relayd.submission.listener import Listener, ListeningSocket, Mode
 from relayd.submission.verifier import DirectoryVerifier
+from relayd.undumpable import close_memory
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ def _collect_seldom() -> None:
 
 def main() -> None:
     """`python -m relayd.daemon.worker CHANNEL_FD`."""
+    close_memory()
     descriptor = int(sys.argv[1])
     # The supervisor tells us when to stop; a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -49,6 +49,9 @@ _SETTINGS = {
     "log_checkpoints": "off",
     # Errors of statements go to the client; here they would only make the log grow.
     "log_min_messages": "log",
+    # Whoever turns on the logging of statements gets them without what they carry: mail, and verifiers of passwords.
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
 }
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 

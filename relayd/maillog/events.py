@@ -9,7 +9,7 @@ from typing import assert_never, get_args
 
 import structlog
 
-from relayd.rules.control_events import TierRefused
+from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -64,6 +64,8 @@ def level_of(event: Event) -> int:
             return logging.WARNING
         case TierRefused():
             return logging.WARNING
+        case SecretsResealed():
+            return logging.INFO if event.closed == 0 else logging.WARNING
         case LimitReached() | PoolMailMoved():
             return logging.INFO
         case WorkerDied():

@@ -11,7 +11,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from relayd.metrics.labels import BoundedNames
-from relayd.rules.control_events import TierRefused
+from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
@@ -115,6 +115,8 @@ class Meter:
                 self._limits_reached.labels(self._reasons.label(event.limit)).inc()
             case TierRefused():
                 self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
+            case SecretsResealed():
+                self._secrets_resealed.inc(event.resealed)
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
             case _:
@@ -194,6 +196,9 @@ class Meter:
         )
         self._tier_refusals = self._counter(
             "relayd_tier_refusals_total", "Changes refused since a client's tier does not allow them, by noun", noun=()
+        )
+        self._secrets_resealed = self._counter(
+            "relayd_secrets_resealed_total", "Secrets that a rotation has sealed anew"
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"

@@ -18,7 +18,12 @@ class NodeState:
 
     workers_wanted: int
     workers_ready: int = 0
+    key_fits: bool = True
     started_at: float = field(default_factory=time.time)
+
+    def note_key(self, fits: bool) -> None:
+        """Whether the node's sealing key is the database's."""
+        self.key_fits = fits
 
     def families(self) -> Iterator[Metric]:
         """Build and workers."""
@@ -28,6 +33,11 @@ class NodeState:
         yield GaugeMetricFamily("relayd_start_time_seconds", "When the supervisor started", value=self.started_at)
         yield GaugeMetricFamily("relayd_workers", "Workers that are ready", value=self.workers_ready)
         yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted)
+        yield GaugeMetricFamily(
+            "relayd_sealing_key_fits",
+            "Whether this node has the key that the database's secrets are sealed with",
+            value=float(self.key_fits),
+        )
 
 
 def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | None) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What an operator asked for and was not given. Metrics count these and the log writes them."""
+"""What an operator did, or asked for and was not given. Metrics count these and the log writes them."""
 
 from dataclasses import dataclass
 
@@ -12,4 +12,14 @@ class TierRefused:
     reason: str
 
 
-ControlEvent = TierRefused
+@dataclass(frozen=True, slots=True)
+class SecretsResealed:
+    """So many values were sealed anew with the key of that id; `closed` of those looked at open under no key."""
+
+    actor: str
+    key: str
+    resealed: int
+    closed: int
+
+
+ControlEvent = TierRefused | SecretsResealed

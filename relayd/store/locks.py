@@ -17,6 +17,13 @@ UNLOCK_SECONDS = 2.0
 
 TRY = "SELECT pg_try_advisory_lock($1, $2)"
 UNLOCK = "SELECT pg_advisory_unlock($1, $2)"
+# Of this database, whoever holds them. No index: it is a view of the server's memory.
+HELD = """
+SELECT l.objid::bigint AS lock, a.application_name IS NOT DISTINCT FROM $2 AS is_named_so
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = $1::bigint::oid
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 def node_lock(name: str) -> int:
@@ -37,6 +44,12 @@ async def held(connection: Connection, lock: int) -> AsyncIterator[bool]:
                 OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
             ):
                 await connection.execute(UNLOCK, _SPACE, lock, timeout=UNLOCK_SECONDS)
+
+
+async def held_by_anybody(connection: Connection, *, application: str) -> dict[int, bool]:
+    """The locks but UPKEEP that somebody holds: whether it is a connection that bears this application's name."""
+    rows = await connection.fetch(HELD, _SPACE, application)
+    return {row["lock"]: row["is_named_so"] for row in rows if row["lock"] != UPKEEP}
 
 
 async def touch(connection: Connection) -> None:

@@ -17,6 +17,7 @@ from relayd import failpoints
 from relayd.errors import RelaydError
 from relayd.rules.outcome import Outcome, Stage
 from relayd.upstream.certificate import Certificate
+from relayd.upstream.redaction import redacted, spellings
 from relayd.upstream.replies import ReplyReader
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.verdict import ProtocolViolation, Rule, judge_exception
@@ -40,7 +41,8 @@ class Connection:
         self.in_transaction = False
         self.idle_since = 0.0
         self._settings = settings
-        self._secrets = secrets
+        self._concealed = secrets
+        self._secrets = spellings(secrets)
         self._protocol = ReplyReader()
         self._is_broken = False
         self._writer: asyncio.StreamWriter | None = None
@@ -100,7 +102,8 @@ class Connection:
 
     def conceal(self, secret: str) -> None:
         """This, too, must never leave through a reply's text."""
-        self._secrets = (secret, *self._secrets)
+        self._concealed = (*self._concealed, secret)
+        self._secrets = spellings(self._concealed)
 
     async def start_tls(self, tls: ssl.SSLContext) -> SMTPResponse:
         """Ask for STARTTLS and shake hands. Raises SMTPResponseException if it is refused."""
@@ -180,7 +183,7 @@ class Connection:
         if not isinstance(error, OSError | SMTPException | RelaydError):
             _log.error("unexpected error at %s", self.stage, exc_info=error)
         if isinstance(error, SMTPResponseException):
-            error = SMTPResponseException(error.code, self._redact(error.message))
+            error = SMTPResponseException(error.code, redacted(error.message, self._secrets))
         return judge_exception(self.stage, error, self.rules)
 
     def abort(self) -> None:
@@ -257,12 +260,7 @@ class Connection:
             if not is_last:
                 raise ProtocolViolation(f"more than one reply to a command, the first: {response.code}")
         self._is_broken |= response.code == 421
-        return SMTPResponse(response.code, self._redact(response.message))
-
-    def _redact(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return SMTPResponse(response.code, redacted(response.message, self._secrets))
 
 
 def stuffed_blocks(content: bytes, block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:

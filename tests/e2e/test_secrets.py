@@ -1,5 +1,7 @@
 """Secrets stay where they belong: canaries of every kind, looked for in everything that relayd shows of itself."""
 
+import os
+import resource
 import signal
 import smtplib
 import ssl
@@ -8,21 +10,34 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from relayd.seal import Seal, parse_key
+from relayd.control.client import ControlClient, ServerRefused, path_of
+from relayd.control.routes import ROUTES
+from relayd.control.upstream_options import SECRETS
+from relayd.seal import Seal, new_key, parse_key
 from relayd.store.directory import dkim_key_row
-from tests.conftest import FreshDatabase
+from tests.conftest import FreshDatabase, at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, wait_until
+from tests.e2e.shown import Shown
+from tests.e2e.test_reload_drain import hang_up
+from tests.peers.echoing import EchoingServer
 from tests.peers.sink import Sink
 
+ROOT = Path(__file__).parents[2]
 BODY = "canary-in-the-body-of-a-message"
 GUESS = "canary-of-a-wrong-secret"
-UPSTREAM = "canary-of-an-upstreams-password"
 SETTING = "canary-in-a-setting"
+# What differs in every spelling, and the first line of what is long.
+PAIR = trustme.CA().issue_cert("relay.test")
+UPSTREAM = {name: f"canary%of {name}/é+='\"<&>-{os.urandom(6).hex()}" for name in SECRETS} | {
+    "client_key": PAIR.private_key_pem.bytes().decode()
+}
+KEY_LINE = UPSTREAM["client_key"].splitlines()[1]
 
 
 @pytest.fixture
@@ -47,59 +62,24 @@ def node(database: FreshDatabase, authority: trustme.CA) -> Iterator[House]:
         yield house
 
 
-class Shown:
-    """What relayd has let out, by where."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-
-    def add(self, where: str, text: str | bytes) -> None:
-        text = text if isinstance(text, str) else text.decode(errors="replace")
-        self._texts[where] = self._texts.get(where, "") + text + "\n"
-
-    def holds(self, where: str, text: str) -> bool:
-        return text in self._texts[where]
-
-    def assert_none(self, what: str, canary: bytes) -> None:
-        """Not as it is, and not in the form in which SMTP, JSON or Postgres would carry it."""
-        forms = {canary.hex(), *(b64encode(canary[skip:])[:-4].decode() for skip in range(3))}
-        if canary.isascii():
-            forms.add(canary.decode())
-        for where, text in self._texts.items():
-            assert not any(form in text for form in forms), f"{what} is in {where}"
-
-
 async def test_no_secret_is_shown(
     node: House, database: FreshDatabase, sink: Sink, authority: trustme.CA, tmp_path: Path
 ) -> None:
     shown = Shown()
     node.start()
     furnish(node, sink.port)
-    password = tmp_path / "upstream-password"
-    password.write_text(UPSTREAM + "\n")
-    # Its server takes no logins, so every attempt fails with its password at hand.
-    for command in (
-        f"upstream add guarded --provider smtp_relay --host 127.0.0.1 --port {sink.port} --tls none --username relay"
-        f" --password-file {password} --allow-plaintext-auth",
-        "mailbox add guarded@example.com --upstream guarded",
-    ):
-        shown.add("the CLI", node.run(*command.split()).stdout)
-    secret = node.json("credential", "add", "app", "--client", "acme")["secret"]
-
-    for command, error in refused(node, password).items():
-        shown.add(f"the error of {command}", error)
-    shown.add("SMTP replies", "\n".join(talk(node, secret, authority)))
-    wait_until(lambda: len(sink.arrivals) == 1, what="the message")
-    wait_until(lambda: node.json("queue", "list")["items"][0]["reason"], what="an attempt that failed")
+    with EchoingServer(takes_logins=False) as refusing, EchoingServer(takes_logins=True) as taking:
+        add_upstreams(node, tmp_path, shown, {"refusing": refusing.port, "taking": taking.port})
+        secret = node.json("credential", "add", "app", "--client", "acme")["secret"]
+        shown.add("SMTP replies", "\n".join(talk(node, secret, authority)))
+        wait_until(lambda: len(sink.arrivals) == 1, what="the message")
+        waiting = wait_until(lambda: tried(node), what="attempts that failed")
     for pid in (node.process.pid if node.process else 0, *node.worker_pids()):
         for name in ("cmdline", "environ"):
-            shown.add(f"/proc/{pid}/{name}", Path(f"/proc/{pid}/{name}").read_bytes())
+            shown.add(f"/proc/{pid}/{name}", contents_of(Path(f"/proc/{pid}/{name}")))
     reload_what_is_wrong(node)
-    for command in LISTINGS:
-        shown.add(command, node.run(*command.split(), "--json").stdout)  # tables show a part of it
-    queue_id = node.json("queue", "list")["items"][0]["queue_id"]
-    for command in ("explain", "queue show", "message show"):
-        shown.add(command, node.run(*command.split(), queue_id, "--json").stdout)
+    rotate(node, shown)
+    ask_everything(node, shown, waiting)
     for page in ("metrics", "healthz", "readyz"):
         with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/{page}", timeout=30) as answer:
             shown.add(page, answer.read())
@@ -107,41 +87,71 @@ async def test_no_secret_is_shown(
 
     # That they are looked for where something is said at all.
     assert shown.holds("the log", "event=accepted") and shown.holds("the log", "reload refused")
-    assert shown.holds("audit list", "smtp_credentials") and shown.holds("audit list", "(sealed")
-    assert shown.holds("SMTP replies", "535 5.7.8 ")
+    assert shown.holds("the log", "450") and shown.holds("the log", "***") and shown.holds("the log", "535")
+    assert shown.holds("/v1/audit", "smtp_credentials") and shown.holds("/v1/audit", "(sealed, new)")
+    assert shown.holds("SMTP replies", "535 5.7.8 ") and shown.holds("/v1/explain/{id}", "***")
     for what, canary in await canaries(node, database, secret):
         shown.assert_none(what, canary if isinstance(canary, bytes) else canary.encode())
 
 
-LISTINGS = (
-    "client list",
-    "domain list",
-    "domain show example.com",
-    "mailbox list",
-    "mailbox show app@example.com",
-    "upstream list",
-    "upstream show guarded",
-    "credential list",
-    "credential show app",
-    "queue list",
-    "queue list --state sent",
-    "message find",
-    "status",
-    "audit list",
-)
-
-
-def refused(node: House, password: Path) -> dict[str, str]:
-    """Commands that fail with a secret in hand."""
-    commands = (
-        f"upstream add guarded --provider smtp_relay --host h --username u --password-file {password}",
-        f"upstream add other --provider smtp_relay --host 127.0.0.1 --tls none --username u --password-file {password}",
-        f"upstream add other --provider capture --directory /nowhere --username u --password-file {password}",
-        f"upstream set nowhere --username u --password-file {password}",
+def add_upstreams(node: House, directory: Path, shown: Shown, ports: dict[str, int]) -> None:
+    """With every secret that an upstream can have, on the command line and the socket, well and badly."""
+    control = ControlClient((node.socket,))
+    files = {}
+    for name, text in UPSTREAM.items():
+        files[name] = directory / name
+        files[name].write_text(text if name == "client_key" else text + "\n")
+        files[name].chmod(0o600)
+    certificate = directory / "certificate"
+    certificate.write_bytes(PAIR.cert_chain_pems[0].bytes())
+    for name, port in ports.items():
+        login = {"tls": "none", "username": "relay", "password": UPSTREAM["password"], "allow_plaintext_auth": True}
+        where = {"name": name, "provider": "smtp_relay", "host": "127.0.0.1", "port": port}
+        shown.add("/v1/upstreams", control.post(path_of("upstreams"), {**where, **login}).text)
+        control.post(path_of("mailboxes"), {"email_address": f"{name}@example.com", "upstream": name})
+    options = [word for name, file in files.items() if name != "api_key" for word in (option(name), str(file))]
+    options += ["--client-certificate-file", str(certificate)]
+    loaded = ("upstream", "add", "loaded", "--provider", "smtp_relay", "--host", "h", "--username", "u", *options)
+    grid = ("upstream", "add", "grid", "--provider", "sendgrid", option("api_key"), str(files["api_key"]))
+    for command in (loaded, grid, ("upstream", "set", "loaded", *options)):
+        shown.add("the CLI", node.run(*command).stdout)
+    for command in (("upstream", "show", "loaded"), ("audit", "list")):
+        shown.add("the CLI", node.run(*command).stdout)
+    refused: tuple[tuple[str, ...], ...] = (
+        loaded,
+        (*loaded[:2], "other", *loaded[3:], "--tls", "none"),
+        (*loaded[:2], "other", "--provider", "capture", "--directory", "/nowhere", *options),
+        ("upstream", "set", "nowhere", *options),
+        # What is no secret to the command line, typed where a file's name belongs.
+        ("upstream", "set", "loaded", option("password"), str(certificate.with_name("nothing"))),
     )
-    results = {command: node.run(*command.split(), check=False) for command in commands}
-    assert all(result.returncode == 1 and result.stderr for result in results.values())
-    return {command: result.stderr + result.stdout for command, result in results.items()}
+    for command in refused:
+        result = node.run(*command, check=False)
+        assert result.returncode == 1 and result.stderr
+        shown.add(f"the error of {command[:3]}", result.stderr + result.stdout)
+    for name, text in UPSTREAM.items():
+        for wrong in ([text], {"a": text}, text + "\0\n" * 40_000):
+            with pytest.raises(ServerRefused) as caught:
+                control.patch(path_of("upstreams", "loaded"), {name: wrong, "port": text})
+            shown.add("refusals", f"{caught.value} {caught.value.hint}")
+
+
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}-file"
+
+
+def tried(node: House) -> list[dict[str, Any]]:
+    """The entries that no upstream took, once both upstreams that repeat everything have been tried."""
+    listed = ControlClient((node.socket,)).get(path_of("queue")).data["items"]
+    items = [item for item in listed if item["reason"]]
+    return items if len(items) == 2 else []
+
+
+def contents_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except PermissionError:
+        return b""  # nobody but root may look, which is as well
 
 
 def talk(node: House, secret: str, authority: trustme.CA) -> Iterable[str]:
@@ -163,7 +173,7 @@ def talk(node: House, secret: str, authority: trustme.CA) -> Iterable[str]:
         client.starttls(context=context)
         client.login("app", secret)
         yield answer(client, f"AUTH PLAIN {plain}")
-        for sender in ("app@example.com", "guarded@example.com"):
+        for sender in ("app@example.com", "refusing@example.com", "taking@example.com"):
             client.sendmail(sender, "you@example.net", f"From: {sender}\r\nSubject: Hello\r\n\r\n{BODY}\r\n")
 
 
@@ -190,19 +200,61 @@ def reload_what_is_wrong(node: House) -> None:
     node.config.write_text(good)
 
 
+def rotate(node: House, shown: Shown) -> None:
+    """A new key, and everything sealed anew."""
+    (node.directory / "new-key").write_text(new_key() + "\n")
+    (node.directory / "new-key").chmod(0o600)
+    files = {"key_file": str(node.directory / "new-key"), "older_key_files": [str(node.directory / "key")]}
+    node.settings["seal"] = files
+    node.write_config()
+    hang_up(node)
+    control = ControlClient((node.socket,))
+    wait_until(
+        lambda: len(control.get(path_of("secrets")).data["nodes"][0]["opening_keys"]) == 2, what="word of both keys"
+    )
+    shown.add("the CLI", node.run("secrets", "rotate").stdout)
+
+
+def ask_everything(node: House, shown: Shown, waiting: list[dict[str, Any]]) -> None:
+    """Every question that the control socket answers, for every name that it knows."""
+    control = ControlClient((node.socket,))
+    names: dict[str, list[str]] = {
+        "/v1/clients/": ["acme"],
+        "/v1/domains/": ["example.com"],
+        "/v1/mailboxes/": ["app@example.com", "taking@example.com"],
+        "/v1/upstreams/": ["loaded", "grid", "refusing", "taking"],
+        "/v1/credentials/": ["app"],
+        "/v1/": [entry["queue_id"] for entry in waiting],
+    }
+    shown.add("the OpenAPI document", control.get("/v1/openapi.json").text)
+    for route in ROUTES:
+        if route.method != "GET" or route.path.endswith("/content"):
+            continue  # what was handed in is given out again to who may ask
+        known = next(names[prefix] for prefix in names if route.path.startswith(prefix))
+        fillings = known if "{" in route.path else [""]
+        for filling in fillings:
+            path = path_of(*(filling if "{" in part else part for part in route.path.split("/")[2:]))
+            try:
+                shown.add(route.path, control.get(path).text)
+            except ServerRefused as error:
+                shown.add(route.path, f"{error} {error.hint}")
+    shown.add("/v1/audit", control.get("/v1/audit", {"limit": 1000}).text)
+
+
 async def canaries(node: House, database: FreshDatabase, secret: str) -> list[tuple[str, str | bytes]]:
-    key = (node.directory / "key").read_text().strip()
+    keys = {name: (node.directory / name).read_text().strip() for name in ("key", "new-key")}
     found: list[tuple[str, str | bytes]] = [
         ("the database's password", database.password),
-        ("the sealing key", key),
+        *((f"the sealing key in {name}", key) for name, key in keys.items()),
+        *((f"the octets of the sealing key in {name}", parse_key(key.encode())) for name, key in keys.items()),
         ("a credential's secret", secret),
         ("a wrong secret", GUESS),
-        ("an upstream's password", UPSTREAM),
+        *((f"an upstream's {name}", text if name != "client_key" else KEY_LINE) for name, text in UPSTREAM.items()),
         ("a message's body", BODY),
         ("a setting's value", SETTING),
         ("the certificate's key", (node.directory / "tls.key").read_text().splitlines()[1]),
     ]
-    seal = Seal(parse_key(key.encode()))
+    seal = Seal(parse_key(keys["new-key"].encode()))
     connection = await database.connect()
     try:
         for row in await connection.fetch("SELECT id, private_key_sealed FROM dkim_keys"):
@@ -213,3 +265,31 @@ async def canaries(node: House, database: FreshDatabase, secret: str) -> list[tu
     finally:
         await connection.close()
     return found
+
+
+@pytest.mark.parametrize(
+    "override", [pytest.param("", id="as it is"), pytest.param("1", id="its memory left open", marks=at_length)]
+)
+def test_a_worker_that_crashes_leaves_no_core(node: House, override: str) -> None:
+    """With the memory left open there is one, with the key in it: so it would be found."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if "/" in pattern or pattern.startswith("|") or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("cores do not go to the working directory here")
+
+    def permit_cores() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+        os.chdir(node.directory)
+
+    node.migrate()
+    node.before_exec = permit_cores
+    node.start(PYTHONPATH=str(ROOT), RELAYD_DUMPABLE=override)
+    (worker,) = node.worker_pids()
+    if os.geteuid() != 0:
+        # The kernel gives what must not be looked at to root.
+        assert (Path(f"/proc/{worker}/environ").stat().st_uid == 0) == (override == "")
+    os.kill(worker, signal.SIGSEGV)
+    wait_until(lambda: node.worker_pids() not in ([], [worker]), what="a successor")
+    key = parse_key((node.directory / "key").read_bytes())
+    cores = [path for path in node.directory.iterdir() if path.name.startswith("core")]
+    held = [core for core in cores if key in core.read_bytes() or b64encode(key) in core.read_bytes()]
+    assert bool(held) == bool(cores) == (override == "1")

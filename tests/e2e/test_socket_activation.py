@@ -43,6 +43,7 @@ def activated(house: House) -> Iterator[int]:
             [
                 *("systemd-socket-activate", "-l", f"127.0.0.1:{port}", "--fdname=submission"),
                 # It passes on what it is told to, and nothing else.
+                "-ERELAYD_DUMPABLE=1",  # or only root could look at their environment
                 *(f"-E{name}" for name in ("HOME", "PATH") if name in os.environ),
                 f"-ENOTIFY_SOCKET={house.directory / 'notify'}",
                 f"-EWATCHDOG_USEC={int(WATCHDOG_SECONDS * 1_000_000)}",

@@ -249,3 +249,10 @@ def test_any_stream_is_written_in_utf_8(stream: io.StringIO) -> None:
     maillog.configure("debug", "logfmt", io.TextIOWrapper(raw, encoding="ascii"))
     maillog.record(sample(AttemptStarted, recipient="jörg@example.net"))
     assert "jörg@example.net".encode() in raw.getvalue()
+
+
+@pytest.mark.parametrize("library", ["urllib3.connectionpool", "google.auth", "requests", "aiohttp.client", "asyncpg"])
+def test_a_library_that_would_log_whole_requests_is_not_heard_at_any_level(library: str, stream: io.StringIO) -> None:
+    configure(stream)
+    assert logging.getLogger("relayd.anything").isEnabledFor(logging.DEBUG)
+    assert not logging.getLogger(library).isEnabledFor(logging.INFO)

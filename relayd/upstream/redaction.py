@@ -1,0 +1,41 @@
+"""Keep our own secrets out of what a peer says: a server that quotes a login must not bring it into log and queue."""
+
+import base64
+import json
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+
+
+def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Every form in which a peer may quote one of these: the longest first, so that none hides a part of another."""
+    found = {form for secret in secrets if secret for form in _forms(secret)}
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def redacted(text: str, spelt: Iterable[str]) -> str:
+    """`text` without any of these `spellings`."""
+    for form in spelt:
+        text = text.replace(form, MASK)
+    return text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    return (
+        secret,
+        base64.b64encode(secret.encode()).decode(),
+        base64.urlsafe_b64encode(secret.encode()).decode(),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        _xtext(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+    )
+
+
+def _xtext(secret: str) -> str:
+    # RFC 3461 4.
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in secret.encode()
+    )
