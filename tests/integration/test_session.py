@@ -70,7 +70,7 @@ async def test_ehlo_offers_what_there_is():
     async with serving(limits=limits(size_octets=1234), allow_plaintext_auth=True) as server:
         client = await server.connect()
         assert await client.ask("EHLO x") == (
-            "250-mail.test\n250-PIPELINING\n250-SIZE 1234\n250-8BITMIME\n250-SMTPUTF8\n250-AUTH PLAIN LOGIN\n"
+            "250-mail.test\n250-PIPELINING\n250-SIZE 1234\n250-8BITMIME\n250-SMTPUTF8\n250-DSN\n250-AUTH PLAIN LOGIN\n"
             "250 ENHANCEDSTATUSCODES"
         )
 
@@ -100,7 +100,9 @@ async def test_helo_is_plain_smtp():
         (["EHLO x", MAIL, "EHLO x", RCPT], "503 5.5.1 "),
         (["EHLO x", "MAIL FROM:<>"], "250 2.1.0 "),
         (["EHLO x", MAIL + " SIZE=99999999"], "552 5.3.4 "),
-        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER"], "555 5.5.4 "),
+        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER"], "250 2.1.5 "),
+        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER,DELAY"], "501 5.5.4 "),
+        (["EHLO x", MAIL, RCPT + " PRIORITY=1"], "555 5.5.4 "),
         (["EHLO x", MAIL, "RCPT TO:<postmaster>"], "550 5.1.3 "),
         (["EHLO x", MAIL, "RCPT TO:<ä@example.net>"], "553 5.6.7 "),
         (["EHLO x", MAIL + " SMTPUTF8", "RCPT TO:<ä@example.net>"], "250 2.1.5 "),
