@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
+from relayd.rules.suppression import DEFAULT_DAYS
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.store.dsn import parse_dsn
 
@@ -159,6 +160,7 @@ class DeliverySettings(_Section):
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 50
     poll_seconds: Seconds = 1.0
     attempt_seconds: Annotated[float, Field(ge=1, le=86400)] = 900.0
+    delay_warning_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 4 * 3600.0
     release_spread_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     drain_seconds: Seconds = 30.0
 
@@ -250,6 +252,12 @@ class TierSettings(_Section):
     dedicated_ips: Annotated[int, Field(ge=0)] | None = None
 
 
+class SuppressionSettings(_Section):
+    """Addresses that get no more mail."""
+
+    hard_bounce_days: Annotated[float, Field(ge=0, le=36500)] = DEFAULT_DAYS
+
+
 class LogSettings(_Section):
     """The log, on standard output."""
 
@@ -279,4 +287,5 @@ class Settings(_Section):
     tiers: tuple[TierSettings, ...] = ()
     health: HealthSettings = HealthSettings()
     warm_up: WarmUpSettings = WarmUpSettings()
+    suppression: SuppressionSettings = SuppressionSettings()
     log: LogSettings = LogSettings()

@@ -5,6 +5,7 @@ from relayd.control import (
     clients,
     credentials,
     domains,
+    events,
     explain,
     forecast,
     limits,
@@ -16,6 +17,7 @@ from relayd.control import (
     queue_operations,
     quotas,
     status,
+    suppressions,
     upstreams,
     warm_up,
 )
@@ -39,4 +41,6 @@ ROUTES: tuple[Route, ...] = (
     *pause.ROUTES,
     *status.ROUTES,
     *audit.ROUTES,
+    *suppressions.ROUTES,
+    *events.ROUTES,
 )

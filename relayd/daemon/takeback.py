@@ -44,14 +44,22 @@ class TakeBack:
         self._node = settings.node
         self._metrics_directory = metrics_directory
         self._clock = DatabaseClock()
-        bouncer = Bouncer(
+        self.bouncer = Bouncer(
             database,
             Signer(database, seal),
             host=settings.hostname,
             max_retries=settings.delivery.max_retries,
             now=lambda: datetime.now(UTC),
         )
-        self._settler = Settler(database, bouncer, retry_policy(settings), emit=emit, wake=wake, now=self._clock.now)
+        self._settler = Settler(
+            database,
+            self.bouncer,
+            retry_policy(settings),
+            emit=emit,
+            wake=wake,
+            now=self._clock.now,
+            suppression_days=settings.suppression.hard_bounce_days,
+        )
 
     async def from_predecessors(self) -> int:
         """Claims of any worker that ever bore this node's name. Only before the first worker of this one starts."""

@@ -42,10 +42,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The upstream took responsibility."""
+    """The upstream took responsibility. `dsn_passed`: it was told whom to notify and will (RFC 3461)."""
 
     cause: Cause
     provider_message_id: str | None = None
+    dsn_passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.mail.address import Address
-from relayd.mail.dsn import MAX_ORIGINAL_HEADERS_OCTETS, FailedRecipient, compose
+from relayd.mail.dsn import ReportedRecipient, compose
+from relayd.mail.dsn_parts import MAX_ORIGINAL_HEADERS_OCTETS
 from relayd.mail.headers import scan
 
 ARRIVED = datetime(2025, 7, 1, 8, 0, 0, tzinfo=UTC)
@@ -17,7 +18,7 @@ TRIED = datetime(2025, 7, 1, 9, 30, 0, tzinfo=UTC)
 ORIGINAL = b"From: a@b.example\r\nSubject: hello\r\n world\r\n"
 
 
-def _failed(**changed: object) -> FailedRecipient:
+def _failed(**changed: object) -> ReportedRecipient:
     values: dict[str, object] = {
         "recipient": Address.parse("nobody@dest.example"),
         "status": "5.1.1",
@@ -26,18 +27,18 @@ def _failed(**changed: object) -> FailedRecipient:
         "action": "failed",
         "last_attempt_at": TRIED,
     }
-    return FailedRecipient(**(values | changed))  # type: ignore[arg-type]
+    return ReportedRecipient(**(values | changed))  # type: ignore[arg-type]
 
 
-def _composed(*failed: FailedRecipient, **changed: object) -> bytes:
+def _composed(*failed: ReportedRecipient, **changed: object) -> bytes:
     values: dict[str, object] = {
         "reporting_mta": "relay.example",
         "sender": Address.parse("MAILER-DAEMON@relay.example"),
         "to": Address.parse("a@b.example"),
-        "original_headers": ORIGINAL,
+        "original": ORIGINAL,
         "envelope_id": None,
         "arrived_at": ARRIVED,
-        "failed": failed or (_failed(),),
+        "recipients": failed or (_failed(),),
         "message_id": "<dsn1@relay.example>",
         "date": "Tue, 01 Jul 2025 10:00:00 +0000",
         "queue_id": "0197c0de-1",
@@ -189,23 +190,23 @@ def test_a_long_word_is_broken_below_the_line_limit() -> None:
     ["Subject: réglé\r\n".encode(), b"Subject: r\xe9gl\xe9\r\n", b"A: " + b"x" * 2000 + b"\r\n", b"A: b \r\n.\r\n"],
 )
 def test_any_original_header_survives_in_seven_bits(headers: bytes) -> None:
-    content = _composed(original_headers=headers)
+    content = _composed(original=headers)
     *_, original = _parts(content)
     assert content.isascii()
     assert original.get_payload(decode=True) == headers
 
 
 def test_the_original_header_is_cut_at_a_line() -> None:
-    *_, original = _parts(_composed(original_headers=b"X-Long: yes\r\n" * 10_000))
+    *_, original = _parts(_composed(original=b"X-Long: yes\r\n" * 10_000))
     payload = original.get_payload(decode=True)
     assert payload.endswith(b"X-Long: yes\r\n") and 65_000 < len(payload) <= MAX_ORIGINAL_HEADERS_OCTETS
-    *_, original = _parts(_composed(original_headers=b"X-Long: " + b"y" * 100_000))
+    *_, original = _parts(_composed(original=b"X-Long: " + b"y" * 100_000))
     assert len(original.get_payload(decode=True)) == MAX_ORIGINAL_HEADERS_OCTETS + 2
 
 
 def test_a_boundary_in_the_original_is_avoided() -> None:
     forged = b"X: 1\r\n--=_relayd_0197c0de-1--\r\n--=_relayd_0197c0de-1_\r\n"
-    *_, original = _parts(_composed(original_headers=forged))
+    *_, original = _parts(_composed(original=forged))
     assert original.get_payload(decode=True) == forged
 
 
@@ -221,7 +222,7 @@ def test_where_utf8_is_taken_the_global_types_are_used() -> None:
     content = _composed(
         _failed(recipient=Address.parse("jörg@dest.example"), diagnostic="550 5.1.1 Benutzer jörg unbekannt"),
         to=Address.parse("ä@b.example"),
-        original_headers="From: ä@b.example\r\n".encode(),
+        original="From: ä@b.example\r\n".encode(),
         smtputf8=True,
     )
     whole, text, status, original = _parts(content)
