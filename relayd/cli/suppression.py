@@ -99,7 +99,7 @@ def remove(address: str, /, *, client: str, as_json: AsJson = False, control: Co
 
 
 @app.command(name="import")
-def import_(file: str, /, *, client: str, control: Control) -> int:
+def import_(file: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, client: str, control: Control) -> int:
     """Suppress all addresses of a file: one a line, or a CSV as `relayd suppression export` writes it.
 
     Lines that cannot be used are told and left out; the exit code is then 1. The same file can be given again.

@@ -117,8 +117,8 @@ async def add_suppression(context: Context, request: AddSuppression) -> Suppress
     address = Address.parse(request.address)
     async with context.writing() as connection:
         client = await clients.find_to_use(connection, request.name)
-        lasts = timedelta(days=request.days) if request.days else None
-        new = NewSuppression(client.id, address, SuppressionReason.MANUAL, request.detail, lasts=lasts)
+        expires_at = await messages.now(connection) + timedelta(days=request.days) if request.days else None
+        new = NewSuppression(client.id, address, SuppressionReason.MANUAL, request.detail, expires_at=expires_at)
         await _audit(connection, client.name, "add", [address])
         await suppressions.add(connection, [new])
         found = await suppressions.find(connection, client.id, address)
@@ -137,7 +137,7 @@ async def import_suppressions(context: Context, request: ImportSuppressions) -> 
                 Address.parse(each.address),
                 each.reason or SuppressionReason.IMPORT,
                 each.detail,
-                lasts=each.expires_at - now if each.expires_at else None,
+                expires_at=each.expires_at,
             )
             for each in request.items
             if each.expires_at is None or each.expires_at > now

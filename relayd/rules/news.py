@@ -108,7 +108,7 @@ def _because(verdict: Verdict, facts: Facts) -> str:
             return "The next mail system has asked to wait."
         case Where.STOPPED:
             return "Sending is stopped for the time being."
-        case Where.DEFERRED:
+        case _ if facts.entry.retry_count:
             return "It could not be delivered yet and is tried again."
         case _:
             return "It waits for its turn."

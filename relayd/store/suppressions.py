@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
 
@@ -15,14 +15,14 @@ MAX_DETAIL_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class NewSuppression:
-    """An address to be put on a client's list. `lasts` None: until somebody removes it."""
+    """An address to be put on a client's list. `expires_at` None: it stays until somebody removes it."""
 
     client_id: UUID
     address: Address
     reason: SuppressionReason
     detail: str | None = None
     entry_id: UUID | None = None
-    lasts: timedelta | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +47,19 @@ class HardBounce:
 
 
 # What stands longer wins: a complaint, which never ends, is not cut down to a bounce's months. Locked in the order of
-# client and address, so that two that write the same do not wait for each other. The transaction is the one that began
-# to write it: `written_in` of a row that stands is not touched, workers have it already.
-# Index: suppressions_client_id_address_key.
+# client and address, so that two that write the same do not wait for each other in a circle. `written_in` of a row that
+# stands is not touched: workers have it already. Index: suppressions_client_id_address_key.
 ADD = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS (
   SELECT DISTINCT ON (client_id, address) *
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::interval[], $7::bigint[])
-      AS t (client_id, address, reason, detail, entry_id, lasts, fingerprint)
-   ORDER BY client_id, address, lasts DESC NULLS FIRST),
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::bigint[])
+      AS t (client_id, address, reason, detail, entry_id, expires_at, fingerprint)
+   ORDER BY client_id, address, expires_at DESC NULLS FIRST),
 stored AS (
   INSERT INTO suppressions AS s (client_id, address, reason, detail, entry_id, expires_at, fingerprint, created_at,
                                  updated_at)
-  SELECT client_id, address, reason, detail, entry_id, now + lasts, fingerprint, now, now FROM given, clock
+  SELECT client_id, address, reason, detail, entry_id, expires_at, fingerprint, now, now FROM given, clock
    ORDER BY client_id, address
   ON CONFLICT (client_id, address) DO UPDATE
      SET reason = EXCLUDED.reason, detail = EXCLUDED.detail, entry_id = EXCLUDED.entry_id,
@@ -71,12 +70,13 @@ stored AS (
 SELECT count(*) FILTER (WHERE stored.created_at = clock.now) FROM clock LEFT JOIN stored ON true
 """
 
-# Whose these entries are, and for how long its client's hard bounces count; a notification's own failure puts nobody
-# on a list. Indexes: email_queue_pkey, messages_pkey, clients_pkey.
+# Whose these entries are, and until when the hard bounces of that client count, if at all; a notification's own failure
+# puts nobody on a list. $2: days unless the client says otherwise.
+# Indexes: email_queue_pkey, messages_pkey, clients_pkey.
 OWNERS = """
-SELECT q.id, q.client_id, COALESCE(c.suppression_days, $2::float8) AS days
+SELECT q.id, q.client_id, relayd_now() + COALESCE(c.suppression_days, $2::float8) * interval '1 day' AS expires_at
   FROM email_queue q JOIN messages m ON m.id = q.message_id AND m.origin <> 'dsn' JOIN clients c ON c.id = q.client_id
- WHERE q.id = ANY($1::uuid[])
+ WHERE q.id = ANY($1::uuid[]) AND COALESCE(c.suppression_days, $2::float8) > 0
 """
 
 # Index: suppressions_client_id_address_key.
@@ -123,7 +123,7 @@ async def add(connection: Connection, suppressions: Sequence[NewSuppression]) ->
         [each.reason for each in suppressions],
         [each.detail[:MAX_DETAIL_CHARACTERS] if each.detail else None for each in suppressions],
         [each.entry_id for each in suppressions],
-        [each.lasts for each in suppressions],
+        [each.expires_at for each in suppressions],
         [fingerprint(each.client_id, key) for each, key in zip(suppressions, keys, strict=True)],
     )
     return added
@@ -145,10 +145,10 @@ async def add_hard_bounces(connection: Connection, bounces: Sequence[HardBounce]
                 SuppressionReason.HARD_BOUNCE,
                 each.detail,
                 each.entry_id,
-                timedelta(days=owner["days"]),
+                owner["expires_at"],
             )
             for each in bounces
-            if (owner := owners.get(each.entry_id)) is not None and owner["days"] > 0
+            if (owner := owners.get(each.entry_id)) is not None
         ],
     )
 

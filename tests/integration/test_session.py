@@ -562,3 +562,38 @@ async def test_messages_on_their_way_in_share_a_bounded_memory():
         for number in (2, 3):
             await second.begin_message()
             assert await second.ask(large + ".") == f"250 2.0.0 queued as {number}"
+
+
+async def test_what_a_sender_asks_to_be_told_reaches_the_door():
+    async with serving() as server:
+        client = await server.connect()
+        await client.ask("EHLO app")
+        assert await client.codes(
+            MAIL + " RET=hdrs ENVID=Qq+2B1",
+            "RCPT TO:<b@example.net> NOTIFY=success,DELAY ORCPT=rfc822;Bob@Example.NET",
+            "RCPT TO:<c@example.net>",
+            "RCPT TO:<b@example.net> NOTIFY=NEVER",
+            "DATA",
+        ) == [250, 250, 250, 250, 354]
+        assert await client.codes("x\r\n.") == [250]
+        envelope = server.door.submissions[0].envelope
+        assert (envelope.dsn_ret, envelope.envelope_id) == ("HDRS", "Qq+2B1")
+        assert [str(path) for path in envelope.forward_paths] == ["b@example.net", "c@example.net"]
+        assert [(each.notify, each.orcpt) for each in envelope.notices] == [
+            ("SUCCESS,DELAY", "rfc822;Bob@Example.NET"),
+            (None, None),
+        ]
+
+
+async def test_a_recipient_that_the_door_refuses_is_not_taken():
+    refusal = Reply(550, "5.7.1", "<b@example.net> is suppressed")
+    async with serving() as server:
+        server.door.suppressed[Address.parse("b@example.net")] = refusal
+        client = await server.connect()
+        await client.ask("EHLO app")
+        assert await client.codes(MAIL) == [250]
+        assert await client.ask("RCPT TO:<b@example.net>") == str(refusal)
+        assert await client.codes("DATA", "RCPT TO:<c@example.net>", "DATA") == [554, 250, 354]
+        assert await client.codes("x\r\n.") == [250]
+        assert [str(path) for path in server.door.submissions[0].envelope.forward_paths] == ["c@example.net"]
+        assert [event.reason for event in server.seen(Refused)] == [Reason.SUPPRESSED, Reason.BAD_SEQUENCE]
