@@ -44,8 +44,9 @@ class Memory:
     async def read_all(self) -> None:
         """Until the list has been read whole."""
         await self.refuses("nobody@example.org")
-        assert self.known._loading is not None
-        await self.known._loading
+        if self.known._loading is not None:
+            await self.known._loading
+        assert self.known._mark is not None
 
     async def add(self, *addresses: str, identity: Identity | None = None, **fields: Any) -> int:
         async with self.db.transaction() as connection:
@@ -147,6 +148,30 @@ async def test_what_is_written_while_all_is_read_is_not_missed(memory: Memory, m
     for name in [f"old{number}" for number in range(10)] + [f"new{number}" for number in range(6)]:
         assert await memory.refuses(f"{name}@example.net"), name
     assert len(memory.known._recent) < 6, "what was many has been taken into the rest"
+
+
+async def test_a_reading_of_all_that_ends_while_news_are_read_loses_none(memory: Memory) -> None:
+    """What began before a change was written must not be taken for newer than the change."""
+    await memory.add("old@example.net")
+    await memory.read_all()
+    known, marked = memory.known._known, memory.known._mark
+    await memory.add("you@example.net")
+    memory.now += FRESH_SECONDS
+    assert await memory.refuses("you@example.net")
+    memory.now += FRESH_SECONDS
+    async with memory.db.connection() as other:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE suppressions")
+        asking = asyncio.create_task(memory.refuses("old@example.net"))
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0)
+        # As a reading leaves it that began when `marked` was taken.
+        memory.known._known, memory.known._recent = known, set()
+        memory.known._mark, memory.known._read_at = marked, 0.0
+        await lock.rollback()
+    assert await asking
+    assert await memory.refuses("you@example.net")
 
 
 async def test_what_a_worker_remembers_needs_no_query(memory: Memory) -> None:
