@@ -92,6 +92,10 @@ def new_message(
     not_before: datetime | None = None,
     pool_id: UUID | None = None,
     credential_id: UUID | None = None,
+    notify: str | None = None,
+    orcpt: str | None = None,
+    dsn_ret: str | None = None,
+    envelope_id: str | None = None,
 ) -> NewMessage:
     """A message as intake would store it."""
     queue_id = new_id()
@@ -114,11 +118,13 @@ def new_message(
         peer="192.0.2.1",
         max_retries=max_retries,
         entries=tuple(
-            NewEntry(entry_id, Address.parse(recipient))
+            NewEntry(entry_id, Address.parse(recipient), notify=notify, orcpt=orcpt)
             for entry_id, recipient in zip(new_ids(len(recipients)), recipients, strict=True)
         ),
         not_before=not_before,
         pool_id=pool_id,
+        dsn_ret=dsn_ret,
+        envelope_id=envelope_id,
     )
 
 

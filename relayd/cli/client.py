@@ -1,6 +1,6 @@
 """`relayd client`."""
 
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
@@ -41,8 +41,17 @@ _DETAILS = (
     Column("window", lambda row: output.window(row["limit_window"], row["time_zone"])),
     column("turns_at", "window turns"),
     Column("kept from bulk mail", lambda row: f"{row['bulk_reserve_percent']} %"),
+    column("bounces", "bounces are told by"),
+    Column("suppressed recipients", lambda row: "are refused" if row["suppressed"] == "refuse" else "are dropped"),
+    Column("a hard bounce counts", lambda row: _days(row["suppression_days"])),
     column("updated_at", "changed"),
 )
+
+
+def _days(days: int | None) -> str:
+    if days is None:
+        return "as configured"
+    return f"{days} days" if days else "not at all"
 
 
 @app.command
@@ -109,6 +118,9 @@ def set_(
     limit_window: LimitWindow | None = None,
     time_zone: str | None = None,
     bulk_reserve: int | None = None,
+    bounces: Literal["mail", "event", "both"] | None = None,
+    suppressed: Literal["refuse", "drop"] | None = None,
+    suppression_days: int | Literal["default"] | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -128,8 +140,24 @@ def set_(
         Its day turns at midnight there, such as Europe/Berlin.
     bulk_reserve
         Percent of each of its limits that bulk mail may not use.
+    bounces
+        What becomes of its mail is told by mail to the reverse-path, as an event (relayd event list), or both.
+    suppressed
+        refuse a recipient on its suppression list, or take it and drop it.
+    suppression_days
+        For how long a hard bounce puts an address on that list; 0: not at all; default: as the configuration says.
     """
-    body = given({"tier": tier, "status": status, "may_send_bounces": may_send_bounces})
+    body = given(
+        {
+            "tier": tier,
+            "status": status,
+            "may_send_bounces": may_send_bounces,
+            "bounces": bounces,
+            "suppressed": suppressed,
+        }
+    )
+    if suppression_days is not None:
+        body["suppression_days"] = limit_of(suppression_days)
     if daily_limit is not None:
         body["daily_send_limit"] = limit_of(daily_limit)
     reply = control.patch(path_of("clients", name), {**body, **_limits(limit_window, time_zone, bulk_reserve)})

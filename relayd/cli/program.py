@@ -36,6 +36,8 @@ NOUNS = {
     "limits": "What may leave: every limit, its use, and when it turns.",
     "queue": "Queue entries: list, show, hold, release, retry, cancel.",
     "message": "Messages: find, show, export, resend.",
+    "suppression": "Who gets no more mail: list, add, remove, import, export.",
+    "event": "What became of mail, for programs to read.",
     "explain": "Where a message is, why it waits, when it goes.",
     "pause": "Stop sending: everything, a mailbox, an upstream.",
     "resume": "Start sending again.",

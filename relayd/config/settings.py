@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from relayd.config.verdict_settings import VerdictSettings
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
+from relayd.rules.suppression import DEFAULT_DAYS
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.store.dsn import parse_dsn
 
@@ -160,6 +161,7 @@ class DeliverySettings(_Section):
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 50
     poll_seconds: Seconds = 1.0
     attempt_seconds: Annotated[float, Field(ge=1, le=86400)] = 900.0
+    delay_warning_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 4 * 3600.0
     release_spread_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     drain_seconds: Seconds = 30.0
 
@@ -251,6 +253,12 @@ class TierSettings(_Section):
     dedicated_ips: Annotated[int, Field(ge=0)] | None = None
 
 
+class SuppressionSettings(_Section):
+    """Addresses that get no more mail."""
+
+    hard_bounce_days: Annotated[float, Field(ge=0, le=36500)] = DEFAULT_DAYS
+
+
 class LogSettings(_Section):
     """The log, on standard output."""
 
@@ -281,4 +289,5 @@ class Settings(_Section):
     health: HealthSettings = HealthSettings()
     warm_up: WarmUpSettings = WarmUpSettings()
     verdicts: tuple[VerdictSettings, ...] = ()
+    suppression: SuppressionSettings = SuppressionSettings()
     log: LogSettings = LogSettings()

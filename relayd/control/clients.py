@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Nothing, Removed, Request, Route, View, changes
@@ -11,6 +13,10 @@ from relayd.control.values import Key, Limit, Line, Name, Percent, Tier
 from relayd.rules.budgets import LimitWindow
 from relayd.rules.tiers import Noun
 from relayd.store import budgets, clients
+
+SuppressionDays = Annotated[
+    int, Field(ge=0, le=36500, description="How long a hard bounce counts; 0 not at all, null as configured")
+]
 
 
 class AddClient(Request):
@@ -36,6 +42,9 @@ class SetClient(Request):
     limit_window: LimitWindow = LimitWindow.CALENDAR
     time_zone: Line = "UTC"
     bulk_reserve_percent: Percent = 0
+    bounces: Annotated[Literal["mail", "event", "both"], Field(description="What it is told goes out so")] = "mail"
+    suppressed: Annotated[Literal["refuse", "drop"], Field(description="What is done to such recipients")] = "refuse"
+    suppression_days: SuppressionDays | None = None
 
 
 class ClientView(View):
@@ -50,6 +59,9 @@ class ClientView(View):
     limit_window: str
     time_zone: str
     bulk_reserve_percent: int
+    bounces: str
+    suppressed: str
+    suppression_days: int | None
     created_at: datetime
     updated_at: datetime
 

@@ -5,6 +5,7 @@ from relayd.control import (
     clients,
     credentials,
     domains,
+    events,
     explain,
     forecast,
     limits,
@@ -17,6 +18,7 @@ from relayd.control import (
     quotas,
     secrets,
     status,
+    suppressions,
     upstream_test,
     upstream_verdict,
     upstreams,
@@ -45,4 +47,6 @@ ROUTES: tuple[Route, ...] = (
     *status.ROUTES,
     *secrets.ROUTES,
     *audit.ROUTES,
+    *suppressions.ROUTES,
+    *events.ROUTES,
 )

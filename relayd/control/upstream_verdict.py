@@ -16,6 +16,7 @@ from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Se
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, Settlement, settle
 from relayd.rules.states import Status
+from relayd.rules.suppression import is_suppressing
 from relayd.store import upstreams
 from relayd.upstream.http import HttpReply
 from relayd.upstream.http_verdict import judge_http, read, rule_for_http
@@ -26,8 +27,6 @@ from relayd.upstream.verdict import cause_of, judge_reply, rule_for
 _HTTP = re.compile(r"(?:HTTP/\d(?:\.\d)?\s+)?([1-5]\d\d)(?:\s+(.*))?", re.DOTALL)
 _LINE = re.compile(r"([2-5]\d\d)(?:[ -](.*))?")
 _STAGES = (Stage.CONNECT, Stage.EHLO, Stage.STARTTLS, Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT)
-# Addresses that are not there: they go on the suppression list.
-_GONE = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
 _API_MODES = ("gmail_api", "api")
 
 
@@ -138,7 +137,7 @@ def _parsed(reply: str) -> tuple[int, str]:
 def _reading(table: Table, stages: list[str], rule: Rule | None, outcome: Outcome) -> ReadingView:
     now = datetime.now(UTC)
     settled = settle(outcome, Attempted(0, 50, now), RetryPolicy(), on_uncertain="retry", now=now, dice=0.5)
-    suppresses = settled.status is Status.BOUNCED and outcome.cause.enhanced in _GONE
+    suppresses = settled.status is Status.BOUNCED and is_suppressing(outcome.cause.enhanced)
     return ReadingView(
         stages=stages,
         outcome=type(outcome).__name__.lower(),

@@ -16,6 +16,7 @@ from relayd.upkeep.release_scheduled import release_scheduled
 from relayd.upkeep.runner import Chore
 from relayd.upkeep.wake_lanes import wake_lanes
 from relayd.upkeep.warm_up import warm_up_mailboxes
+from relayd.upkeep.warn_of_delays import warn_of_delays
 
 SCHEDULED_SECONDS = 1.0
 POOLS_SECONDS = 2.0
@@ -24,6 +25,7 @@ WAKE_SECONDS = 10.0
 WARM_UP_SECONDS = 30.0
 MIRROR_SECONDS = 60.0
 PRUNE_SECONDS = 3600.0
+DELAYS_SECONDS = 30.0
 
 
 def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Callable[[], None]) -> list[Chore]:
@@ -41,6 +43,11 @@ def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Ca
             lambda: _look_after_mailboxes(database, settings, wake),
         ),
         Chore("mirror_usage", MIRROR_SECONDS, lambda: mirror_usage(database)),
+        Chore(
+            "warn_of_delays",
+            DELAYS_SECONDS,
+            lambda: warn_of_delays(database, take_back.bouncer, terms.delays(settings), emit=emit, wake=wake),
+        ),
         Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
     ]
 

@@ -49,15 +49,22 @@ class TakeBack:
 
     def exchange(self, seal: Seal, settings: Settings) -> None:
         """Go on with these keys and settings."""
-        bouncer = Bouncer(
+        self.bouncer = Bouncer(
             self._database,
             Signer(self._database, seal),
             host=settings.hostname,
             max_retries=settings.delivery.max_retries,
             now=lambda: datetime.now(UTC),
         )
-        policy = retry_policy(settings)
-        self._settler = Settler(self._database, bouncer, policy, emit=emit, wake=self._wake, now=self._clock.now)
+        self._settler = Settler(
+            self._database,
+            self.bouncer,
+            retry_policy(settings),
+            emit=emit,
+            wake=self._wake,
+            now=self._clock.now,
+            suppression_days=settings.suppression.hard_bounce_days,
+        )
 
     async def from_predecessors(self) -> int:
         """Claims of any worker that ever bore this node's name. Only before the first worker of this one starts."""

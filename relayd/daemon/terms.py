@@ -9,9 +9,11 @@ from relayd.rules.outcome import Scope, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import Gate, Schedule
+from relayd.store.outlook import Terms
 from relayd.submission.limits import SessionLimits
 from relayd.upkeep.health import HealthTerms
 from relayd.upkeep.warm_up import WarmUpTerms
+from relayd.upkeep.warn_of_delays import DelayTerms
 from relayd.upstream.table import OperatorRule, operator_rule
 
 
@@ -87,6 +89,15 @@ def warm_up(settings: Settings) -> WarmUpTerms:
             spam_lower=chosen.spam_lower,
         ),
         health_days=settings.health.days,
+    )
+
+
+def delays(settings: Settings) -> DelayTerms:
+    """When to warn of mail that waits."""
+    return DelayTerms(
+        warn_after=timedelta(seconds=settings.delivery.delay_warning_seconds),
+        give_up_after=timedelta(seconds=settings.delivery.give_up_after_seconds),
+        outlook=Terms(Schedule.parse(settings.warm_up.schedule), settings.delivery.release_spread_seconds),
     )
 
 

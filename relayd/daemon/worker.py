@@ -37,6 +37,7 @@ from relayd.intake.provision import Provisioner
 from relayd.intake.rewriting import Rewriter
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
+from relayd.intake.suppression import Suppressions
 from relayd.rules.warm_up import Schedule
 from relayd.store import upstreams
 from relayd.store.clock import DatabaseClock
@@ -70,7 +71,13 @@ class Worker:
             database, signer, host=settings.hostname, max_retries=settings.delivery.max_retries, now=_wall_clock
         )
         self._settler = Settler(
-            database, bouncer, retry_policy(settings), emit=emit, wake=self.wake, now=self._clock.now
+            database,
+            bouncer,
+            retry_policy(settings),
+            emit=emit,
+            wake=self.wake,
+            now=self._clock.now,
+            suppression_days=settings.suppression.hard_bounce_days,
         )
         providers = Providers(
             database,
@@ -95,6 +102,7 @@ class Worker:
             emit=emit,
             finisher=Rewriter(database, signer, now=_wall_clock),
         )
+        self._suppressions = Suppressions(database)
         self._door = Door(
             database,
             senders,
@@ -103,6 +111,7 @@ class Worker:
                 database,
                 Terms(Schedule.parse(settings.warm_up.schedule), settings.delivery.release_spread_seconds),
             ),
+            self._suppressions,
             door_terms(settings),
             emit=QueueingReport(emit, tell_supervisor, clock=time.monotonic).emit,
             wake=self.wake,
@@ -144,6 +153,7 @@ class Worker:
         await self._settler.drain()
         if self._delivering:
             await self._delivering
+        await self._suppressions.close()
         await self._fleet.close()
         await self._database.close()
         return all(ended)

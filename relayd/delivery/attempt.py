@@ -11,7 +11,8 @@ from relayd import failpoints
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
-from relayd.mail.envelope import NOTHING_SAID, Transmission
+from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
+from relayd.rules.news import Action, is_wanted
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
@@ -83,7 +84,10 @@ async def run(
     failpoints.reach("attempt-ended")
     seconds = asyncio.get_running_loop().time() - began
     await settler.settle(
-        [_ended(attempt, entry, outcome, seconds) for entry, outcome in zip(attempt.entries, outcomes, strict=True)]
+        [
+            _ended(attempt, entry, started.notices.get(entry.entry_id, NOTHING_SAID), outcome, seconds)
+            for entry, outcome in zip(attempt.entries, outcomes, strict=True)
+        ]
     )
 
 
@@ -153,7 +157,7 @@ async def _deliver(
         return (doubt,) * len(attempt.entries)
 
 
-def _ended(attempt: Attempt, entry: ClaimedEntry, outcome: Outcome, seconds: float) -> Ended:
+def _ended(attempt: Attempt, entry: ClaimedEntry, notice: RecipientNotice, outcome: Outcome, seconds: float) -> Ended:
     return Ended(
         entry_id=entry.entry_id,
         fence=entry.fence,
@@ -169,4 +173,5 @@ def _ended(attempt: Attempt, entry: ClaimedEntry, outcome: Outcome, seconds: flo
         on_uncertain=attempt.terms.on_uncertain,
         outcome=outcome,
         seconds=seconds,
+        asks_of_success=is_wanted(Action.RELAYED, notice.notify),
     )

@@ -1,4 +1,4 @@
-"""Settle outcomes in batches: new states, log rows, budget and bounces of a batch in one transaction.
+"""Settle outcomes in batches: new states, log rows, budget, bounces, suppressions of a batch in one transaction.
 
 An outcome is never dropped: while Postgres is away it waits here and is written when Postgres is back.
 """
@@ -17,15 +17,20 @@ import asyncpg
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
+from relayd.rules.news import Action, News, of_settlement
 from relayd.rules.outcome import Outcome
-from relayd.rules.relay_events import AttemptEnded, BatchCommitted, Bounced, RelayEvent
+from relayd.rules.relay_events import AddressesSuppressed, AttemptEnded, BatchCommitted, Bounced, RelayEvent
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, OnUncertain, Settlement
 from relayd.rules.settlement import settle as decide
 from relayd.rules.states import Status
-from relayd.store import lanes, queue, settlement
+from relayd.rules.suppression import DEFAULT_DAYS, SuppressionReason, suppresses
+from relayd.store import client_events, lanes, queue, settlement, suppressions
 from relayd.store.batcher import Batcher
+from relayd.store.client_events import NewClientEvent
+from relayd.store.connection import Connection
 from relayd.store.pool import Database
+from relayd.store.suppressions import HardBounce
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +59,32 @@ class Ended:
     outcome: Outcome
     seconds: float
     only_if_unstarted: bool = False  # taken back as untried: not if its holder has begun after all
+    asks_of_success: bool = False  # its submitter wants to know that it was sent
 
 
-@dataclass(frozen=True, slots=True)
-class FinalFailure:
-    """An entry that will not be tried again: what a bounce has to say of it."""
+class Notification(Protocol):
+    """A mail to be queued, and the gravest that it tells of."""
 
-    entry_id: UUID
-    queue_id: UUID
-    mailbox_id: UUID
-    recipient: Address
-    settlement: Settlement
+    @property
+    def message(self) -> queue.NewMessage: ...
+    @property
+    def action(self) -> Action: ...
 
 
-class BounceComposer(Protocol):
-    """Makes the DSNs for final failures, prepared and signed as any message is."""
+class Told(Protocol):
+    """What is told of a batch, by mail and as events."""
 
-    async def compose(self, failures: Sequence[FinalFailure]) -> list[queue.NewMessage]:
-        """The bounces, one a message; none for a message with the null reverse-path."""
+    @property
+    def mails(self) -> Sequence[Notification]: ...
+    @property
+    def events(self) -> Sequence[NewClientEvent]: ...
+
+
+class Composer(Protocol):
+    """Makes what is told of entries that have ended."""
+
+    async def compose(self, news: Sequence[News]) -> Told:
+        """At most one mail a message, prepared and signed as any message is; nothing for whom nobody asked."""
         ...
 
 
@@ -81,21 +94,23 @@ class Settler:
     def __init__(
         self,
         database: Database,
-        bounces: BounceComposer,
+        composer: Composer,
         policy: RetryPolicy,
         *,
         emit: Callable[[RelayEvent], None],
         wake: Callable[[], None],
         now: Callable[[], datetime],
         dice: Callable[[], float] = random.random,
+        suppression_days: float = DEFAULT_DAYS,
     ) -> None:
         self._database = database
-        self._bounces = bounces
+        self._composer = composer
         self.policy = policy
         self._emit = emit
         self._wake = wake
         self._now = now
         self._dice = dice
+        self._suppression_days = suppression_days
         self._batcher: Batcher[tuple[Ended, ...], None] = Batcher(
             self._commit, max_items=MAX_BATCH, max_weight=MAX_BATCH, weigh=len, spacing_seconds=SPACING_SECONDS
         )
@@ -122,12 +137,8 @@ class Settler:
     async def _commit(self, transactions: Sequence[tuple[Ended, ...]]) -> list[None]:
         started = asyncio.get_running_loop().time()
         decided = [(ended, result) for ended_together in transactions for ended, result in self._decide(ended_together)]
-        by_entry = {ended.entry_id: (ended, result) for ended, result in decided if result.notifies}
-        failures = [
-            FinalFailure(ended.entry_id, ended.queue_id, ended.mailbox_id, ended.recipient, result)
-            for ended, result in by_entry.values()
-        ]
-        bounces = await self._bounces.compose(failures) if failures else []
+        news = self._news(decided)
+        told = await self._composer.compose(news) if news else None
         results = [
             settlement.Result(
                 ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
@@ -135,16 +146,21 @@ class Settler:
             for ended, result in decided
         ]
         failpoints.reach("settle-before")
-        if all(result.status is Status.SENT for _, result in decided):
+        if told is None and all(result.status is Status.SENT for _, result in decided):
             results = await self._commit_sent(results)
+        suppressed = 0
         if results:
-            bounces = await self._commit_whole(results, failures, bounces)
+            told, suppressed = await self._commit_whole(results, decided, news, told)
         failpoints.reach("settle-after")
         self._report(decided, asyncio.get_running_loop().time() - started)
-        for bounce in bounces:
-            assert bounce.parent_id, "a bounce speaks of a message"
-            self._emit(Bounced(bounce.queue_id, bounce.parent_id, str(bounce.entries[0].recipient)))
-        if bounces or any(result.status is Status.QUEUED for _, result in decided):
+        mails = told.mails if told is not None else ()
+        for mail in mails:
+            assert mail.message.parent_id, "a notification speaks of a message"
+            recipient = str(mail.message.entries[0].recipient)
+            self._emit(Bounced(mail.message.queue_id, mail.message.parent_id, recipient, mail.action))
+        if suppressed:
+            self._emit(AddressesSuppressed(suppressed, SuppressionReason.HARD_BOUNCE))
+        if mails or any(result.status is Status.QUEUED for _, result in decided):
             self._wake()
         return [None] * len(transactions)
 
@@ -155,24 +171,49 @@ class Settler:
             return await settlement.settle_sent(connection, results)
 
     async def _commit_whole(
-        self, results: list[settlement.Result], failures: list[FinalFailure], bounces: list[queue.NewMessage]
-    ) -> list[queue.NewMessage]:
-        """One transaction; returns the bounces that went with it."""
+        self,
+        results: list[settlement.Result],
+        decided: Sequence[tuple[Ended, Settlement]],
+        news: list[News],
+        told: Told | None,
+    ) -> tuple[Told | None, int]:
+        """One transaction; returns what went with it, and how many addresses it suppressed."""
         async with self._database.transaction() as connection:
             applied = await settlement.settle(connection, results)
-            bounced = [failure for failure in failures if failure.entry_id in applied]
-            if len(bounced) < len(failures):
-                # Some results came too late: a bounce must not speak of what another attempt decides.
-                bounces = await self._bounces.compose(bounced) if bounced else []
-            if bounces:
-                await queue.enqueue(connection, bounces)
+            if any(each.entry_id not in applied for each in news):
+                # Some results came too late: nothing must be told of what another attempt decides.
+                news = [each for each in news if each.entry_id in applied]
+                told = await self._composer.compose(news) if news else None
+            if told is not None and told.mails:
+                await queue.enqueue(connection, [mail.message for mail in told.mails])
                 # Not `wake`: that is made for a commit that need not wait for the disk, and this one must.
-                await lanes.requeue(connection, [(message.lane_id, self._now()) for message in bounces])
+                await lanes.requeue(connection, [(mail.message.lane_id, self._now()) for mail in told.mails])
                 failpoints.reach("settle-bounce")
                 failpoints.reach_soon("settle-bounce-sent")
+            suppressed = await self._suppress(connection, decided, applied)
+            if told is not None:
+                await client_events.add(connection, told.events)
             failpoints.reach("settle-commit")
             failpoints.reach_soon("settle-sent")
-        return bounces
+        return told, suppressed
+
+    async def _suppress(
+        self, connection: Connection, decided: Sequence[tuple[Ended, Settlement]], applied: set[UUID]
+    ) -> int:
+        bounces = [
+            HardBounce(ended.entry_id, ended.recipient, result.reason)
+            for ended, result in decided
+            if ended.entry_id in applied and suppresses(result)
+        ]
+        return await suppressions.add_hard_bounces(connection, bounces, default_days=self._suppression_days)
+
+    def _news(self, decided: Sequence[tuple[Ended, Settlement]]) -> list[News]:
+        by_entry = {
+            ended.entry_id: of_settlement(ended.entry_id, ended.queue_id, ended.recipient, result)
+            for ended, result in decided
+            if result.notifies or (result.relays and ended.asks_of_success)
+        }
+        return list(by_entry.values())
 
     def _decide(self, ended_together: tuple[Ended, ...]) -> list[tuple[Ended, Settlement]]:
         now, dice = self._now(), self._dice()

@@ -13,12 +13,14 @@ import asyncpg
 
 from relayd import failpoints
 from relayd.errors import StoreFull, StoreUnavailable
-from relayd.intake import instructions
+from relayd.intake import dropping, instructions
+from relayd.intake.dropping import Dropped, Prepared, dropped_among
 from relayd.intake.instructions import Instructions
 from relayd.intake.prospects import Prospect, Prospects
 from relayd.intake.senders import Senders, Way
 from relayd.intake.signer import Signer
-from relayd.intake.submission import Identity, Submission
+from relayd.intake.submission import Identity, Submission, entries_of
+from relayd.intake.suppression import Suppressions
 from relayd.mail import author, headers, trace
 from relayd.mail.address import Address
 from relayd.mail.headers import HeaderScan
@@ -27,7 +29,7 @@ from relayd.rules.relay_events import Accepted, BatchCommitted, Rejected, RelayE
 from relayd.seal import SealError
 from relayd.store import lanes, queue
 from relayd.store.batcher import Batcher
-from relayd.store.ids import new_id, new_ids
+from relayd.store.ids import new_id
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Door:
         senders: Senders,
         signer: Signer,
         prospects: Prospects,
+        suppressions: Suppressions,
         terms: DoorTerms,
         *,
         emit: Callable[[RelayEvent], None],
@@ -71,19 +74,27 @@ class Door:
         self._senders = senders
         self._signer = signer
         self._prospects = prospects
+        self._suppressions = suppressions
         self._terms = terms
         self._emit = emit
         self._wake = wake
         self._now = now
         self._asleep: set[int] = set()
         self._waking: asyncio.Task[None] | None = None
-        self._batcher: Batcher[queue.NewMessage, None] = Batcher(
-            self._commit, max_items=BATCH_MESSAGES, max_weight=BATCH_OCTETS, weigh=lambda message: len(message.content)
+        self._batcher: Batcher[Prepared, None] = Batcher(
+            self._commit,
+            max_items=BATCH_MESSAGES,
+            max_weight=BATCH_OCTETS,
+            weigh=lambda prepared: len(prepared.message.content),
         )
 
     async def check_reverse_path(self, identity: Identity, reverse_path: Address | None) -> Reply | None:
         """None if this identity may send from there, else the refusal. Raises StoreUnavailable."""
         return await self._senders.check_reverse_path(identity, reverse_path)
+
+    async def check_recipient(self, identity: Identity, forward_path: Address) -> Reply | None:
+        """None if this identity may write there, else the refusal. Raises StoreUnavailable."""
+        return await self._suppressions.refusal(identity, forward_path)
 
     async def accept(self, submission: Submission) -> Reply:
         """The final reply: 250 with the queue id once the message is committed, or why it is refused."""
@@ -96,22 +107,23 @@ class Door:
         if headers.received_count(scan) > MAX_HOPS:
             return self._refuse(submission, "loop", Reply(554, "5.4.6", "Too many Received fields: a mail loop"))
         try:
-            entries = _entries(submission.envelope.forward_paths)
+            entries = entries_of(submission.envelope)
+            dropped = await dropped_among(self._suppressions, submission.identity, entries)
             way = await self._senders.way_for(submission.identity, sole_author, asked, recipients=len(entries))
             if isinstance(way, Reply):
                 return self._refuse(submission, "from_not_allowed", way)
-            prospect = await self._prospect(submission, way, asked, recipients=len(entries))
+            prospect = await self._prospect(submission, way, asked, recipients=len(entries) - len(dropped))
             if isinstance(prospect, Reply):
                 return self._refuse(submission, "leaves_too_late", prospect)
             message = await self._prepare(submission, scan, sole_author, way, asked, entries)
-            await self._batcher.submit(message)
+            await self._batcher.submit(Prepared(message, dropped))
         except StoreUnavailable as error:
             self._emit(StoreLost("enqueue", str(error)))
             return self._refuse(submission, "unavailable", FULL if isinstance(error, StoreFull) else UNAVAILABLE)
         except SealError as error:
             log.error("cannot sign: %s", error)
             return self._refuse(submission, "unavailable", UNAVAILABLE)
-        self._report(submission, message, way)
+        self._report(submission, message, way, dropped)
         failpoints.reach("enqueue-reply")
         when = prospect.text if prospect else None
         return Reply(250, "2.0.0", f"queued as {message.queue_id}" + (f", {when}" if when else ""))
@@ -126,7 +138,7 @@ class Door:
         self, submission: Submission, way: Way, asked: Instructions, *, recipients: int
     ) -> Prospect | Reply | None:
         """When it would leave, None where no limit says, or the refusal of a login that does not wait so long."""
-        if not way.mailbox.is_limited or asked.not_before is not None:
+        if not (way.mailbox.is_limited and recipients) or asked.not_before is not None:
             return None  # whoever names a time knows that it waits
         lane_id = way.mailbox.lane_id(way.mail_class)
         prospect = await self._prospects.join(lane_id, recipients)
@@ -190,14 +202,22 @@ class Door:
             not_before=asked.not_before,
             pool_id=way.pool_id,
             sign_at_attempt=way.rewrites_from,
+            dsn_ret=envelope.dsn_ret,
+            envelope_id=envelope.envelope_id,
         )
 
-    async def _commit(self, messages: Sequence[queue.NewMessage]) -> list[None]:
+    async def _commit(self, batch: Sequence[Prepared]) -> list[None]:
+        messages = [prepared.message for prepared in batch]
         began = asyncio.get_running_loop().time()
         failpoints.reach("enqueue-before")
-        async with self._database.connection() as connection:
-            failpoints.reach_soon("enqueue-sent")
-            await queue.enqueue(connection, messages)
+        if any(prepared.dropped for prepared in batch):
+            async with self._database.transaction() as connection:
+                await dropping.enqueue(connection, batch)
+                failpoints.reach_soon("enqueue-sent")
+        else:
+            async with self._database.connection() as connection:
+                failpoints.reach_soon("enqueue-sent")
+                await queue.enqueue(connection, messages)
         failpoints.reach("enqueue-committed")
         self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
         # Not part of the answer's way: the lanes are woken while the 250s go out.
@@ -236,7 +256,7 @@ class Door:
         )
         return reply
 
-    def _report(self, submission: Submission, message: queue.NewMessage, way: Way) -> None:
+    def _report(self, submission: Submission, message: queue.NewMessage, way: Way, dropped: Sequence[Dropped]) -> None:
         self._emit(
             Accepted(
                 queue_id=message.queue_id,
@@ -251,14 +271,8 @@ class Door:
                 protocol=submission.protocol,
             )
         )
-
-
-def _entries(forward_paths: Sequence[Address]) -> tuple[queue.NewEntry, ...]:
-    """An entry a recipient; one named twice is one."""
-    recipients = list(dict.fromkeys(forward_paths))
-    return tuple(
-        queue.NewEntry(id, recipient) for id, recipient in zip(new_ids(len(recipients)), recipients, strict=True)
-    )
+        for each in dropped:
+            self._emit(each.told(message))
 
 
 def _is_ascii(submission: Submission, scan: HeaderScan) -> bool:

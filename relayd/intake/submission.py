@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from relayd.mail.address import Address
-from relayd.mail.envelope import Envelope
+from relayd.mail.envelope import NOTHING_SAID, Envelope, RecipientNotice
 from relayd.rules.mail_class import MailClass
 from relayd.store.directory import SendingClient
+from relayd.store.ids import new_ids
+from relayd.store.queue import NewEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,15 @@ class Submission:
     peer: str
     protocol: str
     tls: str | None
+
+
+def entries_of(envelope: Envelope) -> tuple[NewEntry, ...]:
+    """An entry a recipient; one named twice is one, with what was asked for it first."""
+    asked = envelope.notices or (NOTHING_SAID,) * len(envelope.forward_paths)
+    notices: dict[Address, RecipientNotice] = {}
+    for recipient, notice in zip(envelope.forward_paths, asked, strict=True):
+        notices.setdefault(recipient, notice)
+    return tuple(
+        NewEntry(entry_id, recipient, notify=notice.notify, orcpt=notice.orcpt)
+        for entry_id, (recipient, notice) in zip(new_ids(len(notices)), notices.items(), strict=True)
+    )

@@ -13,6 +13,7 @@ from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
 from relayd.rules.relay_events import (
     Accepted,
+    AddressesSuppressed,
     AttemptEnded,
     AttemptStarted,
     BatchCommitted,
@@ -20,6 +21,7 @@ from relayd.rules.relay_events import (
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
+    RecipientDropped,
     Rejected,
     StoreLost,
     WorkerDied,
@@ -53,6 +55,8 @@ def level_of(event: Event) -> int:
         case AttemptEnded(outcome="failed" | "uncertain"):
             return logging.WARNING
         case Accepted() | Bounced() | AttemptEnded() | ClaimsReturned():
+            return logging.INFO
+        case RecipientDropped() | AddressesSuppressed():
             return logging.INFO
         case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
             return logging.WARNING

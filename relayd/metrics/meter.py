@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from relayd.metrics.labels import BoundedNames
 from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
+from relayd.rules.news import Action
 from relayd.rules.relay_events import (
     Accepted,
+    AddressesSuppressed,
     AttemptEnded,
     AttemptStarted,
     BatchCommitted,
@@ -22,6 +24,7 @@ from relayd.rules.relay_events import (
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
+    RecipientDropped,
     Rejected,
     StoreLost,
     WorkerDied,
@@ -37,6 +40,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
+from relayd.rules.suppression import SuppressionReason
 from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
@@ -98,7 +102,11 @@ class Meter:
             case Rejected():
                 self._rejected.labels(self._reasons.label(event.reason)).inc()
             case Bounced():
-                self._bounces.inc()
+                self._bounces.labels(event.action).inc()
+            case RecipientDropped():
+                self._recipients_dropped.inc()
+            case AddressesSuppressed():
+                self._suppressions.labels(event.reason).inc(event.count)
             case ClaimsReturned():
                 self._claims_returned.inc(event.count)
             case ClaimsInDoubt():
@@ -160,7 +168,17 @@ class Meter:
         self._rejected = self._counter(
             "relayd_messages_rejected_total", "Messages read whole and refused, by reason", reason=()
         )
-        self._bounces = self._counter("relayd_bounces_total", "Delivery status notifications queued")
+        self._bounces = self._counter(
+            "relayd_bounces_total", "Delivery status notifications queued, by the gravest they tell of", action=Action
+        )
+        self._recipients_dropped = self._counter(
+            "relayd_recipients_dropped_total", "Recipients taken and dropped, since their address is suppressed"
+        )
+        self._suppressions = self._counter(
+            "relayd_suppressions_total",
+            "Addresses put on suppression lists for what became of mail",
+            reason=SuppressionReason,
+        )
         self._batch_items = self._histogram(
             "relayd_batch_items", "Items in one transaction of a batched step", BATCH_ITEMS, "step"
         )

@@ -24,6 +24,7 @@ class Where(StrEnum):
     BOUNCED = "bounced"
     SPAM = "spam"
     CANCELLED = "cancelled"
+    SUPPRESSED = "suppressed"
     HELD = "held"
     UNCERTAIN = "uncertain"
     SCHEDULED = "scheduled"
@@ -51,6 +52,8 @@ def explain(facts: Facts, now: datetime) -> Verdict:
     match entry.status:
         case Status.SENT:
             return _sent(entry, now)
+        case Status.FAILED if entry.reason == "suppressed":
+            return _suppressed(facts, now)
         case Status.FAILED | Status.BOUNCED | Status.SPAM:
             return _ended(entry, now)
         case Status.PENDING:
@@ -80,6 +83,16 @@ def _ended(entry: EntryFacts, now: datetime) -> Verdict:
         by = f" by {entry.last_actor}" if entry.last_actor else ""
         return Verdict(Where.CANCELLED, f"cancelled{by} {ended}; no bounce was sent", next_step=again)
     return Verdict(Where.FAILED, f"failed {ended}: {entry.reason or 'no reason recorded'}", next_step=again)
+
+
+def _suppressed(facts: Facts, now: datetime) -> Verdict:
+    client = facts.mailbox.client
+    return Verdict(
+        Where.SUPPRESSED,
+        f"dropped {_when(facts.entry.ended_at, now)}: its address is on the suppression list of client {client}",
+        next_step=f"relayd suppression remove ADDRESS --client {client}; then relayd queue retry "
+        f"{facts.entry.entry_id} --failed",
+    )
 
 
 def _pending(facts: Facts, now: datetime) -> Verdict:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from relayd.rules.news import Action
 from relayd.rules.outcome import Stage
 from relayd.rules.states import Status
+from relayd.rules.suppression import SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,31 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Bounced:
-    """A delivery status notification was queued for a message that failed."""
+    """A delivery status notification was queued. `action` is the gravest that it tells of."""
 
     queue_id: UUID
     about: UUID
     recipient: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientDropped:
+    """A recipient of a message just taken is suppressed: it was stored, ended at once, and gets nothing."""
+
+    queue_id: UUID
+    entry_id: UUID
+    client: str
+    recipient: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesSuppressed:
+    """Addresses went onto clients' suppression lists for what became of mail to them."""
+
+    count: int
+    reason: SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,8 @@ RelayEvent = (
     Accepted
     | Rejected
     | Bounced
+    | RecipientDropped
+    | AddressesSuppressed
     | BatchCommitted
     | AttemptStarted
     | AttemptEnded

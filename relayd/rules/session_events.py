@@ -57,6 +57,7 @@ class Reason(StrEnum):
     TLS_REQUIRED = "tls_required"
     RELAY_DENIED = "relay_denied"
     POLICY = "policy"
+    SUPPRESSED = "suppressed"
     UNAVAILABLE = "unavailable"
 
 

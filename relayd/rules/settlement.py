@@ -1,5 +1,6 @@
 """Decide what an outcome makes of a queue entry. Pure: the one place where Outcome becomes state."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
@@ -9,6 +10,11 @@ from relayd.rules.retry import RetryPolicy, next_attempt_at
 from relayd.rules.states import LogEvent, PendingReason, Status
 
 OnUncertain = Literal["retry", "hold"]
+BounceType = Literal["hard", "soft"]
+
+# Of a recipient, and yet what may be over tomorrow (RFC 3463 3): a mailbox that is full or takes no message so large,
+# systems, routes, protocols, conversions, policies.
+_SOFT = re.compile(r"4\.|5\.(?:2\.[23]|[34567]\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,9 @@ class Settlement:
     pending_reason: PendingReason | None = None
     spends_attempt: bool = True
     returns_unit: bool = True
-    notifies: bool = False  # a DSN goes to the reverse-path
+    notifies: bool = False  # a DSN of the failure goes to the reverse-path
+    relays: bool = False  # sent, and who wants to know of a success hears it from us: the upstream does not tell
+    bounce_type: BounceType | None = None
     blocks_mailbox_until: datetime | None = None
     provider_message_id: str | None = None
     spent_limit: SpentLimit | None = None  # the ledger learns of it
@@ -58,7 +66,7 @@ def settle(
     """The settlement of one entry. `dice` (uniform in [0, 1)) is the same for all recipients of a
     transaction, so that those that are tried again are tried together."""
     match outcome:
-        case Sent(cause, provider_message_id):
+        case Sent(cause, provider_message_id, dsn_passed):
             return Settlement(
                 Status.SENT,
                 LogEvent.SENT,
@@ -66,6 +74,7 @@ def settle(
                 describe(cause),
                 returns_unit=False,
                 provider_message_id=provider_message_id,
+                relays=not dsn_passed,
             )
         case Deferred(_, cause):
             return _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
@@ -89,6 +98,7 @@ def settle(
                 cause,
                 describe(cause),
                 notifies=True,
+                bounce_type=bounce_type(cause) if bounced else None,
             )
         case Uncertain(cause):
             if on_uncertain == "hold":
@@ -104,6 +114,13 @@ def settle(
             return _again(LogEvent.UNCERTAIN, cause, entry, policy, now, dice, returns_unit=False)
         case _:
             assert_never(outcome)
+
+
+def bounce_type(cause: Cause) -> BounceType:
+    """Whether a recipient's refusal speaks of its address (hard) or of how things stand there (soft)."""
+    if cause.enhanced is None:
+        return "soft" if cause.code == 552 else "hard"  # RFC 5321 4.2.3: exceeded storage allocation
+    return "soft" if _SOFT.match(cause.enhanced) else "hard"
 
 
 def describe(cause: Cause) -> str:

@@ -25,6 +25,9 @@ class ClientRecord:
     limit_window: str
     time_zone: str
     bulk_reserve_percent: int  # of each of its limits, which bulk mail may not use
+    bounces: str  # what it is told goes out as mail, event or both
+    suppressed: str  # a suppressed recipient is refused (refuse), or taken and dropped (drop)
+    suppression_days: int | None  # how long its hard bounces count; 0 not at all, None as the configuration says
     created_at: datetime
     updated_at: datetime
 
@@ -34,13 +37,13 @@ ADD = """
 INSERT INTO clients (name, tier, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 RETURNING id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-          created_at, updated_at
+          bounces, suppressed, suppression_days, created_at, updated_at
 """
 
 # Index: clients_name.
 FIND = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       created_at, updated_at
+       bounces, suppressed, suppression_days, created_at, updated_at
   FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
@@ -53,7 +56,7 @@ FIND_TO_CHANGE = FIND + " FOR UPDATE"
 # Index: clients_name.
 LIST = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       created_at, updated_at
+       bounces, suppressed, suppression_days, created_at, updated_at
   FROM clients WHERE deleted_at IS NULL ORDER BY name
 """
 
@@ -61,7 +64,10 @@ SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window,
 SOME_NAMES = "SELECT name FROM clients WHERE deleted_at IS NULL ORDER BY name LIMIT $1"
 
 # Index: clients_pkey.
-SAVE = "UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4 WHERE id = $1"
+SAVE = """
+UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4, bounces = $5, suppressed = $6, suppression_days = $7
+ WHERE id = $1
+"""
 
 # What makes the lanes of its mailboxes look again, even if they are parked. Index: clients_pkey.
 SAVE_LIMITS = """
@@ -81,7 +87,7 @@ SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at I
 # To weigh what it has against its tier: waits for others who do. Those who only refer to it go on. Index: clients_pkey.
 LOCK = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       created_at, updated_at
+       bounces, suppressed, suppression_days, created_at, updated_at
   FROM clients WHERE id = $1 FOR NO KEY UPDATE
 """
 
@@ -137,11 +143,20 @@ async def living(connection: Connection) -> list[ClientRecord]:
 
 
 async def save(connection: Connection, found: ClientRecord, wanted: ClientRecord) -> ClientRecord:
-    """Store what differs from what find_to_change gave: tier, status, may_send_bounces, its limit and how it counts."""
+    """Store what differs from what find_to_change gave: all but its name."""
     if wanted.time_zone != found.time_zone:
         await zones.check(connection, wanted.time_zone)
     with explained(taken=f"there is a client {found.name} already"):
-        await connection.execute(SAVE, found.id, wanted.tier, wanted.status, wanted.may_send_bounces)
+        await connection.execute(
+            SAVE,
+            found.id,
+            wanted.tier,
+            wanted.status,
+            wanted.may_send_bounces,
+            wanted.bounces,
+            wanted.suppressed,
+            wanted.suppression_days,
+        )
         if _limits(wanted) != _limits(found):
             await connection.execute(SAVE_LIMITS, found.id, *_limits(wanted))
     return await find(connection, found.name)

@@ -116,7 +116,9 @@ SELECT m.*, b.content, mailbox.email_address, mailbox.deleted_at IS NOT NULL OR 
           JOIN mailbox_lanes own ON own.mailbox_id = m.mailbox_id AND own.class = lane.class
          WHERE q.message_id = m.id LIMIT 1) AS lane_id,
        (SELECT max(q.max_retries) FROM email_queue q WHERE q.message_id = m.id) AS max_retries,
-       ARRAY(SELECT q.recipient_address FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS recipients
+       ARRAY(SELECT q.recipient_address FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS recipients,
+       ARRAY(SELECT q.dsn_notify FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS notifies,
+       ARRAY(SELECT q.dsn_orcpt FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS orcpts
   FROM messages m
   LEFT JOIN message_bodies b ON b.message_id = m.id
   JOIN email_mailboxes mailbox ON mailbox.id = m.mailbox_id
@@ -179,6 +181,8 @@ async def content(connection: Connection, queue_id: UUID) -> bytes:
 async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[Address, ...]) -> NewMessage:
     """A new message of the same bytes for these of its recipients (none: all). Not yet enqueued.
 
+    Its sender is told of its fate as was asked for the original; a suppression list does not stop it.
+
     Raises Refusal when it cannot be sent again: its mailbox or bytes are gone, or it never had such a recipient.
     """
     row = await connection.fetchrow(ORIGINAL, queue_id)
@@ -189,6 +193,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
     if row["content"] is None:
         raise Refusal(f"the bytes of message {queue_id} have been removed; it cannot be sent again")
     chosen = _chosen(queue_id, tuple(row["recipients"]), recipients)
+    asked = dict(zip(row["recipients"], zip(row["notifies"], row["orcpts"], strict=True), strict=True))
     return NewMessage(
         queue_id=new_id(),
         client_id=row["client_id"],
@@ -208,10 +213,12 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
         peer=row["peer"],
         max_retries=row["max_retries"],
         entries=tuple(
-            NewEntry(entry_id, Address.parse(recipient))
+            NewEntry(entry_id, Address.parse(recipient), notify=asked[recipient][0], orcpt=asked[recipient][1])
             for entry_id, recipient in zip(new_ids(len(chosen)), chosen, strict=True)
         ),
         sign_at_attempt=row["sign_at_attempt"],
+        dsn_ret=row["dsn_ret"],
+        envelope_id=row["envelope_id"],
     )
 
 

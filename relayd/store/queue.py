@@ -85,13 +85,13 @@ stored_body AS (
   INSERT INTO message_bodies (message_id, content) SELECT id, content FROM message),
 stored_entry AS (
   INSERT INTO email_queue (id, client_id, message_id, mailbox_id, lane_id, pool_id, recipient_address, subject,
-                           max_retries, status, pending_reason, next_attempt_at, dsn_notify, dsn_orcpt, created_at,
-                           updated_at)
+                           max_retries, status, pending_reason, next_attempt_at, waits_since, dsn_notify, dsn_orcpt,
+                           created_at, updated_at)
   SELECT e.id, m.client_id, m.id, m.mailbox_id, COALESCE(e.lane_id, m.lane_id), m.pool_id, e.recipient, m.subject,
          m.max_retries,
          CASE WHEN m.not_before > now THEN 'pending' ELSE 'queued' END,
-         CASE WHEN m.not_before > now THEN 'scheduled' END, GREATEST(m.not_before, now), e.dsn_notify,
-         e.dsn_orcpt, now, now
+         CASE WHEN m.not_before > now THEN 'scheduled' END, GREATEST(m.not_before, now), GREATEST(m.not_before, now),
+         e.dsn_notify, e.dsn_orcpt, now, now
     FROM entry e JOIN message m ON m.id = e.message_id, clock)
 INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, created_at, updated_at)
 SELECT m.client_id, m.id, e.id, 'queued', now, now

@@ -17,6 +17,10 @@ class Door(Protocol):
         """None if this identity may send from there, else the refusal. May raise StoreUnavailable."""
         ...
 
+    async def check_recipient(self, identity: Identity, forward_path: Address) -> Reply | None:
+        """None if this identity may write there, else the refusal. May raise StoreUnavailable."""
+        ...
+
     async def accept(self, submission: Submission) -> Reply:
         """The final reply. A 250 is given after the commit, never before; raises only for bugs."""
         ...

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 
 from relayd.mail.address import Address
+from relayd.mail.envelope import NOTHING_SAID, RecipientNotice
 from relayd.mail.reply import Reply
 from relayd.rules.session_events import Reason
+from relayd.submission import notices
 
 # A source route is read and ignored (RFC 5321 F.2). A quoted local part may hold a `>`.
 _PATH = re.compile(
@@ -30,12 +32,22 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What MAIL says. `size_octets` is what the client announces, 0 if nothing."""
+    """What MAIL says. `size_octets` is what the client announces, 0 if nothing; for the rest see `Envelope`."""
 
     reverse_path: Address | None
     size_octets: int = 0
     body_8bitmime: bool = False
     smtputf8: bool = False
+    dsn_ret: str | None = None
+    envelope_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What RCPT says."""
+
+    forward_path: Address
+    notice: RecipientNotice = NOTHING_SAID
 
 
 def parse_mail(argument: str, *, is_extended: bool) -> Mail | Fault:
@@ -44,41 +56,59 @@ def parse_mail(argument: str, *, is_extended: bool) -> Mail | Fault:
     if isinstance(parts, Fault):
         return parts
     mailbox, parameters = parts
-    size_octets, body_8bitmime, smtputf8 = 0, False, False
+    size_octets, body_8bitmime, smtputf8, dsn_ret, envelope_id = 0, False, False, None, None
     for keyword, value in parameters.items():
-        match keyword:
-            case "SIZE" if value is not None and re.fullmatch("[0-9]{1,20}", value):
-                size_octets = int(value)
-            case "BODY" if value is not None and value.upper() in {"7BIT", "8BITMIME"}:
-                body_8bitmime = value.upper() == "8BITMIME"
-            case "SMTPUTF8" if value is None:
-                smtputf8 = True
-            case "AUTH" if value is not None:
-                pass  # RFC 4954 5: who first submitted it; of no use to a relay that decides by login
-            case "SIZE" | "SMTPUTF8" | "AUTH":
-                return Fault(Reply(501, "5.5.4", f"Bad value of {keyword}"), Reason.BAD_PARAMETER, argument)
-            case _:
-                return Fault(Reply(555, "5.5.4", "Parameter not supported"), Reason.BAD_PARAMETER, argument)
-    if not mailbox:
-        return Mail(None, size_octets, body_8bitmime, smtputf8)
-    reverse_path = _address(mailbox, "5.1.7", smtputf8=smtputf8)
+        try:
+            match keyword:
+                case "SIZE" if value is not None and re.fullmatch("[0-9]{1,20}", value):
+                    size_octets = int(value)
+                case "BODY" if value is not None and value.upper() in {"7BIT", "8BITMIME"}:
+                    body_8bitmime = value.upper() == "8BITMIME"
+                case "SMTPUTF8" if value is None:
+                    smtputf8 = True
+                case "RET" if value is not None:
+                    dsn_ret = notices.parse_ret(value)
+                case "ENVID" if value is not None:
+                    envelope_id = notices.parse_envelope_id(value)
+                case "AUTH" if value is not None:
+                    pass  # RFC 4954 5: who first submitted it; of no use to a relay that decides by login
+                case "SIZE" | "SMTPUTF8" | "AUTH" | "RET" | "ENVID":
+                    return _bad_value(keyword, argument)
+                case _:
+                    return _unsupported(argument)
+        except ValueError:
+            return _bad_value(keyword, argument)
+    reverse_path = _address(mailbox, "5.1.7", smtputf8=smtputf8) if mailbox else None
     if isinstance(reverse_path, Fault):
         return reverse_path
-    return Mail(reverse_path, size_octets, body_8bitmime, smtputf8)
+    return Mail(reverse_path, size_octets, body_8bitmime, smtputf8, dsn_ret, envelope_id)
 
 
-def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool) -> Address | Fault:
-    """Parse `TO:<forward-path>`; no parameter is supported yet."""
+def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool) -> Recipient | Fault:
+    """Parse `TO:<forward-path> [parameters]`."""
     parts = _split("TO:", argument, is_extended)
     if isinstance(parts, Fault):
         return parts
     mailbox, parameters = parts
-    if parameters:
-        return Fault(Reply(555, "5.5.4", "Parameter not supported"), Reason.BAD_PARAMETER, argument)
+    notify, orcpt = None, None
+    for keyword, value in parameters.items():
+        try:
+            match keyword:
+                case "NOTIFY" if value is not None:
+                    notify = notices.parse_notify(value)
+                case "ORCPT" if value is not None:
+                    orcpt = notices.parse_original_recipient(value, smtputf8=smtputf8)
+                case "NOTIFY" | "ORCPT":
+                    return _bad_value(keyword, argument)
+                case _:
+                    return _unsupported(argument)
+        except ValueError:
+            return _bad_value(keyword, argument)
     if mailbox.lower() == "postmaster":
         reply = Reply(550, "5.1.3", "Give postmaster a domain: no mail is delivered here")
         return Fault(reply, Reason.BAD_ADDRESS, argument)
-    return _address(mailbox, "5.1.3", smtputf8=smtputf8)
+    forward_path = _address(mailbox, "5.1.3", smtputf8=smtputf8)
+    return forward_path if isinstance(forward_path, Fault) else Recipient(forward_path, RecipientNotice(notify, orcpt))
 
 
 def _split(keyword: str, argument: str, is_extended: bool) -> tuple[str, dict[str, str | None]] | Fault:
@@ -95,6 +125,14 @@ def _split(keyword: str, argument: str, is_extended: bool) -> tuple[str, dict[st
     if parameters and not is_extended:
         return Fault(Reply(555, "5.5.4", "Parameters need EHLO"), Reason.BAD_PARAMETER, argument)
     return match["mailbox"], parameters
+
+
+def _bad_value(keyword: str, argument: str) -> Fault:
+    return Fault(Reply(501, "5.5.4", f"Bad value of {keyword}"), Reason.BAD_PARAMETER, argument)
+
+
+def _unsupported(argument: str) -> Fault:
+    return Fault(Reply(555, "5.5.4", "Parameter not supported"), Reason.BAD_PARAMETER, argument)
 
 
 def _address(mailbox: str, enhanced: str, *, smtputf8: bool) -> Address | Fault:

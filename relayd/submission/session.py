@@ -8,7 +8,6 @@ import re
 
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
-from relayd.mail.address import Address
 from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
@@ -62,7 +61,8 @@ class Session(Conversation):
         return True
 
     def _offers(self) -> list[str]:
-        offers = [self.service.hostname, "PIPELINING", f"SIZE {self.limits.size_octets}", "8BITMIME", "SMTPUTF8"]
+        size = f"SIZE {self.limits.size_octets}"
+        offers = [self.service.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "DSN"]
         if self._may_start_tls():
             offers.append("STARTTLS")
         if self._may_authenticate():
@@ -207,11 +207,15 @@ class Session(Conversation):
             await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
             return
         parsed = parse_rcpt(argument or "", is_extended=self._is_extended, smtputf8=transaction.mail.smtputf8)
-        if isinstance(parsed, Address):
-            transaction.add(parsed)
-            await self.say(replies.RECIPIENT_OK)
+        if isinstance(parsed, Fault):
+            await self.refuse(Stage.RCPT, parsed.reply, parsed.reason, parsed.detail)
             return
-        await self.refuse(Stage.RCPT, parsed.reply, parsed.reason, parsed.detail)
+        refusal = await self.service.door.check_recipient(transaction.identity, parsed.forward_path)
+        if refusal is not None:
+            await self.refuse(Stage.RCPT, refusal, Reason.SUPPRESSED)
+            return
+        transaction.add(parsed)
+        await self.say(replies.RECIPIENT_OK)
 
     async def smtp_DATA(self, argument: str) -> None:
         transaction = self.transaction

@@ -1,9 +1,9 @@
 """A mail transaction: what MAIL and RCPT have said so far, until it becomes an envelope."""
 
 from relayd.mail.address import Address
-from relayd.mail.envelope import Envelope
+from relayd.mail.envelope import NOTHING_SAID, Envelope, RecipientNotice
 from relayd.submission.door import Identity
-from relayd.submission.path import Mail
+from relayd.submission.path import Mail, Recipient
 
 
 class Transaction:
@@ -12,25 +12,29 @@ class Transaction:
     def __init__(self, identity: Identity, mail: Mail) -> None:
         self.identity = identity
         self.mail = mail
-        # In order, and once each: a recipient that is named twice gets one copy.
-        self._forward_paths: dict[Address, None] = {}
+        # In order, and once each: a recipient that is named twice gets one copy, with what was asked for it first.
+        self._notices: dict[Address, RecipientNotice] = {}
 
     @property
     def recipients(self) -> int:
         """How many recipients there are."""
-        return len(self._forward_paths)
+        return len(self._notices)
 
-    def add(self, forward_path: Address) -> None:
+    def add(self, recipient: Recipient) -> None:
         """Add a recipient."""
-        self._forward_paths[forward_path] = None
+        self._notices.setdefault(recipient.forward_path, recipient.notice)
 
     def envelope(self, content: bytes) -> Envelope:
         """The envelope of this content. 8-bit content is called so, whatever BODY said."""
+        notices = tuple(self._notices.values())
         return Envelope(
             reverse_path=self.mail.reverse_path,
-            forward_paths=tuple(self._forward_paths),
+            forward_paths=tuple(self._notices),
             smtputf8=self.mail.smtputf8,
             body_8bitmime=self.mail.body_8bitmime or not content.isascii(),
+            notices=notices if any(notice != NOTHING_SAID for notice in notices) else (),
+            dsn_ret=self.mail.dsn_ret,
+            envelope_id=self.mail.envelope_id,
         )
 
 

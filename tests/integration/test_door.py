@@ -12,6 +12,7 @@ from relayd.intake.prospects import Prospects
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission
+from relayd.intake.suppression import Suppressions
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
 from relayd.mail.trace import date_text
@@ -89,6 +90,7 @@ def make_door(db: Database, events: list[Any]) -> Door:
         Senders(db),
         Signer(db, Seal(parse_key(new_key().encode()))),
         Prospects(db, Terms(DEFAULT_SCHEDULE, 0)),
+        Suppressions(db),
         DoorTerms("relay.test", 5, furthest_schedule=timedelta(days=2)),
         emit=events.append,
         wake=lambda: None,

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from relayd.delivery.scheduler import Pace, Scheduler
-from relayd.delivery.settler import FinalFailure, Settler
+from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.intake.bounce import Told
 from relayd.mail.envelope import Transmission
+from relayd.rules.news import News
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.relay_events import BatchCommitted, RelayEvent
 from relayd.rules.retry import RetryPolicy
 from relayd.store.claim import Claim, claim
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
-from relayd.store.queue import NewMessage
 from tests.builders import Sender, make_sender, put, put_many
 
 NO_POLL = Pace(poll_seconds=3600.0)
@@ -62,8 +63,8 @@ class Gate:
 
 
 class NoBounces:
-    async def compose(self, failures: Sequence[FinalFailure]) -> list[NewMessage]:
-        return []
+    async def compose(self, news: Sequence[News]) -> Told:
+        return Told()
 
 
 @dataclass

@@ -70,7 +70,7 @@ async def test_ehlo_offers_what_there_is():
     async with serving(limits=limits(size_octets=1234), allow_plaintext_auth=True) as server:
         client = await server.connect()
         assert await client.ask("EHLO x") == (
-            "250-mail.test\n250-PIPELINING\n250-SIZE 1234\n250-8BITMIME\n250-SMTPUTF8\n250-AUTH PLAIN LOGIN\n"
+            "250-mail.test\n250-PIPELINING\n250-SIZE 1234\n250-8BITMIME\n250-SMTPUTF8\n250-DSN\n250-AUTH PLAIN LOGIN\n"
             "250 ENHANCEDSTATUSCODES"
         )
 
@@ -100,7 +100,9 @@ async def test_helo_is_plain_smtp():
         (["EHLO x", MAIL, "EHLO x", RCPT], "503 5.5.1 "),
         (["EHLO x", "MAIL FROM:<>"], "250 2.1.0 "),
         (["EHLO x", MAIL + " SIZE=99999999"], "552 5.3.4 "),
-        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER"], "555 5.5.4 "),
+        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER"], "250 2.1.5 "),
+        (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER,DELAY"], "501 5.5.4 "),
+        (["EHLO x", MAIL, RCPT + " PRIORITY=1"], "555 5.5.4 "),
         (["EHLO x", MAIL, "RCPT TO:<postmaster>"], "550 5.1.3 "),
         (["EHLO x", MAIL, "RCPT TO:<ä@example.net>"], "553 5.6.7 "),
         (["EHLO x", MAIL + " SMTPUTF8", "RCPT TO:<ä@example.net>"], "250 2.1.5 "),
@@ -560,3 +562,38 @@ async def test_messages_on_their_way_in_share_a_bounded_memory():
         for number in (2, 3):
             await second.begin_message()
             assert await second.ask(large + ".") == f"250 2.0.0 queued as {number}"
+
+
+async def test_what_a_sender_asks_to_be_told_reaches_the_door():
+    async with serving() as server:
+        client = await server.connect()
+        await client.ask("EHLO app")
+        assert await client.codes(
+            MAIL + " RET=hdrs ENVID=Qq+2B1",
+            "RCPT TO:<b@example.net> NOTIFY=success,DELAY ORCPT=rfc822;Bob@Example.NET",
+            "RCPT TO:<c@example.net>",
+            "RCPT TO:<b@example.net> NOTIFY=NEVER",
+            "DATA",
+        ) == [250, 250, 250, 250, 354]
+        assert await client.codes("x\r\n.") == [250]
+        envelope = server.door.submissions[0].envelope
+        assert (envelope.dsn_ret, envelope.envelope_id) == ("HDRS", "Qq+2B1")
+        assert [str(path) for path in envelope.forward_paths] == ["b@example.net", "c@example.net"]
+        assert [(each.notify, each.orcpt) for each in envelope.notices] == [
+            ("SUCCESS,DELAY", "rfc822;Bob@Example.NET"),
+            (None, None),
+        ]
+
+
+async def test_a_recipient_that_the_door_refuses_is_not_taken():
+    refusal = Reply(550, "5.7.1", "<b@example.net> is suppressed")
+    async with serving() as server:
+        server.door.suppressed[Address.parse("b@example.net")] = refusal
+        client = await server.connect()
+        await client.ask("EHLO app")
+        assert await client.codes(MAIL) == [250]
+        assert await client.ask("RCPT TO:<b@example.net>") == str(refusal)
+        assert await client.codes("DATA", "RCPT TO:<c@example.net>", "DATA") == [554, 250, 354]
+        assert await client.codes("x\r\n.") == [250]
+        assert [str(path) for path in server.door.submissions[0].envelope.forward_paths] == ["c@example.net"]
+        assert [event.reason for event in server.seen(Refused)] == [Reason.SUPPRESSED, Reason.BAD_SEQUENCE]

@@ -244,6 +244,7 @@ async def test_the_command_line_prints_it_for_people(control: Control) -> None:
 async def test_sendgrids_api_says_what_is_lost_when_it_is_added(control: Control, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(KEY)
+    key.chmod(0o600)
     ran = await control.cli(
         *("upstream", "add", "out", "--provider", "sendgrid", "--mode", "api", "--api-key-file", str(key))
     )

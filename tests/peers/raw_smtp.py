@@ -33,6 +33,7 @@ class RecordingDoor:
     mail_error: Exception | None = None
     refusal: Reply | None = None
     final: Reply | None = None
+    suppressed: dict[Address, Reply] = field(default_factory=dict)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,6 +45,9 @@ class RecordingDoor:
         if self.mail_error is not None:
             raise self.mail_error
         return self.refusal
+
+    async def check_recipient(self, identity: Identity, forward_path: Address) -> Reply | None:
+        return self.suppressed.get(forward_path)
 
     async def accept(self, submission: Submission) -> Reply:
         self.entered.set()

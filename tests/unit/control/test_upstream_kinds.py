@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from relayd.control.upstream_kinds import DEFAULT_MODES, KINDS, check, completed
@@ -15,6 +16,7 @@ from relayd.store.upstreams import UpstreamRecord
 
 SEAL = Seal(parse_key(new_key().encode()))
 # For each option a value that it takes, and that is not what it is by default.
+PAIR = trustme.CA().issue_cert("relay.example.com")
 VALUES: dict[str, Any] = {
     "host": "smtp.example.net",
     "port": 2525,
@@ -24,7 +26,7 @@ VALUES: dict[str, Any] = {
     "username": "relay",
     "auth_mechanism": "PLAIN",
     "allow_plaintext_auth": True,
-    "client_certificate": "PEM",
+    "client_certificate": PAIR.cert_chain_pems[0].bytes().decode(),
     "directory": "/var/mail/captured",
     "api_url": "https://api.example.net",
     "token_url": "https://token.example.net",
@@ -32,6 +34,7 @@ VALUES: dict[str, Any] = {
     "oauth_client_id": "client",
     "oauth_account": "noreply@example.com",
     **dict.fromkeys(SECRETS, "secret"),
+    "client_key": PAIR.private_key_pem.bytes().decode(),
 }
 # What is of no use without another.
 WITH = {

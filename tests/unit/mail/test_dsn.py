@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.mail.address import Address
-from relayd.mail.dsn import MAX_ORIGINAL_HEADERS_OCTETS, FailedRecipient, compose
+from relayd.mail.dsn import ReportedRecipient, compose
+from relayd.mail.dsn_parts import MAX_ORIGINAL_HEADERS_OCTETS
 from relayd.mail.headers import scan
 
 ARRIVED = datetime(2025, 7, 1, 8, 0, 0, tzinfo=UTC)
@@ -17,7 +18,7 @@ TRIED = datetime(2025, 7, 1, 9, 30, 0, tzinfo=UTC)
 ORIGINAL = b"From: a@b.example\r\nSubject: hello\r\n world\r\n"
 
 
-def _failed(**changed: object) -> FailedRecipient:
+def _failed(**changed: object) -> ReportedRecipient:
     values: dict[str, object] = {
         "recipient": Address.parse("nobody@dest.example"),
         "status": "5.1.1",
@@ -26,18 +27,18 @@ def _failed(**changed: object) -> FailedRecipient:
         "action": "failed",
         "last_attempt_at": TRIED,
     }
-    return FailedRecipient(**(values | changed))  # type: ignore[arg-type]
+    return ReportedRecipient(**(values | changed))  # type: ignore[arg-type]
 
 
-def _composed(*failed: FailedRecipient, **changed: object) -> bytes:
+def _composed(*failed: ReportedRecipient, **changed: object) -> bytes:
     values: dict[str, object] = {
         "reporting_mta": "relay.example",
         "sender": Address.parse("MAILER-DAEMON@relay.example"),
         "to": Address.parse("a@b.example"),
-        "original_headers": ORIGINAL,
+        "original": ORIGINAL,
         "envelope_id": None,
         "arrived_at": ARRIVED,
-        "failed": failed or (_failed(),),
+        "recipients": failed or (_failed(),),
         "message_id": "<dsn1@relay.example>",
         "date": "Tue, 01 Jul 2025 10:00:00 +0000",
         "queue_id": "0197c0de-1",
@@ -189,23 +190,23 @@ def test_a_long_word_is_broken_below_the_line_limit() -> None:
     ["Subject: réglé\r\n".encode(), b"Subject: r\xe9gl\xe9\r\n", b"A: " + b"x" * 2000 + b"\r\n", b"A: b \r\n.\r\n"],
 )
 def test_any_original_header_survives_in_seven_bits(headers: bytes) -> None:
-    content = _composed(original_headers=headers)
+    content = _composed(original=headers)
     *_, original = _parts(content)
     assert content.isascii()
     assert original.get_payload(decode=True) == headers
 
 
 def test_the_original_header_is_cut_at_a_line() -> None:
-    *_, original = _parts(_composed(original_headers=b"X-Long: yes\r\n" * 10_000))
+    *_, original = _parts(_composed(original=b"X-Long: yes\r\n" * 10_000))
     payload = original.get_payload(decode=True)
     assert payload.endswith(b"X-Long: yes\r\n") and 65_000 < len(payload) <= MAX_ORIGINAL_HEADERS_OCTETS
-    *_, original = _parts(_composed(original_headers=b"X-Long: " + b"y" * 100_000))
+    *_, original = _parts(_composed(original=b"X-Long: " + b"y" * 100_000))
     assert len(original.get_payload(decode=True)) == MAX_ORIGINAL_HEADERS_OCTETS + 2
 
 
 def test_a_boundary_in_the_original_is_avoided() -> None:
     forged = b"X: 1\r\n--=_relayd_0197c0de-1--\r\n--=_relayd_0197c0de-1_\r\n"
-    *_, original = _parts(_composed(original_headers=forged))
+    *_, original = _parts(_composed(original=forged))
     assert original.get_payload(decode=True) == forged
 
 
@@ -221,7 +222,7 @@ def test_where_utf8_is_taken_the_global_types_are_used() -> None:
     content = _composed(
         _failed(recipient=Address.parse("jörg@dest.example"), diagnostic="550 5.1.1 Benutzer jörg unbekannt"),
         to=Address.parse("ä@b.example"),
-        original_headers="From: ä@b.example\r\n".encode(),
+        original="From: ä@b.example\r\n".encode(),
         smtputf8=True,
     )
     whole, text, status, original = _parts(content)
@@ -248,3 +249,60 @@ def test_a_notification_is_a_message_that_can_be_prepared() -> None:
     content = _composed()
     found = scan(content)
     assert content[found.body_offset :].startswith(b"--=_relayd_") and len(found.fields) == 8
+
+
+def test_a_success_that_is_passed_on_is_told_as_such() -> None:
+    relayed = _failed(action="relayed", status="2.0.0", diagnostic="250 2.0.0 queued", remote_mta=None)
+    whole, text, status, _ = _parts(_composed(relayed, _failed(action="relayed", status="odd")))
+    assert whole["Subject"] == "Relayed mail: 2 recipients"
+    assert [(block["Action"], block["Status"]) for block in _blocks(status)[1:]] == [("relayed", "2.0.0")] * 2
+    said = " ".join(text.get_payload().split())
+    assert "has been passed on for:" in said and "does not confirm deliveries" in said
+    assert "The next mail system replied: 250 2.0.0 queued" in said
+
+
+def test_the_subject_tells_of_the_gravest() -> None:
+    whole, text, *_ = _parts(_composed(_failed(action="relayed"), _failed(), _failed(action="delayed")))
+    assert whole["Subject"] == "Undelivered mail: 1 recipient" and "has come to this:" in text.get_payload()
+
+
+def test_a_delay_is_told_with_its_reason_and_its_end() -> None:
+    delayed = _failed(
+        action="delayed",
+        status="4.4.5",
+        diagnostic=None,
+        last_attempt_at=None,
+        because="It waits for the mailbox daily limit to free.",
+        expected_at=TRIED,
+        retried_until=ARRIVED,
+    )
+    _, text, status, _ = _parts(_composed(delayed))
+    block = _blocks(status)[1]
+    assert block["Will-Retry-Until"] == "Tue, 01 Jul 2025 08:00:00 +0000" and "Last-Attempt-Date" not in block
+    said = " ".join(text.get_payload().split())
+    assert "waits for the mailbox daily limit to free. It is expected to leave about Tue, 01 Jul 2025 09:30:00" in said
+
+
+@pytest.mark.parametrize("original", ["rfc822;Bob+x@Example.NET", "x400;/C=a b", "utf-8;j\\x{F6}rg@example.net"])
+def test_the_original_recipient_is_quoted_and_first(original: str) -> None:
+    _, _, status, _ = _parts(_composed(_failed(original_recipient=original)))
+    block = _blocks(status)[1]
+    assert block["Original-Recipient"] == original.replace(";", "; ", 1)
+    assert list(block)[:2] == ["Original-Recipient", "Final-Recipient"]
+
+
+def test_a_whole_original_comes_back_to_the_octet() -> None:
+    original = ORIGINAL + b"\r\n.\r\n--=_relayd_0197c0de-1--\r\nno end of line"
+    content = _composed(original=original, returns_whole=True)
+    *_, returned = _parts(content)
+    assert returned.get_content_type() == "message/rfc822" and original in content
+    assert b"and then your message.\r\n" in content
+    *_, returned = _parts(_composed(original=ORIGINAL + b"\r\n\xff\r\n", returns_whole=True))
+    assert returned.get_content_type() == "message/rfc822" and returned["Content-Transfer-Encoding"] == "8bit"
+
+
+@pytest.mark.parametrize("original", [ORIGINAL + b"\r\n" + b"x" * 999, b"Subject: \xff\r\n\r\nbody"])
+def test_what_cannot_be_returned_as_it_is_is_not_returned_whole(original: bytes) -> None:
+    *_, returned = _parts(_composed(original=original, returns_whole=True))
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert returned.get_payload(decode=True) == original.partition(b"\r\n\r\n")[0] + b"\r\n"

@@ -3,7 +3,8 @@
 import pytest
 
 from relayd.mail.address import Address
-from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
+from relayd.mail.envelope import RecipientNotice
+from relayd.submission.path import Fault, Mail, Recipient, parse_mail, parse_rcpt
 
 A = Address("a", "example.com")
 
@@ -20,6 +21,8 @@ A = Address("a", "example.com")
         ("FROM:<a@example.com>  size=5  body=7BIT", Mail(A, 5)),
         ("FROM:<a@example.com> AUTH=<>", Mail(A)),
         ("FROM:<a@example.com> AUTH=b+3Dc@example.com", Mail(A)),
+        ("FROM:<a@example.com> RET=full ENVID=qQ+3D314", Mail(A, dsn_ret="FULL", envelope_id="qQ+3D314")),
+        ("FROM:<> ret=HDRS", Mail(None, dsn_ret="HDRS")),
         ("FROM:<ä@example.com> SMTPUTF8", Mail(Address("ä", "example.com"), smtputf8=True)),
     ],
 )
@@ -46,7 +49,16 @@ def test_mail(argument: str, expected: Mail):
         ("FROM:<a@example.com> SIZE=1 SIZE=2", "501 5.5.4"),
         ("FROM:<a@example.com> SMTPUTF8=1", "501 5.5.4"),
         ("FROM:<a@example.com> BODY=BINARYMIME", "555 5.5.4"),
-        ("FROM:<a@example.com> RET=HDRS", "555 5.5.4"),
+        ("FROM:<a@example.com> RET=BOTH", "501 5.5.4"),
+        ("FROM:<a@example.com> RET", "501 5.5.4"),
+        ("FROM:<a@example.com> RET=FULL RET=HDRS", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID=QQ+3d", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID=QQ+0D+0AX-Evil:1", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID=QQ+", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID=Q\u00e4", "501 5.5.4"),
+        ("FROM:<a@example.com> ENVID=" + "Q" * 101, "501 5.5.4"),
+        ("FROM:<a@example.com> NOTIFY=NEVER", "555 5.5.4"),
         ("FROM:<a@example.com> =x", "501 5.5.4"),
     ],
 )
@@ -61,7 +73,21 @@ def test_mail_is_refused(argument: str, reply: str):
         ("TO:<>", "553 5.1.3"),
         ("TO:<postmaster>", "550 5.1.3"),
         ("TO:<Postmaster>", "550 5.1.3"),
-        ("TO:<b@example.net> NOTIFY=NEVER", "555 5.5.4"),
+        ("TO:<b@example.net> NOTIFY=NEVER,SUCCESS", "501 5.5.4"),
+        ("TO:<b@example.net> NOTIFY=", "501 5.5.4"),
+        ("TO:<b@example.net> NOTIFY", "501 5.5.4"),
+        ("TO:<b@example.net> NOTIFY=SUCCESS,", "501 5.5.4"),
+        ("TO:<b@example.net> NOTIFY=SOMETIMES", "501 5.5.4"),
+        ("TO:<b@example.net> NOTIFY=DELAY NOTIFY=DELAY", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=b@example.net", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=rfc822;", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=;b@example.net", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=rfc822;b+0A@example.net", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=rfc822;b+C3+A4@example.net", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=utf-8;\u00e4@example.net", "501 5.5.4"),
+        ("TO:<b@example.net> ORCPT=rfc822;" + "b" * 494, "501 5.5.4"),
+        ("TO:<b@example.net> RET=FULL", "555 5.5.4"),
         ("TO:<ä@example.net>", "553 5.6.7"),
         ("FROM:<b@example.net>", "501 5.5.2"),
     ],
@@ -72,7 +98,30 @@ def test_rcpt_is_refused(argument: str, reply: str):
 
 
 def test_rcpt_takes_a_non_ascii_address_under_smtputf8():
-    assert parse_rcpt("TO:<ä@example.net>", is_extended=True, smtputf8=True) == Address("ä", "example.net")
+    expected = Recipient(Address("ä", "example.net"))
+    assert parse_rcpt("TO:<ä@example.net>", is_extended=True, smtputf8=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "notify", "orcpt"),
+    [
+        ("NOTIFY=never", "NEVER", None),
+        ("NOTIFY=delay,Success,FAILURE,DELAY", "SUCCESS,FAILURE,DELAY", None),
+        ("notify=FAILURE orcpt=RFC822;Bob+2Bx@Example.NET", "FAILURE", "RFC822;Bob+2Bx@Example.NET"),
+        ("ORCPT=x400;/C+3Da+20b", None, "x400;/C+3Da+20b"),
+        ("ORCPT=utf-8;\\x{E4}@example.net", None, "utf-8;\\x{E4}@example.net"),
+        ("ORCPT=rfc822;" + "b" * 493, None, "rfc822;" + "b" * 493),
+    ],
+)
+def test_what_a_recipients_sender_wants_to_know(parameters: str, notify: str | None, orcpt: str | None):
+    recipient = parse_rcpt(f"TO:<b@example.net> {parameters}", is_extended=True, smtputf8=False)
+    assert recipient == Recipient(Address("b", "example.net"), RecipientNotice(notify, orcpt))
+
+
+def test_an_original_recipient_beyond_ascii_needs_smtputf8():
+    parsed = parse_rcpt("TO:<b@example.net> ORCPT=utf-8;ä@example.net", is_extended=True, smtputf8=True)
+    assert isinstance(parsed, Recipient) and parsed.notice.orcpt == "utf-8;ä@example.net"
+    assert isinstance(parse_rcpt("TO:<b@example.net> ORCPT=rfc822;ä@x", is_extended=True, smtputf8=True), Fault)
 
 
 def test_parameters_need_ehlo():

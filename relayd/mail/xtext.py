@@ -1,0 +1,17 @@
+"""xtext (RFC 3461 4): how a parameter of MAIL or RCPT spells what it could not hold."""
+
+import re
+
+# Beyond ASCII it is RFC 6533's utf-8-addr-unitext.
+_XTEXT = re.compile(r"(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]|\+[0-9A-F]{2})+\Z")
+_HEX_CHARACTER = re.compile(r"\+([0-9A-F]{2})")
+
+
+def decode(text: str) -> str:
+    """What it says: printable, on one line. Raises ValueError."""
+    if not _XTEXT.match(text):
+        raise ValueError("not xtext")
+    # +0D+0A would end a line of the notification that quotes it, and an octet beyond ASCII has no charset.
+    if not all(0x20 <= int(octet, 16) <= 0x7E for octet in _HEX_CHARACTER.findall(text)):
+        raise ValueError("not printable")
+    return _HEX_CHARACTER.sub(lambda match: chr(int(match[1], 16)), text)
