@@ -1,20 +1,24 @@
 """From an upstream's row to the object that speaks to it. The only place that knows every provider."""
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon import smtp_relay
+from relayd.daemon import google, smtp_relay
 from relayd.daemon.terms import share
+from relayd.daemon.tokens import token_source
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
+from relayd.rules.grant_events import GrantDied
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
 from relayd.upstream.smarthost import Smarthost
+from relayd.upstream.tokens import TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +26,18 @@ log = logging.getLogger(__name__)
 class Providers:
     """Loads the living upstreams for a worker's fleet."""
 
-    def __init__(self, database: Database, seal: Seal, *, hostname: str, index: int, workers: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        *,
+        hostname: str,
+        index: int,
+        workers: int,
+        emit: Callable[[GrantDied], None],
+    ) -> None:
         self._database = database
+        self._emit = emit
         self._seal = seal
         self._hostname = hostname
         self._index = index
@@ -60,9 +74,21 @@ class Providers:
                 assert record.capture_directory
                 return partial(Capture, Path(record.capture_directory))
             case "smtp_relay":
-                return partial(Smarthost, smtp_relay.settings(record, self._seal, self._hostname, connections))
+                settings = smtp_relay.settings(record, self._seal, self._hostname, connections)
+                return partial(Smarthost, google.with_tokens(record, settings, self._tokens(record)))
+            case "google_workspace" if record.mode in ("smtp-relay", "xoauth2"):
+                return google.builder(
+                    record,
+                    self._seal,
+                    self._tokens(record),
+                    hostname=self._hostname,
+                    max_connections=connections,
+                )
             case other:
                 raise RelaydError(f"provider {other} is not supported by this version")
+
+    def _tokens(self, record: UpstreamRecord) -> TokenSource:
+        return token_source(record, self._seal, self._database, self._emit, time.monotonic)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -72,7 +72,7 @@ class Worker:
             database, bouncer, retry_policy(settings), emit=emit, wake=self.wake, now=self._clock.now
         )
         providers = Providers(
-            database, seal, hostname=settings.hostname, index=orders.index, workers=settings.processes
+            database, seal, hostname=settings.hostname, index=orders.index, workers=settings.processes, emit=emit
         )
         self._fleet = Fleet(providers.load)
         self._scheduler = Scheduler(

@@ -7,7 +7,7 @@ left, and its close() may linger for half a minute on TLS. What remains of it pa
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException, SMTPServerDisconnected
@@ -37,6 +37,7 @@ class Connection:
         self.transactions = 0
         self.in_transaction = False
         self.idle_since = 0.0
+        self.identity: Hashable = None  # as whom it was opened, for who keeps several
         self._settings = settings
         self._secrets = secrets
         self._protocol = ReplyReader()
@@ -51,6 +52,10 @@ class Connection:
     @property
     def is_usable(self) -> bool:
         return not self._is_broken and self._protocol.is_connected and not self._protocol.surplus
+
+    def hide(self, *secrets: str) -> None:
+        """These, too, never leave through a reply's text."""
+        self._secrets += secrets
 
     async def connect(self, tls: ssl.SSLContext | None) -> SMTPResponse:
         """Open the socket, with TLS from the first octet if a context is given, and read the greeting."""

@@ -7,6 +7,7 @@ from aiosmtplib import SMTPResponse, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from relayd.rules.outcome import Outcome, Stage
+from relayd.upstream import xoauth2
 from relayd.upstream.connection import Connection
 from relayd.upstream.settings import AuthMechanism, SmarthostSettings
 from relayd.upstream.verdict import Unfit
@@ -20,7 +21,9 @@ async def open_connection(settings: SmarthostSettings, tls: ssl.SSLContext | Non
         await _greet(connection, settings)
         if settings.tls == "starttls":
             await _secure(connection, settings, tls)
-        if settings.username is not None:
+        if settings.auth_mechanism == "XOAUTH2":
+            await xoauth2.log_in(connection, settings)
+        elif settings.username is not None:
             await _log_in(connection, settings)
     except Exception as error:
         connection.abort()

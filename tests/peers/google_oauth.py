@@ -2,8 +2,8 @@
 
     async with GoogleOauth(authority) as google:
         refresh_token = google.grant("noreply@example.com")
-        key = google.service_account(users=["noreply@example.com"])   # the text of a key file
-        ...                                                           # token_url=google.token_url, ca_file=authority.file
+        key = google.service_account(users=["noreply@example.com"])  # the text of a key file
+        ...  # with token_url=google.token_url, ca_file=authority.file
     google.issued[token].account
 
 What the token endpoint answers next can be put into `script`: an `Answer`, or one of the classes below. With nothing
@@ -230,12 +230,14 @@ class GoogleOauth:
             case Answer(status, str(text)):
                 return web.Response(status=status, text=text, headers=self._headers())
             case Answer(status, body):
-                return web.json_response(dict(body), status=status, headers=self._headers())
+                return web.json_response(body, status=status, headers=self._headers())
             case Endless():
                 response = web.StreamResponse(headers=self._headers())
                 await response.prepare(request)
-                while True:
+                while request.transport is not None and not request.transport.is_closing():
                     await response.write(b" " * 65536)
+                    await asyncio.sleep(0)  # whoever reads is on the same loop
+                return response
             case Cut():
                 assert request.transport
                 request.transport.abort()
