@@ -8,6 +8,7 @@ from relayd.daemon import smtp_relay
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.google import identify
+from relayd.upstream.granting import logs_in_by_token
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.tokens import TokenSource
@@ -38,14 +39,6 @@ def with_tokens(record: UpstreamRecord, settings: SmarthostSettings, tokens: Tok
         username=record.oauth_account or record.smtp_username,
         tokens=tokens,
     )
-
-
-def logs_in_by_token(record: UpstreamRecord) -> bool:
-    """Whether AUTH XOAUTH2 is how it logs in."""
-    if record.mode == "xoauth2" or record.smtp_auth_mechanism == "XOAUTH2":
-        return True
-    has_grant = record.google_service_account_sealed is not None or record.oauth_refresh_token_sealed is not None
-    return record.provider_type == "google_workspace" and has_grant and record.smtp_password_sealed is None
 
 
 def speaks_for_all(record: UpstreamRecord) -> bool:

@@ -28,11 +28,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply that was read whole. `retry_after_seconds` is what Retry-After asks for, None if nothing."""
+    """A reply that was read whole. `retry_after_seconds` is what Retry-After asks for, None if nothing.
+
+    `date` is the server's own time as it says it (RFC 9110 6.6.1).
+    """
 
     status: int
     content: bytes
     retry_after_seconds: float | None
+    date: str = ""
 
 
 class HttpFailure(Exception):
@@ -71,7 +75,7 @@ class HttpClient:
                 method, url, headers=headers, json=json, data=data, allow_redirects=False
             ) as response:
                 content = await _read(response.content)
-                return HttpReply(response.status, content, _retry_after(response))
+                return HttpReply(response.status, content, _retry_after(response), response.headers.get("Date", ""))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HttpFailure(Stage.CONNECT, _cause(error)) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ProtocolViolation) as error:

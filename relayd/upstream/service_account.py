@@ -22,6 +22,10 @@ class ServiceAccountKey:
     client_id: str | None
     content: dict[str, Any] = field(repr=False)
 
+    def as_json(self) -> bytes:
+        """As it is sealed."""
+        return json.dumps(self.content).encode()
+
 
 def parse_key(text: str) -> ServiceAccountKey:
     """Raises BadValue, which says what the file is instead."""

@@ -20,11 +20,13 @@ async def log_in(connection: Connection, settings: SmarthostSettings) -> None:
     is_readable = settings.tls in ("none", "opportunistic") and not settings.host.startswith("/")
     if is_readable and not settings.allow_plaintext_auth:
         raise Unfit("a token is not sent without TLS: set tls, or allow_plaintext_auth")
-    if settings.username is None or settings.tokens is None:
-        raise Unfit("XOAUTH2 needs an account and a grant: set oauth_account, then: relayd upstream login")
+    if settings.tokens is None:
+        raise Unfit("XOAUTH2 needs a grant")
     if "XOAUTH2" not in connection.extensions.get("auth", "").upper().split():
         raise Unfit("the upstream does not offer AUTH XOAUTH2, which its settings require")
     token = await settings.tokens.token(settings.token_subject)
+    if settings.username is None:
+        raise Unfit("XOAUTH2 needs to know whose token it is: relayd upstream set NAME --oauth-account ADDRESS")
     response = await _try(connection, settings.username, token)
     if response.code == _REFUSED:
         await settings.tokens.refused(token, settings.token_subject)
