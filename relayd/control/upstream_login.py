@@ -86,7 +86,7 @@ async def begin_login(context: Context, request: BeginLogin) -> LoginBegun:
     if address is None or (not is_google and request.scopes is None):
         raise BadValue(
             f"upstream {upstream.name} is not Google's: where and for what to log in has to be said",
-            hint=f"relayd upstream set {upstream.name} --authorization-url URL --token-url URL, then login with --scope",
+            hint=f"relayd upstream set {upstream.name} --authorization-url URL --token-url URL, then login --scope S",
         )
     state, pending = context.house.logins.begin(upstream.id, request.redirect_uri, scopes)
     query = {

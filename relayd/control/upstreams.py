@@ -93,7 +93,7 @@ class UpstreamView(View):
     paused_reason: str | None
     created_at: datetime
     updated_at: datetime
-    dead_grants: list[DeadGrantView] = []  # told where one upstream is shown
+    dead_grants: tuple[DeadGrantView, ...] = ()  # told where one upstream is shown
 
 
 class UpstreamList(View):
@@ -128,7 +128,7 @@ async def show_upstream(context: Context, request: Named) -> UpstreamView:
     """One of them."""
     async with context.reading() as connection:
         upstream = await upstreams.find(connection, request.name)
-        dead = [DeadGrantView.model_validate(each) for each in await oauth_tokens.dead(connection, upstream.id)]
+        dead = tuple(map(DeadGrantView.model_validate, await oauth_tokens.dead(connection, upstream.id)))
     return UpstreamView.model_validate(upstream).model_copy(update={"dead_grants": dead})
 
 

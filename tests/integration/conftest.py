@@ -15,6 +15,7 @@ import pytest
 from relayd.control.route import House, Publishing
 from relayd.control.server import ControlServer
 from relayd.rules.control_events import ControlEvent
+from relayd.rules.grant_events import GrantEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store.pool import Database
 
@@ -50,7 +51,7 @@ class Control:
     db: Database
     session: aiohttp.ClientSession
     wakes: list[None] = field(default_factory=list)
-    events: list[ControlEvent] = field(default_factory=list)
+    events: list[ControlEvent | GrantEvent] = field(default_factory=list)
 
     async def request(self, method: str, path: str, body: Any = None, **arguments: Any) -> Answer:
         if body is not None:
@@ -81,7 +82,7 @@ class Control:
 @pytest.fixture
 async def control(db: Database) -> AsyncIterator[Control]:
     wakes: list[None] = []
-    events: list[ControlEvent] = []
+    events: list[ControlEvent | GrantEvent] = []
     house = House(
         database=db,
         seal=Seal(parse_key(new_key().encode())),

@@ -1,6 +1,7 @@
 """Google Workspace over SMTP: each mode against servers that ask for what Google asks for."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from relayd.daemon.providers import Providers
+from relayd.daemon.reporting import emit
 from relayd.mail.address import Address
 from relayd.rules.grant_events import GrantDied
 from relayd.rules.outcome import Deferred, Outcome, Postponed, Scope, Sent, Stage
@@ -222,6 +224,32 @@ async def test_without_a_grant_nothing_is_lost_and_the_way_is_told(house: House)
         outcome = await send(upstream)
         await upstream.close()
     assert isinstance(outcome, Postponed) and "relayd upstream login" in outcome.cause.text
+
+
+async def test_no_token_and_no_key_is_in_the_log_at_any_level(
+    house: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with GoogleSmtp(house.google) as server:
+        upstream = await house.upstream(
+            server, "xoauth2", **house.user("else@example.com", named="noreply@example.com")
+        )
+        outcomes = [await send(upstream)]
+        house.google.script.append(Answer.error("invalid_grant", f"no {house.google.client_secret} here"))
+        house.google.grants.clear()
+        async with house.db.connection() as connection:
+            await connection.execute("DELETE FROM oauth_tokens")
+        await upstream.close()
+        (build,) = [
+            build
+            for _, build in await Providers(
+                house.db, house.seal, hostname="x.example", index=0, workers=1, emit=emit
+            ).load()
+        ]
+        outcomes.append(await send(build()))
+    written = caplog.text + capsys.readouterr().out
+    assert "invalid_grant" in repr(outcomes[1]) and "grant_died" in written
+    assert "canary" not in written + repr(outcomes)
 
 
 async def test_an_echoed_token_never_leaves(house: House) -> None:

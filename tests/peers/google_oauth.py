@@ -194,9 +194,19 @@ class GoogleOauth:
         query = urlencode({"state": asked["state"], "code": code, "scope": " ".join(scopes)})
         return f"{asked['redirect_uri']}?{query}"
 
+    async def consent_with(self, authorization_url: str, change: Mapping[str, Any]) -> str:
+        """As consent, on a Google with these fields changed; `answer` is what its token endpoint says next."""
+        for name, value in change.items():
+            if name == "answer":
+                self.script.append(value)
+            else:
+                setattr(self, name, value)
+        return await self.consent(authorization_url)
+
     async def __aenter__(self) -> Self:
         application = web.Application()
         application.router.add_post("/token", self._on_token)
+        application.router.add_get("/token", self._on_look)
         application.router.add_get("/gmail/v1/users/me/profile", self._on_profile)
         application.router.add_get("/gmail/v1/users/me/settings/sendAs", self._on_send_as)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -321,6 +331,9 @@ class GoogleOauth:
         if claims["sub"] not in account.users:
             raise _Refused("invalid_grant", "Invalid email or User ID")
         return Grant(claims["sub"], scopes)
+
+    async def _on_look(self, request: web.Request) -> web.Response:
+        return web.Response(status=404, headers=self._headers())
 
     async def _on_profile(self, request: web.Request) -> web.Response:
         found = self._bearer(request)
