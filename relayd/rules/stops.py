@@ -33,7 +33,7 @@ def _paused(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]
 def _dead_grant(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]]:
     if route.grant_died_at is not None:
         since = at_time(route.grant_died_at, now)
-        step = f"relayd doctor google {route.upstream}; relayd upstream login {route.upstream}"
+        step = f"relayd upstream show {route.upstream}"  # the cure is in the error's own text
         yield f"upstream {route.upstream} gets no token since {since}{because(route.grant_error)}", step
 
 

@@ -20,6 +20,7 @@ from relayd.upstream.verdict import clean
 
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  an address, no token
 _DEFAULT_SECONDS = 3600.0
+_LONGEST_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,17 @@ class _Said:
 
 
 def _fetched(asking: Credentials, http: transport.Request) -> AccessToken:
-    asking.refresh(http)
+    try:
+        asking.refresh(http)
+    except (ValueError, TypeError, ArithmeticError, AttributeError):
+        # google-auth believes that what comes with status 200 is as it should be.
+        raise exceptions.TransportError("an answer that makes no sense") from None
     if not isinstance(asking.token, str) or not asking.token.isascii() or not asking.token.isprintable():
         raise exceptions.TransportError("an answer without a usable token")
     if asking.expiry is None:
         return AccessToken(asking.token, _DEFAULT_SECONDS)
-    return AccessToken(asking.token, (asking.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
+    seconds = (asking.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
+    return AccessToken(asking.token, max(0.0, min(seconds, _LONGEST_SECONDS)))
 
 
 def _digest(*parts: str) -> bytes:

@@ -156,7 +156,7 @@ async def test_mail_that_waits_for_a_dead_grant_says_so(control: Control, google
         await findings(control)
         (entry,) = (await control.ok("GET", f"explain/{message.queue_id}"))["entries"]
         assert entry["where"] == "stopped" and "upstream gw gets no token since" in entry["sentence"]
-        assert "invalid_grant" in entry["sentence"] and "relayd upstream login gw" in entry["next_step"]
+        assert "invalid_grant" in entry["sentence"] and "relayd upstream login gw" in entry["sentence"]
         async with control.db.connection() as connection:
             assert (await gauges.read(connection)).dead_grants == 1
         assert [type(event) for event in control.events] == [GrantDied]
