@@ -21,7 +21,7 @@ from relayd.upstream import oauth
 from relayd.upstream.granting import token_source
 from relayd.upstream.tokens import AccountRefused, GrantDead, TokenSource, TokenUnavailable
 from relayd.upstream.verdict import judge_exception
-from tests.conftest import FreshDatabase
+from tests.conftest import FreshDatabase, at_length
 from tests.peers.google_oauth import Answer, Cut, Endless, GoogleOauth, Slow
 from tests.peers.mail import Authority
 
@@ -122,6 +122,7 @@ async def test_one_fetch_at_a_time_for_a_grant_whoever_asks(house: House) -> Non
     assert (house.google.refreshes(), house.google.most_under_way) == (1, 1)
 
 
+@at_length
 async def test_two_processes_under_load_fetch_once_a_grant(house: House, database: FreshDatabase) -> None:
     users = ("a@example.com", "b@example.com")
     await use_service_account(house, *users)

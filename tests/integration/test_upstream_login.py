@@ -19,6 +19,7 @@ from relayd.errors import Refusal
 from relayd.store import upstreams
 from relayd.store.ids import new_id
 from relayd.store.upstreams import UpstreamRecord
+from tests.conftest import at_length
 from tests.integration.conftest import Control
 from tests.peers.google_oauth import Answer, Endless, GoogleOauth
 from tests.peers.mail import Authority
@@ -240,12 +241,14 @@ async def test_a_redirect_that_is_not_ours_ends_the_command(
     assert google.requests == [] and (await stored(control)).oauth_refresh_token_sealed is None
 
 
+@at_length
 async def test_no_browser_comes_back(control: Control, upstream: str) -> None:
     async with logging_in(control, "--wait-seconds", "0") as (process, _):
         _, err = await process.communicate()
     assert process.returncode == 1 and "no browser came back" in err.decode()
 
 
+@at_length
 @pytest.mark.parametrize("is_code_alone", [True, False])
 async def test_a_machine_without_a_browser_takes_what_is_pasted(
     control: Control, google: GoogleOauth, upstream: str, is_code_alone: bool
@@ -297,31 +300,10 @@ async def test_a_key_file_that_others_reach_is_refused(
     assert (await stored(control)).google_service_account_sealed is None
 
 
-CUT = '{"type": "service_account", "private_key": "canary'
-CLIENT = json.dumps({"installed": {"client_id": "x", "client_secret": "canary"}})
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (CUT, "cut off"),
-        ("canary", "not JSON"),
-        ("[" * 30_000, "not JSON"),
-        ('["canary"]', "no service account's key"),
-        (CLIENT, "an OAuth client's"),
-        ('{"type": "authorized_user", "refresh_token": "canary"}', "authorized_user"),
-        ('{"type": "external_account"}', "workload identity"),
-        ('{"type": "canary"}', "its type is another"),
-        ('{"type": "service_account", "private_key": "canary"}', "no client_email"),
-        ('{"type": "service_account", "client_email": "a@example.com"}', "no private_key"),
-        ('{"type": "service_account", "client_email": "a@example.com", "private_key": "canary"}', "damaged"),
-    ],
-)
-async def test_a_key_that_cannot_be_used_is_told_without_quoting_it(
-    control: Control, upstream: str, text: str, told: str
-) -> None:
-    answer = await control.request("POST", "upstreams/gw/service-account", {"key": text})
-    assert answer.status == 422 and told in answer.message, answer.text
+async def test_a_key_that_cannot_be_used_is_told_without_quoting_it(control: Control, upstream: str) -> None:
+    body = {"key": '{"type": "service_account", "private_key": "canary'}
+    answer = await control.request("POST", "upstreams/gw/service-account", body)
+    assert answer.status == 422 and "cut off" in answer.message, answer.text
     assert "canary" not in answer.text and (await stored(control)).google_service_account_sealed is None
 
 
