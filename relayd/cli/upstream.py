@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import output, quota, upstream_test, upstream_verdict
+from relayd.cli import output, quota, upstream_login, upstream_test, upstream_verdict
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, given
 from relayd.cli.upstream_options import Options, body
@@ -14,6 +14,8 @@ app = App(name="upstream")
 app.command(quota.quota)
 app.command(upstream_test.try_out, name="test")
 app.command(upstream_verdict.verdict)
+app.command(upstream_login.login)
+app.command(upstream_login.set_service_account)
 
 
 def _place(row: Row) -> str:
@@ -53,6 +55,9 @@ _DETAILS = (
     column("oauth_account"),
     column("has_refresh_token"),
     column("google_service_account"),
+    Column(
+        "dead grants", lambda row: [f"{each['subject'] or 'its own'}: {each['error']}" for each in row["dead_grants"]]
+    ),
     column("ehlo_name"),
     column("source_address"),
     column("max_connections"),

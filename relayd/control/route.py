@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from relayd.control.pending_logins import PendingLogins
 from relayd.control.values import Key
 from relayd.errors import BadValue
 from relayd.rules.control_events import ControlEvent
+from relayd.rules.grant_events import GrantEvent
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.seal import Seal
@@ -86,8 +88,9 @@ class House:
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
     verdicts: Sequence[OperatorRule] = ()
-    emit: Callable[[ControlEvent], None] = lambda event: None
     probe_of: Callable[[UpstreamRecord], Probe] | None = None  # what tries an upstream, where somebody knows
+    emit: Callable[[ControlEvent | GrantEvent], None] = lambda event: None
+    logins: PendingLogins = field(default_factory=PendingLogins)
 
     @property
     def terms(self) -> Terms:

@@ -12,7 +12,7 @@ from relayd.control.route import Context, Named, Removed, Request, Route, View, 
 from relayd.control.upstream_kinds import CAUTIONS, check, completed
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Name
-from relayd.store import clients, upstreams
+from relayd.store import clients, oauth_tokens, upstreams
 from relayd.store.connection import Connection
 from relayd.store.ids import new_id
 from relayd.store.upstreams import UpstreamRecord
@@ -37,6 +37,14 @@ class ListUpstreams(Request):
     """`client`: only those that it may use."""
 
     client: Key | None = None
+
+
+class DeadGrantView(View):
+    """A grant that gives no token until somebody mends it. `subject`: for which account, empty for its own."""
+
+    subject: str
+    died_at: datetime
+    error: str
 
 
 Has = Annotated[bool, BeforeValidator(lambda sealed: sealed is not None)]
@@ -86,6 +94,7 @@ class UpstreamView(View):
     paused_reason: str | None
     created_at: datetime
     updated_at: datetime
+    dead_grants: tuple[DeadGrantView, ...] = ()  # told where one upstream is shown
 
     @computed_field
     def caution(self) -> str | None:
@@ -124,7 +133,9 @@ async def list_upstreams(context: Context, request: ListUpstreams) -> UpstreamLi
 async def show_upstream(context: Context, request: Named) -> UpstreamView:
     """One of them."""
     async with context.reading() as connection:
-        return UpstreamView.model_validate(await upstreams.find(connection, request.name))
+        upstream = await upstreams.find(connection, request.name)
+        dead = tuple(map(DeadGrantView.model_validate, await oauth_tokens.dead(connection, upstream.id)))
+    return UpstreamView.model_validate(upstream).model_copy(update={"dead_grants": dead})
 
 
 async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:

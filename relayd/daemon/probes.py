@@ -1,17 +1,25 @@
 """From an upstream's row to what tries it, for `relayd upstream test`."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relayd.daemon import smtp_relay
+from relayd.daemon import google, smtp_relay
+from relayd.daemon.tokens import token_source
+from relayd.rules.grant_events import GrantDied
 from relayd.seal import Seal
+from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture_probe import CaptureProbe
+from relayd.upstream.google import Identify
 from relayd.upstream.http_probe import HttpProbe, Question
-from relayd.upstream.probe import SmtpProbe
-from relayd.upstream.steps import Probe
+from relayd.upstream.probe import SmtpProbe, trial_transmission
+from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.steps import Probe, Progress, StepFailed, Trial
+from relayd.upstream.tokens import TokenSource
+from relayd.upstream.verdict import Unfit
 
 _GMAIL = "https://gmail.googleapis.com"
 _SENDGRID = "https://api.sendgrid.com"
@@ -20,9 +28,11 @@ _SENDGRID = "https://api.sendgrid.com"
 class Probes:
     """Makes the probe of each kind of upstream."""
 
-    def __init__(self, seal: Seal, *, hostname: str) -> None:
+    def __init__(self, database: Database, seal: Seal, *, hostname: str, emit: Callable[[GrantDied], None]) -> None:
+        self._database = database
         self._seal = seal
         self._hostname = hostname
+        self._emit = emit
 
     def of(self, record: UpstreamRecord) -> Probe:
         """Raises SealError for a secret that does not open, RelaydError for what cannot be tried."""
@@ -40,7 +50,12 @@ class Probes:
                 settings = smtp_relay.settings(record, self._seal, self._hostname, 1)
                 return SmtpProbe(replace(settings, password=self._api_key(record)), now=_now)
             case _:
-                return SmtpProbe(smtp_relay.settings(record, self._seal, self._hostname, 1), now=_now)
+                settings = smtp_relay.settings(record, self._seal, self._hostname, 1)
+                settings = google.with_tokens(record, settings, self._tokens(record))
+                return _AsSender(settings, google.identities(record, settings))
+
+    def _tokens(self, record: UpstreamRecord) -> TokenSource:
+        return token_source(record, self._seal, self._database, self._emit, time.monotonic)
 
     def _bearer(self, record: UpstreamRecord) -> "_Bearer":
         return _Bearer(self._api_key(record) or "")
@@ -48,6 +63,23 @@ class Probes:
     def _api_key(self, record: UpstreamRecord) -> str | None:
         key = smtp_relay.opened(record, self._seal, "api_key", record.api_key_sealed)
         return None if key is None else key.decode()
+
+
+class _AsSender:
+    """Tries a server that wants to know whose mail it is."""
+
+    def __init__(self, settings: SmarthostSettings, identify: Identify) -> None:
+        self._settings = settings
+        self._identify = identify
+
+    async def run(self, trial: Trial, progress: Progress) -> None:
+        try:
+            identity = self._identify(trial_transmission(trial, self._settings.ehlo_name, _now()))
+        except Unfit as error:
+            async with progress.step("auth"):
+                raise StepFailed(str(error), "give --from ADDRESS, a mailbox with an ASCII address") from None
+        else:
+            await SmtpProbe(identity.applied(self._settings), now=_now).run(trial, progress)
 
 
 class _Bearer:

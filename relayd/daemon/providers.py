@@ -1,14 +1,17 @@
 """From an upstream's row to the object that speaks to it. The only place that knows every provider."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon import sendgrid, smtp_relay
+from relayd.daemon import google, sendgrid, smtp_relay
 from relayd.daemon.terms import share
+from relayd.daemon.tokens import token_source
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
+from relayd.rules.grant_events import GrantDied
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams
 from relayd.store.pool import Database
@@ -16,6 +19,7 @@ from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.table import OperatorRule, table_of
+from relayd.upstream.tokens import TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +36,10 @@ class Providers:
         index: int,
         workers: int,
         verdicts: Sequence[OperatorRule] = (),
+        emit: Callable[[GrantDied], None],
     ) -> None:
         self._database = database
+        self._emit = emit
         self._seal = seal
         self._hostname = hostname
         self._index = index
@@ -73,11 +79,23 @@ class Providers:
                 return partial(Capture, Path(record.capture_directory))
             case "smtp_relay":
                 chosen = smtp_relay.settings(record, self._seal, self._hostname, connections, rules=rules)
-                return partial(Smarthost, chosen)
+                return partial(Smarthost, google.with_tokens(record, chosen, self._tokens(record)))
             case "sendgrid":
                 return sendgrid.builder(record, self._seal, self._hostname, connections, rules)
+            case "google_workspace" if record.mode in ("smtp-relay", "xoauth2"):
+                return google.builder(
+                    record,
+                    self._seal,
+                    self._tokens(record),
+                    hostname=self._hostname,
+                    max_connections=connections,
+                    rules=rules,
+                )
             case other:
                 raise RelaydError(f"provider {other} is not supported by this version")
+
+    def _tokens(self, record: UpstreamRecord) -> TokenSource:
+        return token_source(record, self._seal, self._database, self._emit, time.monotonic)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -165,7 +165,7 @@ class Supervisor:
             release_spread_seconds=settings.delivery.release_spread_seconds,
             verdicts=verdicts(settings),
             emit=emit,
-            probe_of=Probes(self._keys.seal(), hostname=settings.hostname).of,
+            probe_of=Probes(database, self._keys.seal(), hostname=settings.hostname, emit=emit).of,
         )
 
     def _wake(self) -> None:

@@ -86,6 +86,7 @@ class Worker:
             index=orders.index,
             workers=settings.processes,
             verdicts=verdicts(settings),
+            emit=emit,
         )
         self._fleet = Fleet(providers.load)
         self._scheduler = Scheduler(

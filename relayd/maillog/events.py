@@ -11,6 +11,7 @@ import structlog
 
 from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
+from relayd.rules.grant_events import GrantDied
 from relayd.rules.relay_events import (
     Accepted,
     AddressesSuppressed,
@@ -72,7 +73,7 @@ def level_of(event: Event) -> int:
             return logging.INFO if event.closed == 0 else logging.WARNING
         case LimitReached() | PoolMailMoved():
             return logging.INFO
-        case WorkerDied():
+        case WorkerDied() | GrantDied():
             return logging.ERROR
         case _:
             assert_never(event)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from relayd.metrics.labels import BoundedNames
 from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
+from relayd.rules.grant_events import GrantDied
 from relayd.rules.news import Action
 from relayd.rules.relay_events import (
     Accepted,
@@ -127,6 +128,8 @@ class Meter:
                 self._secrets_resealed.inc(event.resealed)
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
+            case GrantDied():
+                self._grants_died.labels(self._upstreams.label(event.upstream)).inc()
             case _:
                 assert_never(event)
 
@@ -220,6 +223,9 @@ class Meter:
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"
+        )
+        self._grants_died = self._counter(
+            "relayd_oauth_grants_died_total", "Times that a grant began to give no token, by upstream", upstream=()
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

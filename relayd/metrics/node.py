@@ -73,4 +73,7 @@ def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | Non
     )
     for (kind, use), count in gauges.budgets.items():
         budgets.add_metric([kind, use], count)
+    yield GaugeMetricFamily(
+        "relayd_oauth_grants_dead", "Upstreams whose grant gives no token until mended", value=gauges.dead_grants
+    )
     yield from (entries, oldest, mailboxes, lanes, budgets)

@@ -64,6 +64,8 @@ class RouteFacts:
     upstream_paused_reason: str | None
     all_paused_at: datetime | None
     all_paused_reason: str | None
+    grant_died_at: datetime | None = None
+    grant_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

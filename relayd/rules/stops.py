@@ -14,6 +14,7 @@ from relayd.rules.states import LaneClass
 def stops(facts: Facts, now: datetime) -> Iterator[tuple[str, str | None]]:
     """Each with a sentence and the command that helps, if there is one."""
     yield from _paused(facts.route, now)
+    yield from _dead_grant(facts.route, now)
     yield from _not_allowed(facts)
 
 
@@ -27,6 +28,13 @@ def _paused(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]
         yield f"{upstream} is paused since {since}{because(route.upstream_paused_reason)}", f"relayd resume {upstream}"
     if not route.upstream_is_active:
         yield f"{upstream} is not active", f"relayd upstream set {route.upstream} --active"
+
+
+def _dead_grant(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]]:
+    if route.grant_died_at is not None:
+        since = at_time(route.grant_died_at, now)
+        step = f"relayd upstream show {route.upstream}"  # the cure is in the error's own text
+        yield f"upstream {route.upstream} gets no token since {since}{because(route.grant_error)}", step
 
 
 def _not_allowed(facts: Facts) -> Iterator[tuple[str, str | None]]:

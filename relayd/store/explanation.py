@@ -33,7 +33,7 @@ class Explained:
 
 
 # $1 entry ids, $2 how far to count. Indexes: email_queue_pkey; email_queue_due for the count;
-# email_delivery_logs_entry for the actor.
+# email_delivery_logs_entry for the actor; oauth_tokens_dead.
 FACTS = """
 SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient, q.status, q.reason,
        q.pending_reason, q.retry_count, q.max_retries, q.next_attempt_at, q.claimed_by, q.attempt_started_at,
@@ -50,7 +50,8 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
        d.domain, d.status AS domain_status, c.name AS client, c.status AS client_status,
        goes.name AS upstream, goes.is_active AND goes.deleted_at IS NULL AS upstream_is_active,
        goes.paused_at AS upstream_paused_at, goes.paused_reason AS upstream_paused_reason,
-       s.paused_at AS all_paused_at, s.paused_reason AS all_paused_reason
+       s.paused_at AS all_paused_at, s.paused_reason AS all_paused_reason,
+       dead.died_at AS grant_died_at, dead.error AS grant_error
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN relayd_state s
   CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS t (id, place)
@@ -61,6 +62,13 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
   JOIN clients c ON c.id = q.client_id
   JOIN email_configurations goes ON goes.id = l.upstream_id
   LEFT JOIN email_configurations went ON went.id = q.upstream_id
+  LEFT JOIN LATERAL (
+       SELECT o.died_at, o.error FROM oauth_tokens o
+        WHERE o.upstream_id = goes.id AND o.died_at IS NOT NULL AND o.subject IN ('', lower(m.email_address))
+          AND NOT EXISTS (SELECT FROM oauth_tokens other
+                           WHERE other.upstream_id = o.upstream_id AND other.subject = o.subject
+                             AND other.died_at IS NULL AND other.expires_at > relayd_now())
+        LIMIT 1) dead ON true
  ORDER BY t.place
 """
 
@@ -96,6 +104,8 @@ def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahe
                 upstream_paused_reason=row["upstream_paused_reason"],
                 all_paused_at=row["all_paused_at"],
                 all_paused_reason=row["all_paused_reason"],
+                grant_died_at=row["grant_died_at"],
+                grant_error=row["grant_error"],
             ),
             limits=_limits(row["ahead"], lane, course),
         ),

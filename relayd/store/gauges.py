@@ -32,6 +32,7 @@ class Gauges:
     mailboxes: Mapping[LimitUse, int]
     blocked_lanes: Mapping[LaneClass, int]
     budgets: Mapping[tuple[BudgetKind, LimitUse], int]
+    dead_grants: int = 0
 
 
 # Live entries by state and the age of the oldest. Index: email_queue_live.
@@ -75,6 +76,10 @@ SELECT kind, CASE WHEN unit_limit IS NULL THEN 'unlimited'
 """
 
 
+# Upstreams whose grant gives no token. Index: oauth_tokens_dead.
+DEAD_GRANTS = "SELECT count(DISTINCT upstream_id) FROM oauth_tokens WHERE died_at IS NOT NULL"
+
+
 async def read(connection: Connection) -> Gauges:
     """As of now. Takes some 100 ms for a million entries: do not ask at every scrape of many."""
     queue = {Status(row["status"]): row for row in await connection.fetch(QUEUE, [str(each) for each in LIVE])}
@@ -87,4 +92,5 @@ async def read(connection: Connection) -> Gauges:
         mailboxes={use: mailboxes.get(use, 0) for use in LimitUse},
         blocked_lanes={each: lanes.get(each, 0) for each in LaneClass},
         budgets={(kind, use): budgets.get((kind, use), 0) for kind in BudgetKind for use in BUDGET_USES},
+        dead_grants=await connection.fetchval(DEAD_GRANTS),
     )

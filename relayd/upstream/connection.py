@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException, SMTPServerDisconnected
@@ -40,6 +40,7 @@ class Connection:
         self.transactions = 0
         self.in_transaction = False
         self.idle_since = 0.0
+        self.identity: Hashable = None  # as whom it was opened, for who keeps several
         self._settings = settings
         self._concealed = secrets
         self._secrets = spellings(secrets)

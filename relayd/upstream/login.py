@@ -8,6 +8,7 @@ from aiosmtplib import SMTPResponse, SMTPResponseException
 from aiosmtplib.auth import auth_crammd5_verify, auth_login_encode, auth_plain_encode
 
 from relayd.rules.outcome import Stage
+from relayd.upstream import xoauth2
 from relayd.upstream.connection import Connection
 from relayd.upstream.settings import AuthMechanism, SmarthostSettings
 from relayd.upstream.verdict import Unfit
@@ -23,11 +24,12 @@ _IN_THE_CLEAR: tuple[AuthMechanism, ...] = ("CRAM-MD5", "PLAIN", "LOGIN")
 
 def needs_login(settings: SmarthostSettings) -> bool:
     """Whether anything is to be proved."""
-    return settings.username is not None or settings.tokens is not None
+    return settings.username is not None or settings.auth_mechanism == "XOAUTH2"
 
 
 async def log_in(connection: Connection, settings: SmarthostSettings) -> AuthMechanism:
-    """Prove who we are; returns by which mechanism. Raises Unfit, and SMTPResponseException for a refusal."""
+    """Prove who we are; returns by which mechanism. Raises Unfit, SMTPResponseException for a refusal; GrantDead,
+    TokenUnavailable and LoginRefused for a token."""
     connection.stage = Stage.AUTH
     mechanism = choose(connection, settings)
     user, password = _credentials(settings)
@@ -46,14 +48,14 @@ async def log_in(connection: Connection, settings: SmarthostSettings) -> AuthMec
             connection.conceal(proof.decode())
             expect(235, await connection.ask(Stage.AUTH, proof))
         case "XOAUTH2":
-            raise Unfit("XOAUTH2 needs access tokens, and this upstream has no source of them")
+            await xoauth2.log_in(connection, settings)
     return mechanism
 
 
 def choose(connection: Connection, settings: SmarthostSettings) -> AuthMechanism:
     """The mechanism that the settings name, else the best that is offered. Raises Unfit if none will do."""
     is_safe = connection.is_private or settings.allow_plaintext_auth
-    named = settings.auth_mechanism or ("XOAUTH2" if settings.tokens is not None else None)
+    named = settings.auth_mechanism
     if named is not None:
         if named in _READABLE and not is_safe:
             raise Unfit(_in_the_clear(named))

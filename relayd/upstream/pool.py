@@ -1,17 +1,18 @@
 """Keep a smarthost's connections: a cap on them, reuse while they are fresh, a polite end.
 
-A connection counts against the cap from before it is opened until after it is closed, so that the upstream never
-sees more of them than was promised.
+A connection is reused only for the identity it was opened as; the cap holds over all of them, and one that idles as
+somebody else makes room. It counts against the cap from before it is opened until after it is closed, so that the
+upstream never sees more of them than was promised.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 
 from relayd.rules.outcome import Outcome
 from relayd.upstream.connection import Connection
 
-Open = Callable[[], Awaitable[Connection | Outcome]]
+Open = Callable[[Hashable], Awaitable[Connection | Outcome]]
 
 
 class Pool:
@@ -36,21 +37,22 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def acquire(self) -> Connection | Outcome:
+    async def acquire(self, identity: Hashable = None) -> Connection | Outcome:
         """The freshest idle connection, or a new one, or why there is none. Waits while the cap is reached."""
         while True:
             self._retire()
-            if self._idle:
-                return self._idle.pop()
+            if (connection := self._take_idle(identity)) is not None:
+                return connection
             if self._live < self._max_connections:
                 self._live += 1
-                return await self._open()
+                return await self._open(identity)
+            self._make_room()
             await self._change()
 
     async def replace(self, connection: Connection) -> Connection | Outcome:
         """A new connection in the place of one that turned out to be dead."""
         connection.abort()
-        return await self._open()
+        return await self._open(connection.identity)
 
     def release(self, connection: Connection) -> None:
         """Take back what acquire() gave. What is left to say to the upstream is said in the background."""
@@ -79,14 +81,27 @@ class Pool:
         # An aborted transport closes its socket in the next turns of the loop.
         await asyncio.sleep(0)
 
-    async def _open(self) -> Connection | Outcome:
+    async def _open(self, identity: Hashable) -> Connection | Outcome:
         connection: Connection | Outcome | None = None
         try:
-            connection = await self._open_connection()
+            connection = await self._open_connection(identity)
+            if isinstance(connection, Connection):
+                connection.identity = identity
             return connection
         finally:
             if not isinstance(connection, Connection):
                 self._forget()
+
+    def _take_idle(self, identity: Hashable) -> Connection | None:
+        for place in reversed(range(len(self._idle))):
+            if self._idle[place].identity == identity:
+                return self._idle.pop(place)
+        return None
+
+    def _make_room(self) -> None:
+        """Part with the connection that has idled longest: nobody who waits here can use it."""
+        if self._idle:
+            self._start(self._leave(self._idle.pop(0)))
 
     def _keep(self, connection: Connection) -> None:
         connection.idle_since = self._clock()

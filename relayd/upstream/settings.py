@@ -32,7 +32,8 @@ class SmarthostSettings:
     `source_address` is a local IP literal.
 
     `max_recipients` is a cap on one transmission, for whoever makes them; it is not looked at here. `tokens` gives the
-    access tokens of XOAUTH2. `rules` say what the server's replies mean. The client's certificate and key are PEM.
+    access tokens of XOAUTH2, for `token_subject` where one grant speaks for many accounts. `rules` say what the
+    server's replies mean. The client's certificate and key are PEM.
     """
 
     host: str
@@ -45,6 +46,7 @@ class SmarthostSettings:
     password: str | None = field(default=None, repr=False)
     auth_mechanism: AuthMechanism | None = None
     tokens: TokenSource | None = field(default=None, repr=False)
+    token_subject: str | None = None
     client_certificate: str | None = field(default=None, repr=False)
     client_key: bytes | None = field(default=None, repr=False)
     rules: Sequence[Rule] = field(default=GENERIC, repr=False)

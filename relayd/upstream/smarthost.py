@@ -3,7 +3,8 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Outcome, Stage
@@ -14,12 +15,43 @@ from relayd.upstream.settings import SmarthostSettings, Timeouts
 from relayd.upstream.transaction import transact
 from relayd.upstream.verdict import Unfit, judge_exception
 
-__all__ = ["Smarthost", "SmarthostSettings", "Timeouts"]
+__all__ = ["Identity", "Smarthost", "SmarthostSettings", "Timeouts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom a connection is opened, where that depends on the mail. None: as the settings say."""
+
+    ehlo_name: str | None = None
+    username: str | None = None
+    token_subject: str | None = None
+
+    def applied(self, settings: SmarthostSettings) -> SmarthostSettings:
+        """The settings of such a connection."""
+        return replace(
+            settings,
+            ehlo_name=self.ehlo_name or settings.ehlo_name,
+            username=self.username or settings.username,
+            token_subject=self.token_subject or settings.token_subject,
+        )
+
+
+def always_the_same(transmission: Transmission) -> Identity:
+    """For a server that does not care whose mail it is."""
+    return Identity()
 
 
 class Smarthost:
-    def __init__(self, settings: SmarthostSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: SmarthostSettings,
+        *,
+        identify: Callable[[Transmission], Identity] = always_the_same,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`identify` says as whom a connection for this mail is opened. Raises Unfit where nobody fits."""
         self._settings = settings
+        self._identify = identify
         self._tls: ssl.SSLContext | None = None
         self._pool = Pool(
             self._open,
@@ -35,7 +67,11 @@ class Smarthost:
         Waits while all connections are busy. Cancelled, it closes its connection at once; whether the message went
         is then unknown to the caller, who must treat it as the uncertain window.
         """
-        connection = await self._pool.acquire()
+        try:
+            identity = self._identify(transmission)
+        except Unfit as error:
+            return (judge_exception(Stage.LOCAL, error),) * len(transmission.recipients)
+        connection = await self._pool.acquire(identity)
         while isinstance(connection, Connection):
             try:
                 outcomes = await transact(connection, transmission)
@@ -52,10 +88,11 @@ class Smarthost:
         """Close idle connections; a delivery under way ends first, then its connection is closed too."""
         await self._pool.close()
 
-    async def _open(self) -> Connection | Outcome:
+    async def _open(self, identity: Hashable) -> Connection | Outcome:
         if self._tls is None and self._settings.tls != "none":
             try:
                 self._tls = await asyncio.to_thread(make_tls_context, self._settings)
             except Unfit as error:
                 return judge_exception(Stage.CONNECT, error)
-        return await open_connection(self._settings, self._tls)
+        assert isinstance(identity, Identity)
+        return await open_connection(identity.applied(self._settings), self._tls)

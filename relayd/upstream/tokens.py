@@ -13,6 +13,20 @@ class TokenUnavailable(RelaydError):
     """No token can be had just now; the text says why. Try again later."""
 
 
+class AccountRefused(TokenUnavailable):
+    """The grant lives, but not for this account, which its administrator has to mend; the text says what to look at."""
+
+
+class LoginRefused(RelaydError):
+    """A server has refused the token, and a fresh one too. `is_of_account`: others may log in all the same."""
+
+    def __init__(self, text: str, *, is_of_account: bool, code: int, enhanced: str | None) -> None:
+        super().__init__(text)
+        self.is_of_account = is_of_account
+        self.code = code
+        self.enhanced = enhanced
+
+
 class TokenSource(Protocol):
     """The tokens of one grant. Shared by all connections that use it."""
 

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from aiosmtplib import SMTPResponseException
@@ -17,6 +18,7 @@ from relayd.mail.reply import enhanced_code
 from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.dialects import generic
 from relayd.upstream.rule import Meaning, Rule, matches_reply
+from relayd.upstream.tokens import AccountRefused, GrantDead, LoginRefused
 
 __all__ = ["GENERIC", "Meaning", "Rule", "judge_exception", "judge_reply", "refuse"]
 
@@ -24,6 +26,8 @@ __all__ = ["GENERIC", "Meaning", "Rule", "judge_exception", "judge_reply", "refu
 GENERIC = tuple(rule for rule in generic.RULES if not rule.needs_own_login)
 MAX_TEXT_CHARACTERS = 500
 MAX_PROVIDER_ID_CHARACTERS = 128
+# How long mail waits before a login that somebody has to mend is tried again.
+UNMENDED_SECONDS = 300.0
 
 
 class ProtocolViolation(RelaydError):
@@ -82,6 +86,14 @@ def judge_exception(stage: Stage, error: BaseException, rules: Sequence[Rule] = 
     if isinstance(error, SMTPResponseException) and 200 <= error.code <= 599:
         return judge_reply(stage, error.code, error.message, rules=rules)
     cause = Cause(stage, clean(_error_text(error)))
+    match error:
+        case GrantDead():
+            return Postponed(Scope.UPSTREAM, cause, UNMENDED_SECONDS)
+        case AccountRefused():
+            return Postponed(Scope.MAILBOX, cause, UNMENDED_SECONDS)
+        case LoginRefused():
+            scope = Scope.MAILBOX if error.is_of_account else Scope.UPSTREAM
+            return Postponed(scope, replace(cause, code=error.code, enhanced=error.enhanced), UNMENDED_SECONDS)
     return Uncertain(cause) if stage is Stage.DOT else Deferred(Scope.UPSTREAM, cause)
 
 

@@ -16,6 +16,7 @@ from relayd.control.route import House, Publishing
 from relayd.control.server import ControlServer
 from relayd.daemon.probes import Probes
 from relayd.rules.control_events import ControlEvent
+from relayd.rules.grant_events import GrantEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store.pool import Database
 
@@ -51,7 +52,7 @@ class Control:
     db: Database
     session: aiohttp.ClientSession
     wakes: list[None] = field(default_factory=list)
-    events: list[ControlEvent] = field(default_factory=list)
+    events: list[ControlEvent | GrantEvent] = field(default_factory=list)
 
     async def request(self, method: str, path: str, body: Any = None, **arguments: Any) -> Answer:
         if body is not None:
@@ -82,7 +83,7 @@ class Control:
 @pytest.fixture
 async def control(db: Database) -> AsyncIterator[Control]:
     wakes: list[None] = []
-    events: list[ControlEvent] = []
+    events: list[ControlEvent | GrantEvent] = []
     seal = Seal(parse_key(new_key().encode()))
     house = House(
         database=db,
@@ -92,7 +93,7 @@ async def control(db: Database) -> AsyncIterator[Control]:
         node="test-node",
         publishing=Publishing(("ip4:192.0.2.1",), "mx.relay.example", dmarc_rua="dmarc@relay.example"),
         emit=events.append,
-        probe_of=Probes(seal, hostname="relay.example.org").of,
+        probe_of=Probes(db, seal, hostname="relay.example.org", emit=events.append).of,
     )
     with tempfile.TemporaryDirectory(prefix="relayd-") as directory:
         socket = Path(directory, "control.sock")

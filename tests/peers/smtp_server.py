@@ -114,6 +114,7 @@ class ScriptedServer:
         self._silent_to = frozenset(silent_to)
         self._changed = asyncio.Condition()
         self._handlers: set[asyncio.Task[None]] = set()
+        self._conversation: type[Conversation] = Conversation
 
     def on(self, stage: Stage, action: Action | Sequence[Action]) -> None:
         """From now on do this at `stage`."""
@@ -169,8 +170,8 @@ class ScriptedServer:
         self.most_connections = max(self.most_connections, self.open_connections)
         await self._tell()
         try:
-            await _Conversation(self, session, reader, writer).run()
-        except (_HungUp, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._conversation(self, session, reader, writer).run()
+        except (HungUp, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self.open_connections -= 1
@@ -189,11 +190,11 @@ class ScriptedServer:
         return actions.pop(0) if len(actions) > 1 else actions[0]
 
 
-class _HungUp(Exception):
+class HungUp(Exception):
     pass
 
 
-class _Conversation:
+class Conversation:
     def __init__(
         self, server: ScriptedServer, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -238,7 +239,7 @@ class _Conversation:
                 await self.take_data()
             case b"QUIT":
                 await self.say("221 2.0.0 bye")
-                raise _HungUp
+                raise HungUp
             case b"RSET" | b"NOOP":
                 await self.say("250 2.0.0 ok")
             case _:
@@ -290,7 +291,7 @@ class _Conversation:
             case Disconnect(after):
                 if after:
                     await self.say(after)
-                raise _HungUp
+                raise HungUp
             case Drip(line, pause_seconds):
                 for octet in itertools.cycle(line):
                     self.writer.write(bytes([octet]))
@@ -303,7 +304,7 @@ class _Conversation:
             case _:
                 while await self.reader.read(65536):
                     pass
-                raise _HungUp
+                raise HungUp
 
     async def say(self, text: str) -> None:
         self.writer.write(text.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n")
@@ -333,7 +334,7 @@ class _Conversation:
     async def fill(self) -> None:
         data = await self.reader.read(262144)
         if not data:
-            raise _HungUp
+            raise HungUp
         self.buffer += data
 
 

@@ -1,6 +1,7 @@
 """The pool's bookkeeping where sockets would make the order of events a matter of luck."""
 
 import asyncio
+from collections.abc import Hashable
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.peers.mail import settings
 
 
 async def test_a_turn_given_to_a_cancelled_waiter_goes_to_the_next() -> None:
-    async def open_connection() -> Connection | Outcome:
+    async def open_connection(identity: Hashable) -> Connection | Outcome:
         return Connection(settings(25))
 
     pool = Pool(open_connection, max_connections=1, max_messages_per_connection=9, idle_seconds=9, clock=lambda: 0.0)

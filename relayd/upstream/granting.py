@@ -1,0 +1,76 @@
+"""From an upstream's row to the grant that its tokens are asked for with."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from relayd.rules.grant_events import GrantDied
+from relayd.seal import Seal
+from relayd.store.pool import Database
+from relayd.store.upstreams import UpstreamRecord
+from relayd.upstream.grants import TOKEN_URL, Grant, ServiceAccountGrant, UserGrant
+from relayd.upstream.oauth import NoGrant, SharedTokens
+from relayd.upstream.scopes import scopes_of
+from relayd.upstream.tokens import TokenSource
+
+
+def grant_of(record: UpstreamRecord, seal: Seal, scopes: Sequence[str] | None = None) -> Grant | None:
+    """None: nobody has logged in yet. `scopes`: instead of those of its mode; of a user's grant they are fixed.
+
+    Raises SealError.
+    """
+    token_url = record.token_url or TOKEN_URL
+    if record.google_service_account_sealed is not None:
+        key = json.loads(_opened(record, seal, "google_service_account", record.google_service_account_sealed))
+        return ServiceAccountGrant(record.name, key, tuple(scopes or scopes_of(record.mode)), token_url)
+    if record.oauth_refresh_token_sealed is not None and record.oauth_client_id is not None:
+        secret = record.oauth_client_secret_sealed
+        return UserGrant(
+            record.name,
+            record.oauth_client_id,
+            _opened(record, seal, "oauth_client_secret", secret) if secret is not None else "",
+            _opened(record, seal, "oauth_refresh_token", record.oauth_refresh_token_sealed),
+            token_url,
+        )
+    return None
+
+
+def token_source(
+    record: UpstreamRecord,
+    seal: Seal,
+    database: Database,
+    emit: Callable[[GrantDied], None],
+    clock: Callable[[], float],
+    *,
+    scopes: Sequence[str] | None = None,
+) -> TokenSource:
+    """The upstream's tokens; one that says what to do where nobody has logged in yet. Raises SealError."""
+    grant = grant_of(record, seal, scopes)
+    if grant is None:
+        login = f"relayd upstream login {record.name}"
+        key = f"relayd upstream set-service-account {record.name} --file KEY.json"
+        choice = f"{login}, or {key}" if record.provider_type == "google_workspace" else login
+        return NoGrant(f"upstream {record.name} has no grant yet: {choice}")
+    return SharedTokens(
+        grant,
+        upstream_id=record.id,
+        upstream=record.name,
+        database=database,
+        seal=seal,
+        emit=emit,
+        ca_file=record.smtp_ca_file,
+        clock=clock,
+    )
+
+
+def logs_in_by_token(record: UpstreamRecord) -> bool:
+    """Whether AUTH XOAUTH2 is how it logs in."""
+    if record.mode == "xoauth2" or record.smtp_auth_mechanism == "XOAUTH2":
+        return True
+    has_grant = record.google_service_account_sealed is not None or record.oauth_refresh_token_sealed is not None
+    return record.provider_type == "google_workspace" and (
+        record.mode == "gmail_api" or (has_grant and record.smtp_password_sealed is None)
+    )
+
+
+def _opened(record: UpstreamRecord, seal: Seal, column: str, sealed: bytes) -> str:
+    return seal.open(sealed, row=record.seal_row(column)).decode()
