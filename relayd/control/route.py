@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relayd.control.values import Key
 from relayd.errors import BadValue
+from relayd.intake.bounce import Bouncer
 from relayd.rules.control_events import ControlEvent
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
@@ -83,6 +84,7 @@ class House:
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
     emit: Callable[[ControlEvent], None] = lambda event: None
+    bouncer: Bouncer | None = None  # who tells senders of what an operator calls failed
 
     @property
     def terms(self) -> Terms:

@@ -16,6 +16,7 @@ from relayd.control import (
     queue_operations,
     quotas,
     status,
+    uncertain,
     upstreams,
     warm_up,
 )
@@ -32,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     *quotas.ROUTES,
     *credentials.ROUTES,
     *limits.ROUTES,
+    *uncertain.ROUTES,  # before /v1/queue/{id}
     *queue.ROUTES,
     *queue_operations.ROUTES,
     *messages.ROUTES,

@@ -20,6 +20,7 @@ from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
+from relayd.daemon.gmail import Lookers
 from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.orders import Secrets
 from relayd.daemon.readiness import ReadinessCheck
@@ -30,6 +31,7 @@ from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import publishing, tiers
 from relayd.errors import RelaydError
+from relayd.intake.bounce import Bouncer
 from relayd.rules.warm_up import Schedule
 from relayd.store.pool import Database
 from relayd.upkeep import runner
@@ -91,7 +93,7 @@ class Supervisor:
                 on_death=take_back.from_worker,
                 on_refusal=readiness.suspect,
             )
-            await self._open_control(database, stack)
+            await self._open_control(database, take_back.bouncer, stack)
             # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
             metrics.prepare_directory(metrics_directory)
             page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
@@ -102,7 +104,11 @@ class Supervisor:
             )
             await http.start()
             stack.push_async_callback(http.close)
-            upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
+            lookers = Lookers(database)
+            stack.push_async_callback(lookers.close)
+            upkeep = asyncio.create_task(
+                runner.run(database, chores(database, take_back, lookers, settings, self._wake))
+            )
             stack.push_async_callback(_cancel, upkeep)
             self._catch_signals()
             try:
@@ -123,7 +129,7 @@ class Supervisor:
             raise RelaydError("systemd passed a socket for implicit TLS; set submission.tls_certificate and tls_key")
         return listening, [sockets.bind(http.listen)] if http.listen else []
 
-    async def _open_control(self, database: Database, stack: AsyncExitStack) -> None:
+    async def _open_control(self, database: Database, bouncer: Bouncer, stack: AsyncExitStack) -> None:
         settings = self._settings
         control = ControlServer(
             House(
@@ -138,6 +144,7 @@ class Supervisor:
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
                 emit=emit,
+                bouncer=bouncer,
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

@@ -12,12 +12,13 @@ from uuid import UUID
 from relayd import metrics
 from relayd.config.settings import Settings
 from relayd.daemon.reporting import emit
-from relayd.daemon.terms import retry_policy
+from relayd.daemon.terms import look_policy, retry_policy
 from relayd.delivery.settler import Ended, Settler
 from relayd.errors import StoreUnavailable
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
 from relayd.mail.address import Address
+from relayd.rules.doubt import Way, way_of
 from relayd.rules.outcome import Outcome
 from relayd.seal import Seal
 from relayd.store.clock import DatabaseClock
@@ -44,14 +45,22 @@ class TakeBack:
         self._node = settings.node
         self._metrics_directory = metrics_directory
         self._clock = DatabaseClock()
-        bouncer = Bouncer(
+        self.bouncer = Bouncer(
             database,
             Signer(database, seal),
             host=settings.hostname,
             max_retries=settings.delivery.max_retries,
             now=lambda: datetime.now(UTC),
         )
-        self._settler = Settler(database, bouncer, retry_policy(settings), emit=emit, wake=wake, now=self._clock.now)
+        self._settler = Settler(
+            database,
+            self.bouncer,
+            retry_policy(settings),
+            emit=emit,
+            wake=wake,
+            now=self._clock.now,
+            looks=look_policy(settings),
+        )
 
     async def from_predecessors(self) -> int:
         """Claims of any worker that ever bore this node's name. Only before the first worker of this one starts."""
@@ -85,6 +94,7 @@ class TakeBack:
 
 
 def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
+    way = way_of(claim.provider, claim.mode)
     return Ended(
         entry_id=claim.entry_id,
         fence=claim.fence,
@@ -101,6 +111,8 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
         outcome=outcome,
         seconds=0,
         only_if_unstarted=claim.started_at is None,
+        only_if_unreferenced=way is Way.REFERENCE and claim.reference is None,
+        can_look=way is not None,
     )
 
 

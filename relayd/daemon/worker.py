@@ -24,7 +24,7 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import door_terms, retry_policy, session_limits
+from relayd.daemon.terms import door_terms, look_policy, retry_policy, session_limits
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
@@ -69,7 +69,13 @@ class Worker:
             database, signer, host=settings.hostname, max_retries=settings.delivery.max_retries, now=_wall_clock
         )
         self._settler = Settler(
-            database, bouncer, retry_policy(settings), emit=emit, wake=self.wake, now=self._clock.now
+            database,
+            bouncer,
+            retry_policy(settings),
+            emit=emit,
+            wake=self.wake,
+            now=self._clock.now,
+            looks=look_policy(settings),
         )
         providers = Providers(
             database, seal, hostname=settings.hostname, index=orders.index, workers=settings.processes

@@ -17,6 +17,7 @@ import asyncpg
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
+from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Outcome
 from relayd.rules.relay_events import AttemptEnded, BatchCommitted, Bounced, RelayEvent
 from relayd.rules.retry import RetryPolicy
@@ -54,6 +55,8 @@ class Ended:
     outcome: Outcome
     seconds: float
     only_if_unstarted: bool = False  # taken back as untried: not if its holder has begun after all
+    only_if_unreferenced: bool = False  # as that: not if it has kept a reference after all
+    can_look: bool = False  # the upstream can be asked what became of a doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Settler:
         wake: Callable[[], None],
         now: Callable[[], datetime],
         dice: Callable[[], float] = random.random,
+        looks: LookPolicy | None = None,
     ) -> None:
         self._database = database
         self._bounces = bounces
@@ -96,6 +100,7 @@ class Settler:
         self._wake = wake
         self._now = now
         self._dice = dice
+        self._looks = looks or LookPolicy()
         self._batcher: Batcher[tuple[Ended, ...], None] = Batcher(
             self._commit, max_items=MAX_BATCH, max_weight=MAX_BATCH, weigh=len, spacing_seconds=SPACING_SECONDS
         )
@@ -130,7 +135,13 @@ class Settler:
         bounces = await self._bounces.compose(failures) if failures else []
         results = [
             settlement.Result(
-                ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
+                ended.entry_id,
+                ended.fence,
+                ended.claimed_by,
+                ended.provider,
+                result,
+                only_if_unstarted=ended.only_if_unstarted,
+                only_if_unreferenced=ended.only_if_unreferenced,
             )
             for ended, result in decided
         ]
@@ -186,6 +197,7 @@ class Settler:
                     on_uncertain=ended.on_uncertain,
                     now=now,
                     dice=dice,
+                    looks=self._looks if ended.can_look else None,
                 ),
             )
             for ended in ended_together

@@ -33,7 +33,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned
+from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned
 
 
 def record(event: Event) -> None:
@@ -65,6 +65,10 @@ def level_of(event: Event) -> int:
         case TierRefused():
             return logging.WARNING
         case LimitReached() | PoolMailMoved():
+            return logging.INFO
+        case DoubtLookedInto(conclusion=LookResult.HELD | LookResult.FAILED):
+            return logging.WARNING
+        case DoubtLookedInto():
             return logging.INFO
         case WorkerDied():
             return logging.ERROR

@@ -37,7 +37,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned, Way
+from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -117,6 +117,8 @@ class Meter:
                 self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
+            case DoubtLookedInto():
+                self._looks.labels(event.conclusion).inc()
             case _:
                 assert_never(event)
 
@@ -197,6 +199,11 @@ class Meter:
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"
+        )
+        self._looks = self._counter(
+            "relayd_doubts_looked_into_total",
+            "Looks at an upstream for an attempt in doubt, one a recipient, by what came of them",
+            conclusion=LookResult,
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"
