@@ -148,7 +148,6 @@ class _Reference:
         """As Transmission.keep_reference."""
         self.is_kept = True
         await self._keep(self._attempt.entries, reference)
-        failpoints.reach("reference-kept")
 
 
 async def _finish_and_deliver(

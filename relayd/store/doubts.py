@@ -96,7 +96,8 @@ OF = f"""{_COLUMNS}
 """
 
 # Each only while it is the doubt that was decided about. A final one is logged as every end is, for those who count the
-# log, a moment after what decided it. What the attempt may have used stays used: nothing is returned here. Index: email_queue_pkey.
+# log, a moment after what decided it. What the attempt may have used stays used: nothing is returned here.
+# Index: email_queue_pkey.
 DECIDE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
