@@ -161,7 +161,7 @@ async def test_a_large_message_is_uploaded_and_one_too_large_refused(google: Gma
     large = HEAD + b"To: one@example.net\r\n\r\n" + b"x" * 78 + b"\r\n" * 300_000
     assert isinstance(await desk.deliver("one@example.net", content=large), Sent)
     assert len(google.sent[0][1]) > len(large)
-    outcome = await desk.deliver("one@example.net", content=large + b"y" * 36_000_000)
+    outcome = await desk.deliver("one@example.net", content=large + b"y" * 37_000_000)
     assert isinstance(outcome, Failed) and outcome.cause.enhanced == "5.3.4"
     assert google.asked["drafts.create"] == 1
 
