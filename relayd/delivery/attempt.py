@@ -16,6 +16,7 @@ from relayd.rules.doubt import Way
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
+from relayd.store.ids import new_id
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
@@ -110,6 +111,15 @@ def _transmission(attempt: Attempt, started: Start) -> Transmission:
         dsn_ret=message.dsn_ret,
         envelope_id=message.envelope_id,
     )
+
+
+def marks(taken: Sequence[Attempt]) -> dict[UUID, str]:
+    """Where an attempt is looked for by Message-ID: which other attempts of that message could be taken for it."""
+    found: dict[UUID, str] = {}
+    for each in taken:
+        if each.terms.looks is Way.MESSAGE_ID:
+            found |= dict.fromkeys([entry.entry_id for entry in each.entries], f"attempt:{new_id()}")
+    return found
 
 
 def untried(entry: ClaimedEntry, reason: str) -> Ended:

@@ -20,13 +20,11 @@ from relayd.delivery.backlog import Backlog
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import StoreUnavailable
-from relayd.rules.doubt import Way
 from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
 from relayd.store import attempts, references
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry, claim
 from relayd.store.clock import DatabaseClock
-from relayd.store.ids import new_id
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -239,7 +237,9 @@ class Scheduler:
         try:
             async with self._database.connection() as connection:
                 failpoints.reach_soon("start-sent")
-                started = await attempts.start(connection, claims, lease_seconds=lease_seconds, marks=_marks(taken))
+                started = await attempts.start(
+                    connection, claims, lease_seconds=lease_seconds, marks=attempt.marks(taken)
+                )
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
@@ -302,12 +302,3 @@ class Scheduler:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt failed", exc_info=task.exception())
-
-
-def _marks(taken: Sequence[Attempt]) -> dict[UUID, str]:
-    """Where an attempt is looked for by Message-ID: which other attempts of that message could be taken for it."""
-    marks: dict[UUID, str] = {}
-    for each in taken:
-        if each.terms.looks is Way.MESSAGE_ID:
-            marks |= dict.fromkeys([entry.entry_id for entry in each.entries], f"attempt:{new_id()}")
-    return marks

@@ -30,6 +30,7 @@ async def _play(main_database: FreshDatabase, route: Route, count: int, files: P
 def main() -> int:
     """Play every route; 0 if all went well."""
     parser = argparse.ArgumentParser(prog="python -m tests.doubts", description=__doc__)
+    parser.add_argument("--route", choices=[route.name for route in Route], help="this one alone")
     parser.add_argument("--messages", type=int, default=1000)
     asked = parser.parse_args()
     is_well = True
@@ -38,7 +39,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="relayd-doubts-") as files,
         EmbeddedPostgres(state, durable=False, major=wanted_major()) as server,
     ):
-        for route in Route:
+        for route in [Route[asked.route]] if asked.route else Route:
             began = time.monotonic()
             report = asyncio.run(_play(FreshDatabase(server.dsn, server.password), route, asked.messages, Path(files)))
             is_well &= report.is_well

@@ -16,6 +16,7 @@ from email import message_from_bytes
 from email.message import Message
 from email.utils import getaddresses
 from enum import Enum
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -57,7 +58,7 @@ class Stored:
     labels: list[str]
     is_indexed: bool = False
 
-    @property
+    @cached_property
     def parsed(self) -> Message:
         return message_from_bytes(self.content)
 
@@ -133,7 +134,7 @@ class GmailApi:
     def index(self) -> None:
         """A search finds what was sent up to now."""
         for account in self.accounts.values():
-            for each in account.messages.values():
+            for each in list(account.messages.values()):
                 each.is_indexed = True
 
     def _new_id(self) -> str:
@@ -248,7 +249,7 @@ class GmailApi:
         labels = set(request.query.getall("labelIds", []))
         found = [
             {"id": each.id, "threadId": each.thread_id}
-            for each in account.messages.values()
+            for each in list(account.messages.values())  # the sink's thread adds to them
             if each.is_indexed
             and labels <= set(each.labels)
             and str(each.parsed["Message-ID"]).strip("<>") == wanted.strip("<>")
