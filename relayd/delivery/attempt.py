@@ -14,9 +14,11 @@ from relayd.errors import RelaydError
 from relayd.mail.envelope import NOTHING_SAID, Transmission
 from relayd.rules.doubt import Way
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.store import references
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
 from relayd.store.ids import new_id
+from relayd.store.pool import Database
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
@@ -144,6 +146,16 @@ def untried(entry: ClaimedEntry, reason: str) -> Ended:
 
 def _together(entry: ClaimedEntry) -> tuple[UUID, UUID, UUID]:
     return entry.queue_id, entry.upstream_id, entry.mailbox_id
+
+
+def keeper(database: Database) -> Keep:
+    """Keeps references in the queue."""
+
+    async def keep(entries: Sequence[ClaimedEntry], reference: str) -> None:
+        async with database.connection() as connection:
+            await references.keep(connection, entries, reference)
+
+    return keep
 
 
 class _Reference:

@@ -6,7 +6,7 @@ leaves little in doubt.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import StoreUnavailable
 from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
-from relayd.store import attempts, references
+from relayd.store import attempts
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry, claim
 from relayd.store.clock import DatabaseClock
@@ -77,6 +77,7 @@ class Scheduler:
         self._pace = pace
         self._emit = emit
         self._finisher = finisher
+        self._keep = attempt.keeper(database)
         self._backlog = Backlog()
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
@@ -232,14 +233,13 @@ class Scheduler:
     async def _start(self, taken: list[Attempt]) -> None:
         """Make the start durable, launch. What cannot be started goes back untried."""
         began = asyncio.get_running_loop().time()
+        marks = attempt.marks(taken)
         claims = [(entry, each.terms.provider) for each in taken for entry in each.entries]
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         try:
             async with self._database.connection() as connection:
                 failpoints.reach_soon("start-sent")
-                started = await attempts.start(
-                    connection, claims, lease_seconds=lease_seconds, marks=attempt.marks(taken)
-                )
+                started = await attempts.start(connection, claims, lease_seconds=lease_seconds, marks=marks)
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
@@ -283,10 +283,6 @@ class Scheduler:
             self._emit(
                 AttemptStarted(entry.queue_id, entry.entry_id, str(entry.recipient), each.terms.name, entry.fence)
             )
-
-    async def _keep(self, entries: Sequence[ClaimedEntry], reference: str) -> None:
-        async with self._database.connection() as connection:
-            await references.keep(connection, entries, reference)
 
     def _delivered(self, upstream_id: UUID) -> None:
         self._fleet.release(upstream_id)
