@@ -1,27 +1,21 @@
 """`relayd queue`."""
 
-import json
-import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from relayd.cli import entries, output
+from relayd.cli import entries, output, uncertain
 from relayd.cli.filters import Selected, selecting
+from relayd.cli.operating import Count, Reason, Yes, operate
 from relayd.cli.output import Column, column
 from relayd.cli.parameters import AsJson, Control, given
-from relayd.control.client import ControlClient, Reply, path_of
-from relayd.errors import Refusal
+from relayd.control.client import path_of
 from relayd.rules.duration import from_now
 from relayd.rules.states import LIVE
 
 app = App(name="queue")
-
-_DONE = {"hold": "held", "release": "released", "retry": "made due now", "cancel": "cancelled"}
-Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask, however many match.")]
-Count = Annotated[int | None, Parameter(help="Do not ask, but only if exactly so many match.")]
-Reason = Annotated[str | None, Parameter(help="Why: for the log and for who looks later.")]
+app.command(uncertain.app)
 
 
 @app.command(name="list")
@@ -115,7 +109,7 @@ def hold(
         Queue ids, or entries'. Without any, the options below choose.
     """
     body = {**selecting(ids, filters), **given({"reason": reason})}
-    return _operate(control, "hold", body, yes=yes, count=count, as_json=as_json)
+    return operate(control, "hold", body, yes=yes, count=count, as_json=as_json)
 
 
 @app.command
@@ -136,7 +130,7 @@ def release(
         Queue ids, or entries'; scheduled ones go at once, too. Without any, the options below choose.
     """
     body = {**selecting(ids, filters), **given({"reason": reason})}
-    return _operate(control, "release", body, yes=yes, count=count, as_json=as_json)
+    return operate(control, "release", body, yes=yes, count=count, as_json=as_json)
 
 
 @app.command
@@ -160,7 +154,7 @@ def retry(
         Failed and bounced ones too, with a fresh budget of attempts.
     """
     body = {**selecting(ids, filters), **given({"reason": reason}), "failed_too": failed}
-    return _operate(control, "retry", body, yes=yes, count=count, as_json=as_json)
+    return operate(control, "retry", body, yes=yes, count=count, as_json=as_json)
 
 
 @app.command
@@ -181,70 +175,7 @@ def cancel(
         Queue ids, or entries'. Without any, the options below choose.
     """
     body = {**selecting(ids, filters), **given({"reason": reason})}
-    return _operate(control, "cancel", body, yes=yes, count=count, as_json=as_json)
-
-
-def _operate(
-    control: ControlClient, verb: str, body: dict[str, Any], *, yes: bool, count: int | None, as_json: bool
-) -> int:
-    """The exit code: 1 if nothing was done for want of a confirmation."""
-    confirmed = given({"any_count": yes or None, "confirm_count": count})
-    if body.keys() <= {"reason"}:
-        raise Refusal(f"say what to {verb}: ids, or options such as --state queued or --mailbox ADDRESS")
-    reply = control.post(path_of("queue", verb), {**body, **confirmed})
-    if reply.data["needs_confirmation"]:
-        selected = reply.data["selected"]
-        if as_json:
-            output.write(reply.text)
-            return 1
-        if not _agreed(verb, selected, reply.data["note"]):
-            output.hint("nothing was changed")
-            return 1
-        body = {**body, "confirm_count": selected}
-        reply = control.post(path_of("queue", verb), body)
-    done = _finish(control, verb, body, reply)
-    if as_json:
-        output.write(json.dumps(done))
-    else:
-        _tell(verb, done)
-    return 0
-
-
-def _finish(control: ControlClient, verb: str, body: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """The server works for some seconds a request: go on until it says that nothing is left."""
-    done: dict[str, Any] = dict(reply.data)
-    while done["cursor"]:
-        output.hint(f"{done['changed']:,} of {done['selected']:,} {_DONE[verb]} …")
-        following = control.post(path_of("queue", verb), {**body, "cursor": done["cursor"]}).data
-        done |= {"changed": done["changed"] + following["changed"], "cursor": following["cursor"]}
-    return done
-
-
-def _agreed(verb: str, selected: int, note: str | None) -> bool:
-    question = f"{verb} {_entries(selected)}" + (f" ({note})" if note else "") + "?"
-    if not sys.stdin.isatty():
-        raise Refusal(
-            f"{_entries(selected)} match; nothing was changed", hint=f"to {verb} them: --count {selected}, or --yes"
-        )
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _tell(verb: str, done: dict[str, Any]) -> None:
-    output.write(f"{_entries(done['changed'])} {_DONE[verb]}")
-    for status, many in done["left_alone"].items():
-        are, were = ("is", "was") if many == 1 else ("are", "were")
-        what = "being sent right now" if status == "sending" else status
-        output.write(f"{many:,} {are} {what} and {were} left alone")
-    if missed := done["selected"] - done["changed"]:
-        output.write(f"{missed:,} could not be {_DONE[verb]}: changed meanwhile, or not in a state for it")
-    if done["note"]:
-        output.hint(done["note"])
-
-
-def _entries(many: int) -> str:
-    return "1 entry" if many == 1 else f"{many:,} entries"
+    return operate(control, "cancel", body, yes=yes, count=count, as_json=as_json)
 
 
 def _due(row: output.Row, now: datetime) -> str:

@@ -159,6 +159,9 @@ class DeliverySettings(_Section):
     longest_retry_seconds: Seconds = 4 * 3600.0
     give_up_after_seconds: Annotated[float, Field(gt=0, le=30 * 86400)] = 5 * 86400.0
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 50
+    first_look_seconds: Seconds = 60.0
+    looks: Annotated[int, Field(ge=1, le=20)] = 5
+    look_give_up_seconds: Seconds = 86400.0
     poll_seconds: Seconds = 1.0
     attempt_seconds: Annotated[float, Field(ge=1, le=86400)] = 900.0
     delay_warning_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 4 * 3600.0

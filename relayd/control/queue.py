@@ -11,7 +11,7 @@ from relayd.control.route import Context, Request, Route, View
 from relayd.control.selecting import Cursor, Selecting
 from relayd.control.values import AnyId
 from relayd.rules.duration import span_in_words
-from relayd.rules.states import LIVE, Status
+from relayd.rules.states import LIVE, PendingReason, Status
 from relayd.store import entries, messages, selection
 
 _LOG_ROWS = 200
@@ -51,6 +51,8 @@ class EntryView(View):
     failed_at: datetime | None
     bounced_at: datetime | None
     created_at: datetime
+    look_at: datetime | None  # in doubt: when relayd looks for it at the upstream, null: never
+    looks: int
 
 
 class LogView(View):
@@ -100,10 +102,17 @@ class ShownEntries(View):
 
 async def list_entries(context: Context, request: ListEntries) -> EntryPage:
     """Live ones oldest first, then ended ones newest first."""
+    return await page_of(context, request, None)
+
+
+async def page_of(context: Context, request: ListEntries, pending_reason: PendingReason | None) -> EntryPage:
+    """Of all entries, or of those that are pending for this reason."""
     cursor = Cursor.parse(request.cursor) if request.cursor else None
     wanted = request.filter()
     async with context.reading() as connection:
         chosen = await selection.resolve(connection, wanted, states=tuple(Status) if wanted.ids else LIVE)
+        if pending_reason is not None:
+            chosen = replace(chosen, states=(Status.PENDING,), pending_reason=pending_reason)
         now = chosen.read_at
         if cursor is not None:
             chosen = replace(chosen, created_before=cursor.created_before)

@@ -155,7 +155,7 @@ async def _walk(
         async with context.writing() as connection:
             if position is None:
                 # Before anything changes: a walk that is cut short has been audited all the same.
-                await operation_audit.record(connection, "email_queue", operation, _details(request, selected))
+                await operation_audit.record(connection, "email_queue", operation, details(request, selected))
             page = await selection.page(connection, chosen, after=position, limit=_BATCH)
             ids = [found.entry_id for found in page]
             changed += await operate(
@@ -174,7 +174,8 @@ async def _walk(
             return changed, Cursor.after(position, chosen, 0)
 
 
-def _details(request: Operate, selected: int) -> dict[str, object]:
+def details(request: Operate, selected: int) -> dict[str, object]:
+    """What the audit trail keeps of a request."""
     asked = request.model_dump(mode="json", exclude_defaults=True, exclude={"confirm_count", "any_count", "cursor"})
     return {"selected": selected, **asked}
 

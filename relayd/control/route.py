@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from relayd.control.pending_logins import PendingLogins
 from relayd.control.values import Key
 from relayd.errors import BadValue
+from relayd.intake.bounce import Bouncer
 from relayd.rules.control_events import ControlEvent
 from relayd.rules.grant_events import GrantEvent
 from relayd.rules.tiers import Tier, by_name
@@ -91,6 +92,7 @@ class House:
     probe_of: Callable[[UpstreamRecord], Probe] | None = None  # what tries an upstream, where somebody knows
     emit: Callable[[ControlEvent | GrantEvent], None] = lambda event: None
     logins: PendingLogins = field(default_factory=PendingLogins)
+    bouncer: Bouncer | None = None  # who tells senders of what an operator calls failed
 
     @property
     def terms(self) -> Terms:

@@ -20,6 +20,7 @@ from relayd.control import (
     secrets,
     status,
     suppressions,
+    uncertain,
     upstream_login,
     upstream_test,
     upstream_verdict,
@@ -43,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *quotas.ROUTES,
     *credentials.ROUTES,
     *limits.ROUTES,
+    *uncertain.ROUTES,  # before /v1/queue/{id}
     *queue.ROUTES,
     *queue_operations.ROUTES,
     *messages.ROUTES,

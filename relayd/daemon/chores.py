@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from relayd.config.settings import Settings
 from relayd.daemon import terms
+from relayd.daemon.gmail import Lookers
 from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
 from relayd.store.pool import Database
@@ -13,6 +14,7 @@ from relayd.upkeep.mirror_usage import mirror_usage
 from relayd.upkeep.move_in_pools import move_in_pools
 from relayd.upkeep.prune import prune
 from relayd.upkeep.release_scheduled import release_scheduled
+from relayd.upkeep.resolve_uncertain import LookTerms, resolve_uncertain
 from relayd.upkeep.runner import Chore
 from relayd.upkeep.wake_lanes import wake_lanes
 from relayd.upkeep.warm_up import warm_up_mailboxes
@@ -21,6 +23,7 @@ from relayd.upkeep.warn_of_delays import warn_of_delays
 SCHEDULED_SECONDS = 1.0
 POOLS_SECONDS = 2.0
 RECLAIM_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 WAKE_SECONDS = 10.0
 WARM_UP_SECONDS = 30.0
 MIRROR_SECONDS = 60.0
@@ -28,13 +31,20 @@ PRUNE_SECONDS = 3600.0
 DELAYS_SECONDS = 30.0
 
 
-def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Callable[[], None]) -> list[Chore]:
+def chores(
+    database: Database, take_back: TakeBack, lookers: Lookers, settings: Settings, wake: Callable[[], None]
+) -> list[Chore]:
     """What this node does while it holds the cluster's upkeep lock."""
     age = timedelta(days=settings.retention_days)
     return [
         Chore("release_scheduled", SCHEDULED_SECONDS, lambda: release_scheduled(database, wake)),
         Chore("move_in_pools", POOLS_SECONDS, lambda: move_in_pools(database, emit=emit, wake=wake)),
         Chore("reclaim", RECLAIM_SECONDS, take_back.of_lapsed_leases),
+        Chore(
+            "resolve_uncertain",
+            LOOK_SECONDS,
+            lambda: _look(database, lookers, take_back, settings, wake),
+        ),
         Chore("wake_lanes", WAKE_SECONDS, lambda: wake_lanes(database, wake)),
         Chore(
             "health_and_warm_up",
@@ -50,6 +60,13 @@ def chores(database: Database, take_back: TakeBack, settings: Settings, wake: Ca
         ),
         Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
     ]
+
+
+async def _look(
+    database: Database, lookers: Lookers, take_back: TakeBack, settings: Settings, wake: Callable[[], None]
+) -> None:
+    looking = LookTerms(terms.look_policy(settings), terms.retry_policy(settings))
+    await resolve_uncertain(database, lookers.current, take_back.bouncer, looking, emit=emit, wake=wake)
 
 
 async def _look_after_mailboxes(database: Database, settings: Settings, wake: Callable[[], None]) -> None:

@@ -41,7 +41,7 @@ class Probes:
                 assert record.capture_directory
                 return CaptureProbe(Path(record.capture_directory), hostname=self._hostname, now=_now)
             case "google_workspace", "gmail_api":
-                return HttpProbe(record.api_url or _GMAIL, ca_file=record.smtp_ca_file, question=None)
+                return _GmailProbe(record, self._tokens(record))
             case "sendgrid", "api":
                 # Which scopes the key has: any key may ask.
                 question = Question("/v3/scopes", self._bearer(record))
@@ -80,6 +80,24 @@ class _AsSender:
                 raise StepFailed(str(error), "give --from ADDRESS, a mailbox with an ASCII address") from None
         else:
             await SmtpProbe(identity.applied(self._settings), now=_now).run(trial, progress)
+
+
+class _GmailProbe:
+    """Tries Gmail's API as the account that sends."""
+
+    def __init__(self, record: UpstreamRecord, tokens: TokenSource) -> None:
+        self._record = record
+        self._tokens = tokens
+
+    async def run(self, trial: Trial, progress: Progress) -> None:
+        subject = trial.reverse_path.plain if google.speaks_for_all(self._record) else None
+
+        async def headers() -> Mapping[str, str]:
+            return {"Authorization": f"Bearer {await self._tokens.token(subject)}"}
+
+        question = Question("/gmail/v1/users/me/profile", headers)
+        probe = HttpProbe(self._record.api_url or _GMAIL, ca_file=self._record.smtp_ca_file, question=question)
+        await probe.run(trial, progress)
 
 
 class _Bearer:

@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon import google, sendgrid, smtp_relay
+from relayd.daemon import gmail, google, sendgrid, smtp_relay
 from relayd.daemon.terms import share
 from relayd.daemon.tokens import token_source
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
+from relayd.rules.doubt import way_of
 from relayd.rules.grant_events import GrantDied
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
+from relayd.upstream.gmail_api import GmailApi
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.table import OperatorRule, table_of
 from relayd.upstream.tokens import TokenSource
@@ -68,6 +70,7 @@ class Providers:
             max_recipients=record.max_recipients,
             on_uncertain="hold" if record.on_uncertain == "hold" else "retry",
             revision=str(record.updated_at),
+            looks=way_of(record.provider_type, record.mode),
         )
 
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:
@@ -91,6 +94,9 @@ class Providers:
                     max_connections=connections,
                     rules=rules,
                 )
+            case "google_workspace":
+                settings = gmail.settings(record, self._tokens(record), connections, self._workers)
+                return partial(GmailApi, settings, gmail.others(self._database))
             case other:
                 raise RelaydError(f"provider {other} is not supported by this version")
 

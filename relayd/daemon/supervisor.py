@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
+from relayd.daemon.gmail import Lookers
 from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.keyring import Keyring
 from relayd.daemon.orders import Secrets
@@ -31,11 +33,14 @@ from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import publishing, tiers, verdicts
+from relayd.daemon.tokens import token_source
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
 from relayd.store.nodes import APPLICATION
 from relayd.store.pool import Database
+from relayd.store.upstreams import UpstreamRecord
 from relayd.upkeep import runner
+from relayd.upstream.tokens import TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +119,11 @@ class Supervisor:
             )
             await http.start()
             stack.push_async_callback(http.close)
-            upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
+            lookers = Lookers(database, self._tokens)
+            stack.push_async_callback(lookers.close)
+            upkeep = asyncio.create_task(
+                runner.run(database, chores(database, take_back, lookers, settings, self._wake))
+            )
             stack.push_async_callback(_cancel, upkeep)
             watching = asyncio.create_task(keyring.watch(crew.node_state.note_key))
             stack.push_async_callback(_cancel, watching)
@@ -151,10 +160,11 @@ class Supervisor:
         return control
 
     def _house(self, database: Database) -> House:
-        settings = self._settings
+        settings, seal = self._settings, self._keys.seal()
+        assert self._take_back
         return House(
             database=database,
-            seal=self._keys.seal(),
+            seal=seal,
             wake=self._wake,
             version=__version__,
             node=settings.node,
@@ -165,8 +175,13 @@ class Supervisor:
             release_spread_seconds=settings.delivery.release_spread_seconds,
             verdicts=verdicts(settings),
             emit=emit,
-            probe_of=Probes(database, self._keys.seal(), hostname=settings.hostname, emit=emit).of,
+            probe_of=Probes(database, seal, hostname=settings.hostname, emit=emit).of,
+            bouncer=self._take_back.bouncer,
         )
+
+    def _tokens(self, record: UpstreamRecord) -> TokenSource:
+        assert self._database
+        return token_source(record, self._keys.seal(), self._database, emit, time.monotonic)
 
     def _wake(self) -> None:
         if self._crew:
@@ -236,8 +251,8 @@ class Supervisor:
             raise
         self._settings, self._keys = settings, keys
         keyring.take(seal)
-        self._control.exchange(self._house(self._database))
         self._take_back.exchange(seal, settings)
+        self._control.exchange(self._house(self._database))
         if is_rekeyed:
             if self._telling is not None:
                 self._telling.cancel()

@@ -12,12 +12,13 @@ from uuid import UUID
 from relayd import metrics
 from relayd.config.settings import Settings
 from relayd.daemon.reporting import emit
-from relayd.daemon.terms import retry_policy
+from relayd.daemon.terms import look_policy, retry_policy
 from relayd.delivery.settler import Ended, Settler
 from relayd.errors import StoreUnavailable
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
 from relayd.mail.address import Address
+from relayd.rules.doubt import Way, way_of
 from relayd.rules.outcome import Outcome
 from relayd.seal import Seal
 from relayd.store.clock import DatabaseClock
@@ -64,6 +65,7 @@ class TakeBack:
             wake=self._wake,
             now=self._clock.now,
             suppression_days=settings.suppression.hard_bounce_days,
+            looks=look_policy(settings),
         )
 
     async def from_predecessors(self) -> int:
@@ -98,6 +100,7 @@ class TakeBack:
 
 
 def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
+    way = way_of(claim.provider, claim.mode)
     return Ended(
         entry_id=claim.entry_id,
         fence=claim.fence,
@@ -114,6 +117,8 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
         outcome=outcome,
         seconds=0,
         only_if_unstarted=claim.started_at is None,
+        only_if_unreferenced=way is Way.REFERENCE and claim.reference is None,
+        can_look=way is not None,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
 from relayd.intake.door import DoorTerms
+from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Scope, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.tiers import Tier, by_name
@@ -29,6 +30,15 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         longest_delay_seconds=settings.delivery.longest_retry_seconds,
         give_up_after_seconds=settings.delivery.give_up_after_seconds,
         max_retries=settings.delivery.max_retries,
+    )
+
+
+def look_policy(settings: Settings) -> LookPolicy:
+    """When an attempt in doubt is looked for at its upstream."""
+    return LookPolicy(
+        first_seconds=settings.delivery.first_look_seconds,
+        looks=settings.delivery.looks,
+        give_up_after_seconds=settings.delivery.look_give_up_seconds,
     )
 
 

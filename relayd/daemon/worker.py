@@ -24,7 +24,7 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import door_terms, retry_policy, session_limits, verdicts
+from relayd.daemon.terms import door_terms, look_policy, retry_policy, session_limits, verdicts
 from relayd.daemon.tls import server_context
 from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
@@ -78,6 +78,7 @@ class Worker:
             wake=self.wake,
             now=self._clock.now,
             suppression_days=settings.suppression.hard_bounce_days,
+            looks=look_policy(settings),
         )
         providers = Providers(
             database,

@@ -1,7 +1,7 @@
 """One attempt: a message and some of its recipients, handed to an upstream within the time that the lease allows."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol
@@ -12,10 +12,14 @@ from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
 from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
+from relayd.rules.doubt import Way
 from relayd.rules.news import Action, is_wanted
-from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.store import references
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
+from relayd.store.ids import new_id
+from relayd.store.pool import Database
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
@@ -27,6 +31,10 @@ class Finisher(Protocol):
     async def finish(self, content: bytes, mailbox_id: UUID) -> bytes:
         """The signed bytes. Raises RelaydError where it cannot be signed now."""
         ...
+
+
+# Makes durable under what name an upstream knows an attempt. Raises StoreUnavailable.
+Keep = Callable[[Sequence[ClaimedEntry], str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ async def run(
     settler: Settler,
     *,
     finisher: Finisher | None,
+    keep: Keep,
     longest_seconds: float,
     on_delivered: Callable[[], None],
 ) -> None:
@@ -72,13 +81,14 @@ async def run(
     `on_delivered` is called once, when the connection is free for the next one: before the end is durable.
     """
     began = asyncio.get_running_loop().time()
-    transmission = _transmission(attempt, started)
+    reference = _Reference(attempt, keep)
+    transmission = replace(_transmission(attempt, started), keep_reference=reference.keep)
     failpoints.reach("attempt-started")
     try:
         if started.messages[transmission.queue_id].sign_at_attempt:
-            outcomes = await _finish_and_deliver(attempt, transmission, fleet, finisher, longest_seconds)
+            outcomes = await _finish_and_deliver(attempt, transmission, reference, fleet, finisher, longest_seconds)
         else:
-            outcomes = await _deliver(attempt, transmission, fleet, longest_seconds)
+            outcomes = await _deliver(attempt, transmission, reference, fleet, longest_seconds)
     finally:
         on_delivered()
     failpoints.reach("attempt-ended")
@@ -109,6 +119,15 @@ def _transmission(attempt: Attempt, started: Start) -> Transmission:
     )
 
 
+def marks(taken: Sequence[Attempt]) -> dict[UUID, str]:
+    """Where an attempt is looked for by Message-ID: which other attempts of that message could be taken for it."""
+    found: dict[UUID, str] = {}
+    for each in taken:
+        if each.terms.looks is Way.MESSAGE_ID:
+            found |= dict.fromkeys([entry.entry_id for entry in each.entries], f"attempt:{new_id()}")
+    return found
+
+
 def untried(entry: ClaimedEntry, reason: str) -> Ended:
     """The end of a claim that was never attempted: no attempt spent, its budget returned, due again at once."""
     return Ended(
@@ -133,8 +152,37 @@ def _together(entry: ClaimedEntry) -> tuple[UUID, UUID, UUID]:
     return entry.queue_id, entry.upstream_id, entry.mailbox_id
 
 
+def keeper(database: Database) -> Keep:
+    """Keeps references in the queue."""
+
+    async def keep(entries: Sequence[ClaimedEntry], reference: str) -> None:
+        async with database.connection() as connection:
+            await references.keep(connection, entries, reference)
+
+    return keep
+
+
+class _Reference:
+    """What is kept of where to look for an attempt. `is_kept`: it may be, even if Postgres did not answer."""
+
+    def __init__(self, attempt: Attempt, keep: Keep) -> None:
+        self.is_kept = False
+        self._attempt = attempt
+        self._keep = keep
+
+    async def keep(self, reference: str) -> None:
+        """As Transmission.keep_reference."""
+        self.is_kept = True
+        await self._keep(self._attempt.entries, reference)
+
+
 async def _finish_and_deliver(
-    attempt: Attempt, transmission: Transmission, fleet: Fleet, finisher: Finisher | None, longest_seconds: float
+    attempt: Attempt,
+    transmission: Transmission,
+    reference: _Reference,
+    fleet: Fleet,
+    finisher: Finisher | None,
+    longest_seconds: float,
 ) -> tuple[Outcome, ...]:
     assert finisher is not None
     try:
@@ -142,19 +190,22 @@ async def _finish_and_deliver(
     except RelaydError as error:
         unsigned = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"cannot be signed: {error}"), UNSIGNED_SECONDS)
         return (unsigned,) * len(attempt.entries)
-    return await _deliver(attempt, replace(transmission, content=content), fleet, longest_seconds)
+    return await _deliver(attempt, replace(transmission, content=content), reference, fleet, longest_seconds)
 
 
 async def _deliver(
-    attempt: Attempt, transmission: Transmission, fleet: Fleet, longest_seconds: float
+    attempt: Attempt, transmission: Transmission, reference: _Reference, fleet: Fleet, longest_seconds: float
 ) -> tuple[Outcome, ...]:
     try:
         async with asyncio.timeout(longest_seconds):
             return await fleet.deliver(attempt.terms.id, transmission)
     except TimeoutError:
         # The upstream's own timers end sooner; past this point the lease would lapse under the attempt.
-        doubt = Uncertain(Cause(Stage.DOT, f"no end within {longest_seconds:.0f} s"))
-        return (doubt,) * len(attempt.entries)
+        text = f"no end within {longest_seconds:.0f} s"
+        if attempt.terms.looks is Way.REFERENCE and not reference.is_kept:
+            # It is told to send only after that.
+            return (Deferred(Scope.UPSTREAM, Cause(Stage.DATA, text)),) * len(attempt.entries)
+        return (Uncertain(Cause(Stage.DOT, text)),) * len(attempt.entries)
 
 
 def _ended(attempt: Attempt, entry: ClaimedEntry, notice: RecipientNotice, outcome: Outcome, seconds: float) -> Ended:
@@ -174,4 +225,5 @@ def _ended(attempt: Attempt, entry: ClaimedEntry, notice: RecipientNotice, outco
         outcome=outcome,
         seconds=seconds,
         asks_of_success=is_wanted(Action.RELAYED, notice.notify),
+        can_look=attempt.terms.looks is not None,
     )

@@ -77,6 +77,7 @@ class Scheduler:
         self._pace = pace
         self._emit = emit
         self._finisher = finisher
+        self._keep = attempt.keeper(database)
         self._backlog = Backlog()
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
@@ -232,12 +233,13 @@ class Scheduler:
     async def _start(self, taken: list[Attempt]) -> None:
         """Make the start durable, launch. What cannot be started goes back untried."""
         began = asyncio.get_running_loop().time()
+        marks = attempt.marks(taken)
         claims = [(entry, each.terms.provider) for each in taken for entry in each.entries]
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         try:
             async with self._database.connection() as connection:
                 failpoints.reach_soon("start-sent")
-                started = await attempts.start(connection, claims, lease_seconds=lease_seconds)
+                started = await attempts.start(connection, claims, lease_seconds=lease_seconds, marks=marks)
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
@@ -270,6 +272,7 @@ class Scheduler:
                     self._fleet,
                     self._settler,
                     finisher=self._finisher,
+                    keep=self._keep,
                     longest_seconds=self._pace.attempt_seconds,
                     on_delivered=partial(self._delivered, each.terms.id),
                 ),

@@ -17,6 +17,7 @@ import asyncpg
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
+from relayd.rules.doubt import LookPolicy
 from relayd.rules.news import Action, News, of_settlement
 from relayd.rules.outcome import Outcome
 from relayd.rules.relay_events import AddressesSuppressed, AttemptEnded, BatchCommitted, Bounced, RelayEvent
@@ -60,6 +61,8 @@ class Ended:
     seconds: float
     only_if_unstarted: bool = False  # taken back as untried: not if its holder has begun after all
     asks_of_success: bool = False  # its submitter wants to know that it was sent
+    only_if_unreferenced: bool = False  # as that: not if it has kept a reference after all
+    can_look: bool = False  # the upstream can be asked what became of a doubt
 
 
 class Notification(Protocol):
@@ -102,6 +105,7 @@ class Settler:
         now: Callable[[], datetime],
         dice: Callable[[], float] = random.random,
         suppression_days: float = DEFAULT_DAYS,
+        looks: LookPolicy | None = None,
     ) -> None:
         self._database = database
         self._composer = composer
@@ -111,6 +115,7 @@ class Settler:
         self._now = now
         self._dice = dice
         self._suppression_days = suppression_days
+        self._looks = looks or LookPolicy()
         self._batcher: Batcher[tuple[Ended, ...], None] = Batcher(
             self._commit, max_items=MAX_BATCH, max_weight=MAX_BATCH, weigh=len, spacing_seconds=SPACING_SECONDS
         )
@@ -141,7 +146,13 @@ class Settler:
         told = await self._composer.compose(news) if news else None
         results = [
             settlement.Result(
-                ended.entry_id, ended.fence, ended.claimed_by, ended.provider, result, ended.only_if_unstarted
+                ended.entry_id,
+                ended.fence,
+                ended.claimed_by,
+                ended.provider,
+                result,
+                only_if_unstarted=ended.only_if_unstarted,
+                only_if_unreferenced=ended.only_if_unreferenced,
             )
             for ended, result in decided
         ]
@@ -227,6 +238,7 @@ class Settler:
                     on_uncertain=ended.on_uncertain,
                     now=now,
                     dice=dice,
+                    looks=self._looks if ended.can_look else None,
                 ),
             )
             for ended in ended_together

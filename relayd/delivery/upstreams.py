@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from relayd.mail.envelope import Transmission
+from relayd.rules.doubt import Way
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage
 from relayd.rules.settlement import OnUncertain
 
@@ -34,6 +35,7 @@ class UpstreamTerms:
     max_recipients: int  # per transaction
     on_uncertain: OnUncertain
     revision: str
+    looks: Way | None = None  # how it can be asked what became of an attempt in doubt
 
 
 class Fleet:

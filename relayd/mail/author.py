@@ -50,7 +50,7 @@ def from_addresses(scan: HeaderScan) -> tuple[Address, ...]:
 def with_address(value: bytes, address: Address) -> bytes:
     """The value of a From field of one mailbox with another address; its display name and comments stay."""
     text = value.decode()
-    for kind, token, position in _tokens(text):
+    for kind, token, position in tokens(text):
         if kind in ("address", "angle"):
             return f"{text[:position]}{address}{text[position + len(token) :]}".encode()
     raise ValueError("From holds no address")
@@ -59,7 +59,7 @@ def with_address(value: bytes, address: Address) -> bytes:
 def _mailboxes(text: str) -> Iterator[Address]:
     address: Address | None = None
     has_phrase = False
-    for kind, token, _ in _tokens(text):
+    for kind, token, _ in tokens(text):
         if kind == "phrase" and address is None:
             has_phrase = True
         elif address is None and (kind == "angle" or (kind == "address" and not has_phrase)):
@@ -79,7 +79,7 @@ def _mailboxes(text: str) -> Iterator[Address]:
     yield address
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
+def tokens(text: str) -> Iterator[tuple[str, str, int]]:
     """What `text` is made of and where, without spaces and comments."""
     position = 0
     while position < len(text):

@@ -36,7 +36,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned
+from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned
 
 
 def record(event: Event) -> None:
@@ -72,6 +72,10 @@ def level_of(event: Event) -> int:
         case SecretsResealed():
             return logging.INFO if event.closed == 0 else logging.WARNING
         case LimitReached() | PoolMailMoved():
+            return logging.INFO
+        case DoubtLookedInto(conclusion=LookResult.HELD | LookResult.FAILED):
+            return logging.WARNING
+        case DoubtLookedInto():
             return logging.INFO
         case WorkerDied() | GrantDied():
             return logging.ERROR

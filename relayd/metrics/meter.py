@@ -42,7 +42,7 @@ from relayd.rules.session_events import (
     TlsFailed,
 )
 from relayd.rules.suppression import SuppressionReason
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned, Way
+from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -130,6 +130,8 @@ class Meter:
                 self._pool_moves.inc(event.entries)
             case GrantDied():
                 self._grants_died.labels(self._upstreams.label(event.upstream)).inc()
+            case DoubtLookedInto():
+                self._looks.labels(event.conclusion).inc()
             case _:
                 assert_never(event)
 
@@ -226,6 +228,11 @@ class Meter:
         )
         self._grants_died = self._counter(
             "relayd_oauth_grants_died_total", "Times that a grant began to give no token, by upstream", upstream=()
+        )
+        self._looks = self._counter(
+            "relayd_doubts_looked_into_total",
+            "Looks at an upstream for an attempt in doubt, one a recipient, by what came of them",
+            conclusion=LookResult,
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

@@ -105,16 +105,30 @@ def _pending(facts: Facts, now: datetime) -> Verdict:
             since = f"held{by} since {at_time(entry.last_change_at, now)}{why}"
             return Verdict(Where.HELD, f"{since}; it stays until it is released", next_step=release)
         case PendingReason.UNCERTAIN:
-            return Verdict(
-                Where.UNCERTAIN,
-                f"in doubt since {at_time(entry.last_change_at, now)}: {entry.reason}; it may have been delivered, and "
-                f"upstream {entry.claim_upstream} holds such mail until somebody decides",
-                next_step=f"{release} sends it (again); relayd queue cancel {entry.entry_id} lets it be",
-            )
+            return _in_doubt(entry, now)
         case PendingReason.SCHEDULED | None:
             return _scheduled(facts, now)
         case _:
             assert_never(entry.pending_reason)
+
+
+def _in_doubt(entry: EntryFacts, now: datetime) -> Verdict:
+    resolve = f"relayd queue uncertain resolve {entry.entry_id}"
+    since = f"in doubt since {at_time(entry.attempt_started_at or entry.last_change_at, now)}: {entry.reason}"
+    if entry.look_at is None:
+        return Verdict(
+            Where.UNCERTAIN,
+            f"{since}; it may have been delivered, and upstream {entry.claim_upstream} holds such mail until somebody "
+            "decides",
+            next_step=f"{resolve} --as sent lets it be; --as retry sends it (again); --as failed tells its sender",
+        )
+    soon = f"relayd looks for it at upstream {entry.claim_upstream} {at_time(entry.look_at, now)}"
+    before = f", after {entry.looks} that told nothing" if entry.looks else ""
+    return Verdict(
+        Where.UNCERTAIN,
+        f"{since}; it may have been delivered, and {soon}{before}, and decides by what it sees",
+        next_step=f"nothing; who knows better: {resolve} --as sent|retry|failed",
+    )
 
 
 def _scheduled(facts: Facts, now: datetime) -> Verdict:

@@ -29,6 +29,8 @@ class EntryFacts:
     last_actor: str | None  # who last operated on it
     ahead: int  # queued entries of its lane that go first; of a scheduled one all that are queued
     ahead_is_capped: bool
+    look_at: datetime | None = None  # in doubt: when relayd looks at the upstream
+    looks: int = 0  # that told nothing
 
 
 @dataclass(frozen=True, slots=True)

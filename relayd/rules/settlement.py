@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Cause, Deferred, Failed, Limit, Outcome, Postponed, Scope, Sent, Uncertain
 from relayd.rules.retry import RetryPolicy, next_attempt_at
 from relayd.rules.states import LogEvent, PendingReason, Status
@@ -52,6 +53,7 @@ class Settlement:
     blocks_mailbox_until: datetime | None = None
     provider_message_id: str | None = None
     spent_limit: SpentLimit | None = None  # the ledger learns of it
+    look_at: datetime | None = None  # in doubt: relayd looks at the upstream then
 
 
 def settle(
@@ -62,9 +64,11 @@ def settle(
     on_uncertain: OnUncertain,
     now: datetime,
     dice: float,
+    looks: LookPolicy | None = None,
 ) -> Settlement:
     """The settlement of one entry. `dice` (uniform in [0, 1)) is the same for all recipients of a
-    transaction, so that those that are tried again are tried together."""
+    transaction, so that those that are tried again are tried together. `looks`: when to ask an upstream that can be
+    asked what became of a doubt; None: it cannot."""
     match outcome:
         case Sent(cause, provider_message_id, dsn_passed):
             return Settlement(
@@ -101,7 +105,7 @@ def settle(
                 bounce_type=bounce_type(cause) if bounced else None,
             )
         case Uncertain(cause):
-            if on_uncertain == "hold":
+            if on_uncertain == "hold" or looks is not None:
                 return Settlement(
                     Status.PENDING,
                     LogEvent.UNCERTAIN,
@@ -109,6 +113,7 @@ def settle(
                     describe(cause),
                     pending_reason=PendingReason.UNCERTAIN,
                     returns_unit=False,
+                    look_at=None if looks is None else now + timedelta(seconds=looks.first_seconds),
                 )
             # What may have been sent has been counted; its retry takes another unit.
             return _again(LogEvent.UNCERTAIN, cause, entry, policy, now, dice, returns_unit=False)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
+
+from relayd.rules.doubt import Sight
 
 
 class Way(StrEnum):
@@ -54,4 +57,27 @@ class PoolMailMoved:
     reason: str
 
 
-UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved
+class LookResult(StrEnum):
+    """What a look made of an entry in doubt."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    HELD = "held"
+    FAILED = "failed"
+    LOOK_AGAIN = "look_again"
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtLookedInto:
+    """An attempt in doubt was looked for at its upstream."""
+
+    queue_id: UUID
+    entry_id: UUID
+    recipient: str
+    upstream: str
+    sight: Sight
+    conclusion: LookResult
+    text: str
+
+
+UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved | DoubtLookedInto

@@ -1,6 +1,6 @@
 """Make the start of attempts durable and load what they send, in one round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -42,17 +42,20 @@ class Start:
 
 # Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned, no
 # limit was lowered under it, there is no new one in which nothing is reserved for it, and its mailbox goes the same
-# way. IS NOT DISTINCT FROM rules out the indexes over what is in flight, which look cheap to a plan that was made while
-# nothing was. $3 lease seconds, $4 provider and $5 claim by entry. A message comes with its first entry, and its body
-# as long as those before it have under $6 octets.
+# way. A reference is an attempt's own: that of the one before must not answer for it. IS NOT DISTINCT FROM rules out
+# the indexes over what is in flight, which look cheap to a plan that was made while nothing was. $3 lease seconds,
+# $4 provider, $5 claim and $7 mark by entry. A message comes with its first entry, and its body as long as those before
+# it have under $6 octets.
 # Indexes: email_queue_pkey, budgets_pkey, email_mailboxes_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
   UPDATE email_queue q
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
-         lease_expires_at = clock.now + make_interval(secs => $3), updated_at = clock.now
-    FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[]) AS t (id, fence, provider, claimed_by), clock,
+         lease_expires_at = clock.now + make_interval(secs => $3), updated_at = clock.now,
+         provider_reference = t.mark, looks = 0
+    FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[], $7::text[]) AS t (id, fence, provider, claimed_by, mark),
+         clock,
          mailbox_lanes l, email_configurations c, relayd_state s
    WHERE q.id = t.id AND q.fence = t.fence AND q.status IS NOT DISTINCT FROM 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
@@ -98,13 +101,14 @@ async def start(
     *,
     lease_seconds: float,
     batch_octets: int = 8 * 1024 * 1024,
+    marks: Mapping[UUID, str] | None = None,
 ) -> Start:
     """Make the start of these attempts durable (claim and provider); returns the claims that may be sent.
 
     Outside a transaction they have committed on return. What is not returned must not be sent: its claim was lost, or
     its budget is gone; settle it as postponed. A claim that was lost with Postgres may stand here beside the one that
     was made in its place: of the same entry one is returned and the other is not. Bodies beyond `batch_octets` are
-    read one by one.
+    read one by one. `marks`: a name for the attempt, by entry, where others of its message must be told from it.
     """
     rows = await connection.fetch(
         START,
@@ -114,6 +118,7 @@ async def start(
         [provider for _, provider in claims],
         [entry.claimed_by for entry, _ in claims],
         batch_octets,
+        [(marks or {}).get(entry.entry_id) for entry, _ in claims],
     )
     messages = {}
     for row in rows:

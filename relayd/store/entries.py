@@ -37,6 +37,8 @@ class Entry:
     failed_at: datetime | None
     bounced_at: datetime | None
     created_at: datetime
+    look_at: datetime | None
+    looks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ BY_IDS = """
 SELECT q.id AS entry_id, q.message_id AS queue_id, c.name AS client, m.email_address AS mailbox, u.name AS upstream,
        s.reverse_path, q.recipient_address AS recipient, q.subject, s.size_octets, q.status, q.reason, q.pending_reason,
        q.retry_count, q.max_retries, q.next_attempt_at, q.first_attempt_at, q.claimed_by, q.attempt_started_at,
-       q.lease_expires_at, q.provider_message_id, q.sent_at, q.failed_at, q.bounced_at, q.created_at
+       q.lease_expires_at, q.provider_message_id, q.sent_at, q.failed_at, q.bounced_at, q.created_at,
+       CASE WHEN q.pending_reason = 'uncertain' THEN q.look_at END AS look_at, q.looks
   FROM unnest($1::uuid[]) WITH ORDINALITY AS t (id, place)
   JOIN email_queue q ON q.id = t.id
   JOIN messages s ON s.id = q.message_id

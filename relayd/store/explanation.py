@@ -37,7 +37,8 @@ class Explained:
 FACTS = """
 SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient, q.status, q.reason,
        q.pending_reason, q.retry_count, q.max_retries, q.next_attempt_at, q.claimed_by, q.attempt_started_at,
-       q.lease_expires_at, q.provider_message_id, q.updated_at, went.name AS claim_upstream,
+       q.lease_expires_at, q.provider_message_id, q.updated_at, q.look_at,
+       q.looks, went.name AS claim_upstream,
        CASE q.status WHEN 'sent' THEN q.sent_at WHEN 'failed' THEN q.failed_at ELSE q.bounced_at END AS ended_at,
        (SELECT g.actor FROM email_delivery_logs g WHERE g.entry_id = q.id AND g.actor IS NOT NULL
          ORDER BY g.id DESC LIMIT 1) AS last_actor,
@@ -137,6 +138,8 @@ def _entry(row: asyncpg.Record, most_ahead: int) -> EntryFacts:
         last_actor=row["last_actor"],
         ahead=row["ahead"],
         ahead_is_capped=row["ahead"] >= most_ahead,
+        look_at=row["look_at"],
+        looks=row["looks"],
     )
 
 

@@ -27,6 +27,8 @@ class LapsedClaim:
     on_uncertain: str
     provider: str
     claimed_by: str
+    mode: str | None = None
+    reference: str | None = None  # under which its upstream knows it
 
 
 # $1: claimants known to be dead, as LIKE patterns; $2: claimants known to live, exempt from those patterns.
@@ -34,7 +36,7 @@ class LapsedClaim:
 LAPSED = """
 SELECT q.id, q.fence, q.attempt_started_at, q.first_attempt_at, q.retry_count, q.max_retries, q.message_id, q.client_id,
        q.mailbox_id, q.recipient_address, q.claimed_by, COALESCE(c.on_uncertain, 'hold') AS on_uncertain,
-       COALESCE(c.provider_type, '') AS provider_type
+       COALESCE(c.provider_type, '') AS provider_type, c.mode, q.provider_reference
   FROM email_queue q LEFT JOIN email_configurations c ON c.id = q.upstream_id
  WHERE q.status = 'sending'
    AND (q.lease_expires_at <= relayd_now()
@@ -63,6 +65,8 @@ async def lapsed(
             on_uncertain=row["on_uncertain"],
             provider=row["provider_type"],
             claimed_by=row["claimed_by"],
+            mode=row["mode"],
+            reference=row["provider_reference"],
         )
         for row in rows
     ]

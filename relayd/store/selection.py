@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from relayd.errors import NotFound
-from relayd.rules.states import LIVE, Status
+from relayd.rules.states import LIVE, PendingReason, Status
 from relayd.store.connection import Connection
 from relayd.store.entries import unknown_id
 from relayd.store.ids import first_id_at
@@ -60,6 +60,7 @@ class Selection:
     first_ended_id: UUID | None
     looks_back: timedelta | None  # how far for ended ones, where the filter does not say
     includes_cancelled: bool = True
+    pending_reason: PendingReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ SELECT t.id FROM unnest($1::uuid[]) AS t (id)
  WHERE EXISTS (SELECT FROM messages m WHERE m.id = t.id) OR EXISTS (SELECT FROM email_queue q WHERE q.id = t.id)
 """
 
-# $1-$10. An entry goes by its latest claim's upstream; one that waits, by its mailbox's. Absent conditions fold away
+# $1-$11. An entry goes by its latest claim's upstream; one that waits, by its mailbox's. Absent conditions fold away
 # when the statement is planned for its parameters (see CUSTOM_PLANS), so that the right index serves what is left.
 _MATCHES = """
        ($1::uuid[] IS NULL OR q.id = ANY($1) OR q.message_id = ANY($1))
@@ -105,28 +106,29 @@ _MATCHES = """
    AND q.created_at <= $8::timestamptz
    AND ($9::uuid IS NULL OR q.id >= $9)
    AND ($10::bool OR q.status <> 'failed' OR q.reason IS DISTINCT FROM 'cancelled')
+   AND ($11::text IS NULL OR q.pending_reason = $11)
 """
 
 # Indexes: email_queue_live for live states, the id range for ended ones, email_queue_recipient, email_queue_message.
 COUNT_LIVE = f"""
 SELECT q.status, count(*) AS count FROM email_queue q
- WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = ANY($11::text[]) AND {_MATCHES} GROUP BY 1
+ WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = ANY($12::text[]) AND {_MATCHES} GROUP BY 1
 """  # noqa: S608 (constants of this module)
 COUNT_ENDED = f"""
-SELECT q.status, count(*) AS count FROM email_queue q WHERE q.status = ANY($11::text[]) AND {_MATCHES} GROUP BY 1
+SELECT q.status, count(*) AS count FROM email_queue q WHERE q.status = ANY($12::text[]) AND {_MATCHES} GROUP BY 1
 """  # noqa: S608 (constants of this module)
 
 # One state's next page. Indexes: email_queue_live, then email_queue_pkey.
 PAGE_LIVE = f"""
 SELECT q.id, q.created_at FROM email_queue q
- WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = $11::text AND {_MATCHES}
-   AND ($12::timestamptz IS NULL OR (q.created_at, q.id) > ($12, $13::uuid))
- ORDER BY q.created_at, q.id LIMIT $14
+ WHERE (q.status IN ('pending', 'queued', 'sending')) IS TRUE AND q.status = $12::text AND {_MATCHES}
+   AND ($13::timestamptz IS NULL OR (q.created_at, q.id) > ($13, $14::uuid))
+ ORDER BY q.created_at, q.id LIMIT $15
 """  # noqa: S608 (constants of this module)
 PAGE_ENDED = f"""
 SELECT q.id, q.created_at FROM email_queue q
- WHERE q.status = $11::text AND {_MATCHES} AND ($12::timestamptz IS NULL OR q.id < $13::uuid)
- ORDER BY q.id DESC LIMIT $14
+ WHERE q.status = $12::text AND {_MATCHES} AND ($13::timestamptz IS NULL OR q.id < $14::uuid)
+ ORDER BY q.id DESC LIMIT $15
 """  # noqa: S608 (constants of this module)
 
 # A plan that must serve every filter serves none of them.
@@ -223,6 +225,7 @@ def _arguments(selection: Selection, *, live: bool) -> tuple[object, ...]:
         selection.created_before,
         None if live else selection.first_ended_id,
         selection.includes_cancelled,
+        selection.pending_reason,
     )
 
 

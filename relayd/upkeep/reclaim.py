@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from relayd.rules.doubt import Way, way_of
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.rules.relay_events import ClaimsInDoubt, ClaimsReturned, RelayEvent
 from relayd.store.leases import LapsedClaim, lapsed
@@ -27,12 +28,13 @@ async def reclaim(
             claims = await lapsed(connection, dead=dead, living=living, limit=BATCH)
         if not claims:
             return total
-        doubtful = sum(claim.started_at is not None for claim in claims)
+        outcomes = [(claim, _outcome(claim)) for claim in claims]
+        doubtful = sum(isinstance(outcome, Uncertain) for _, outcome in outcomes)
         if doubtful:
             emit(ClaimsInDoubt(doubtful))
         if doubtful < len(claims):
             emit(ClaimsReturned(len(claims) - doubtful, "holder died"))
-        await settle([(claim, _outcome(claim)) for claim in claims])
+        await settle(outcomes)
         total += len(claims)
         if len(claims) < BATCH:
             return total
@@ -41,6 +43,10 @@ async def reclaim(
 def _outcome(claim: LapsedClaim) -> Outcome:
     if claim.started_at is None:
         text = f"not tried: {claim.claimed_by} is gone; it had claimed this and not begun"
+        return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, text), 0)
+    if way_of(claim.provider, claim.mode) is Way.REFERENCE and claim.reference is None:
+        # What such an upstream has is sent only after its name was kept.
+        text = f"not sent: {claim.claimed_by} is gone; it had begun and not yet handed anything over"
         return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, text), 0)
     text = f"{claim.claimed_by} is gone; it began at {claim.started_at:%Y-%m-%d %H:%M:%S} UTC and left no outcome"
     return Uncertain(Cause(Stage.DOT, text))

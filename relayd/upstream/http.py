@@ -4,6 +4,7 @@ Replies are small; a peer that never ends is cut off. Nothing of a request's hea
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,9 +71,11 @@ class HttpClient:
         data: bytes | None = None,
     ) -> HttpReply:
         """Send and read the reply, whatever its status. Redirects are not followed. Raises HttpFailure."""
+        # Not in one piece: a large one would hold up the loop.
+        body = io.BytesIO(data) if data is not None else None
         try:
             async with self._opened().request(
-                method, url, headers=headers, json=json, data=data, allow_redirects=False
+                method, url, headers=headers, json=json, data=body, allow_redirects=False
             ) as response:
                 content = await _read(response.content)
                 return HttpReply(response.status, content, _retry_after(response), response.headers)

@@ -103,7 +103,7 @@ async def test_doubt_waits_for_a_decision(control: Control, sender: Sender) -> N
     verdict = await explained(control, message.queue_id)
     assert (verdict["where"], verdict["goes_at"]) == ("uncertain", None)
     assert "dot: connection lost; it may have been delivered" in verdict["sentence"]
-    assert f"relayd queue release {entry.entry_id}" in verdict["next_step"]
+    assert f"relayd queue uncertain resolve {entry.entry_id} --as sent" in verdict["next_step"]
 
 
 async def test_who_held_or_cancelled_it_is_named(control: Control, sender: Sender) -> None:

@@ -1,0 +1,1 @@
+"""What becomes of attempts whose reply never comes: how many are recorded, resolved, doubled, lost."""
