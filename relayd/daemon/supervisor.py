@@ -24,6 +24,7 @@ from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.orders import Secrets
 from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
+from relayd.daemon.report_chores import report_chores
 from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
@@ -102,7 +103,11 @@ class Supervisor:
             )
             await http.start()
             stack.push_async_callback(http.close)
-            upkeep = asyncio.create_task(runner.run(database, chores(database, take_back, settings, self._wake)))
+            every = [
+                *chores(database, take_back, settings, self._wake),
+                *report_chores(database, self._keys.seal(), settings),
+            ]
+            upkeep = asyncio.create_task(runner.run(database, every))
             stack.push_async_callback(_cancel, upkeep)
             self._catch_signals()
             try:

@@ -11,6 +11,7 @@ from relayd import failpoints
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
+from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, Transmission
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store.attempts import Start
@@ -18,6 +19,8 @@ from relayd.store.claim import ClaimedEntry
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
+# The others write the account's own address in its place, or take no domain that they do not know.
+KEEPS_REVERSE_PATH = frozenset({"smtp_relay", "capture"})
 
 
 class Finisher(Protocol):
@@ -25,6 +28,14 @@ class Finisher(Protocol):
 
     async def finish(self, content: bytes, mailbox_id: UUID) -> bytes:
         """The signed bytes. Raises RelaydError where it cannot be signed now."""
+        ...
+
+
+class ReturnPaths(Protocol):
+    """Gives what is sent a reverse-path by which its bounces are known."""
+
+    async def choose(self, mailbox_id: UUID, subject: UUID) -> Address | None:
+        """The reverse-path for an entry or a message of this mailbox; None: as it was submitted. Raises nothing."""
         ...
 
 
@@ -63,6 +74,7 @@ async def run(
     settler: Settler,
     *,
     finisher: Finisher | None,
+    return_paths: ReturnPaths | None = None,
     longest_seconds: float,
     on_delivered: Callable[[], None],
 ) -> None:
@@ -74,6 +86,8 @@ async def run(
     transmission = _transmission(attempt, started)
     failpoints.reach("attempt-started")
     try:
+        if return_paths is not None:
+            transmission = await _with_return_path(attempt, transmission, return_paths)
         if started.messages[transmission.queue_id].sign_at_attempt:
             outcomes = await _finish_and_deliver(attempt, transmission, fleet, finisher, longest_seconds)
         else:
@@ -103,6 +117,17 @@ def _transmission(attempt: Attempt, started: Start) -> Transmission:
         dsn_ret=message.dsn_ret,
         envelope_id=message.envelope_id,
     )
+
+
+async def _with_return_path(attempt: Attempt, transmission: Transmission, return_paths: ReturnPaths) -> Transmission:
+    """The null reverse-path stays: a bounce of a bounce is nobody's. So does it where the provider writes its own."""
+    if transmission.reverse_path is None or attempt.terms.provider not in KEEPS_REVERSE_PATH:
+        return transmission
+    first = attempt.entries[0]
+    # Of one recipient the entry is named: its bounce is known even if it names nobody.
+    subject = first.entry_id if len(attempt.entries) == 1 else first.queue_id
+    chosen = await return_paths.choose(first.mailbox_id, subject)
+    return transmission if chosen is None else replace(transmission, reverse_path=chosen)
 
 
 def untried(entry: ClaimedEntry, reason: str) -> Ended:

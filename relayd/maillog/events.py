@@ -24,6 +24,7 @@ from relayd.rules.relay_events import (
     StoreLost,
     WorkerDied,
 )
+from relayd.rules.report_events import BouncedLater, Complained, InboxFailed, Replied, ReportRead
 from relayd.rules.session_events import (
     Authenticated,
     AuthenticationFailed,
@@ -63,6 +64,10 @@ def level_of(event: Event) -> int:
         case MailboxPaused():
             return logging.WARNING
         case TierRefused():
+            return logging.WARNING
+        case BouncedLater() | Replied() | ReportRead():
+            return logging.INFO
+        case Complained() | InboxFailed():
             return logging.WARNING
         case LimitReached() | PoolMailMoved():
             return logging.INFO

@@ -13,6 +13,13 @@ from relayd.rules import bounce_words
 from relayd.rules.bounce_words import expression
 
 
+class BounceKind(StrEnum):
+    """email_queue.bounce_type."""
+
+    HARD = "hard"
+    SOFT = "soft"
+
+
 class Category(StrEnum):
     """What kind of bounce."""
 
@@ -40,9 +47,9 @@ HARD = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class BounceClass:
-    """`kind` is hard or soft, as email_queue.bounce_type; `status` is the enhanced code that it was told by, if one."""
+    """`status` is the enhanced code that it was told by, if one."""
 
-    kind: str
+    kind: BounceKind
     category: Category
     status: str | None
 
@@ -185,10 +192,11 @@ def classify(status: str | None, diagnostic: str, explanation: str = "") -> Boun
     told = _told_code(diagnostic)
     if _NULL_MX.search(diagnostic):
         # RFC 7505 gives it 5.1.10, which Microsoft gives to users who do not exist.
-        return BounceClass("hard", Category.DOMAIN_NOT_FOUND, told or status)
+        return BounceClass(BounceKind.HARD, Category.DOMAIN_NOT_FOUND, told or status)
     code = _CODE.search(diagnostic)
     category, by = _category(status, told, code.group(1) if code else None, diagnostic, explanation)
-    return BounceClass("hard" if _is_hard(category, by, code, diagnostic, explanation) else "soft", category, by)
+    is_hard = _is_hard(category, by, code, diagnostic, explanation)
+    return BounceClass(BounceKind.HARD if is_hard else BounceKind.SOFT, category, by)
 
 
 def _category(

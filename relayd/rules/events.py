@@ -2,7 +2,8 @@
 
 from relayd.rules.control_events import ControlEvent
 from relayd.rules.relay_events import RelayEvent
+from relayd.rules.report_events import ReportEvent
 from relayd.rules.session_events import SessionEvent
 from relayd.rules.upkeep_events import UpkeepEvent
 
-Event = SessionEvent | RelayEvent | UpkeepEvent | ControlEvent
+Event = SessionEvent | RelayEvent | UpkeepEvent | ControlEvent | ReportEvent

@@ -106,7 +106,8 @@ def test_hostile_input_is_only_not_recognised(content: bytes) -> None:
 
 PIECES = st.sampled_from(
     [*(line for each in CORPUS for line in each.path.read_bytes().splitlines(keepends=True)),
-     b"Content-Transfer-Encoding: base64\n", b"Content-Type: multipart/report; boundary=b\n", b"--b\n", b"--b--\n", b"\n"]
+     b"Content-Transfer-Encoding: base64\n", b"Content-Type: multipart/report; boundary=b\n", b"--b\n", b"--b--\n",
+     b"\n"]
 )  # fmt: skip
 
 

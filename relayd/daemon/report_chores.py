@@ -1,0 +1,27 @@
+"""The chores that read what comes back. They may take long, so they run beside the others."""
+
+from datetime import timedelta
+
+from relayd.config.settings import Settings
+from relayd.daemon.reporting import emit
+from relayd.intake.return_paths import ReturnPaths
+from relayd.seal import Seal
+from relayd.store.pool import Database
+from relayd.upkeep.aside import Aside
+from relayd.upkeep.prune_reports import prune_reports
+from relayd.upkeep.runner import Chore
+from relayd.upkeep.settle_reports import settle_reports
+
+SETTLE_SECONDS = 2.0
+PRUNE_SECONDS = 3600.0
+
+
+def report_chores(database: Database, seal: Seal, settings: Settings) -> list[Chore]:
+    """What this node does of it while it holds the cluster's upkeep lock."""
+    return_paths = ReturnPaths(database, seal)
+    settling = Aside("settle_reports", lambda: settle_reports(database, return_paths.subject_of, emit=emit))
+    age = timedelta(days=settings.reports.retention_days)
+    return [
+        Chore("settle_reports", SETTLE_SECONDS, settling.begin),
+        Chore("prune_reports", PRUNE_SECONDS, lambda: prune_reports(database, age)),
+    ]
