@@ -34,6 +34,7 @@ NOUNS = {
     "limits": "What may leave: every limit, its use, and when it turns.",
     "queue": "Queue entries: list, show, hold, release, retry, cancel.",
     "message": "Messages: find, show, export, resend.",
+    "report": "Bounces, complaints and answers that came back.",
     "explain": "Where a message is, why it waits, when it goes.",
     "pause": "Stop sending: everything, a mailbox, an upstream.",
     "resume": "Start sending again.",

@@ -21,6 +21,7 @@ _TABLES = {
     "key": "dkim_keys",
     "quota": "google_workspace_quota",
     "pool": "mailbox_pools",
+    "inbox": "mailbox_inboxes",
 }
 
 

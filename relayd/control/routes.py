@@ -7,6 +7,7 @@ from relayd.control import (
     domains,
     explain,
     forecast,
+    inboxes,
     limits,
     mailboxes,
     messages,
@@ -15,6 +16,7 @@ from relayd.control import (
     queue,
     queue_operations,
     quotas,
+    reports,
     status,
     upstreams,
     warm_up,
@@ -39,4 +41,6 @@ ROUTES: tuple[Route, ...] = (
     *pause.ROUTES,
     *status.ROUTES,
     *audit.ROUTES,
+    *inboxes.ROUTES,
+    *reports.ROUTES,
 )

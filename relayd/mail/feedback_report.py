@@ -42,6 +42,12 @@ def read(top: LooseHeader, parts: Sequence[Part], text: str, original: Original)
     return _x_arf(top, parts, original) or _informal(top, parts, text, original)
 
 
+def is_announced(top: LooseHeader) -> bool:
+    """Whether sender and subject both speak of a complaint."""
+    sender = next(iter(addresses_in([top.first("from")])), "").partition("@")[0]
+    return bool(_COMPLAINER.match(sender) and _COMPLAINING_SUBJECT.search(top.decoded("subject")))
+
+
 def _is_feedback_text(part: Part) -> bool:
     in_report = any("report-type" in kind or "feedback-report" in kind for kind in part.containers[-1:])
     is_text = part.content_type.startswith(("text/", "application/octet-stream", "message/")) and not is_returned(part)

@@ -148,6 +148,8 @@ async def _entries(
 
 def _of_bounce(said: Bounce, entries: Sequence[SentEntry]) -> _Made:
     made = _Made()
+    if not entries:
+        return made
     for failed in said.recipients:
         named = [each for each in (failed.original_address, failed.address) if each]
         entry = matching(entries, named)
