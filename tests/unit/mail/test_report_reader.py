@@ -33,7 +33,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 def test_the_documentation_lists_the_corpus() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \| ((?:hard|soft|complaint): \S+|delay|auto|reply|nothing) \|$",
-                      DOCUMENT.read_text(), re.MULTILINE)  # fmt: skip
+                      DOCUMENT.read_text().partition("<!-- corpus -->")[2], re.MULTILINE)  # fmt: skip
     assert rows == [(each.system, each.matched, each.meaning) for each in CORPUS]
 
 
