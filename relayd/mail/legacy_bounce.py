@@ -95,7 +95,9 @@ def is_bounce(header: LooseHeader, who: Writer, said: str, returns_message: bool
     if not (speaks and announces):
         return False
     by_machine = header.first("return-path").replace(" ", "") == "<>" or header.first("auto-submitted")
-    return bool(returns_message or by_machine or _REPLY.search(said))
+    # A person who answers may quote the message and complain in the same words.
+    answers = header.first("in-reply-to") or header.first("references")
+    return bool(by_machine or (not answers and (returns_message or _REPLY.search(said))))
 
 
 def is_delay(who: Writer, said: str) -> bool:

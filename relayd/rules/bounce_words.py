@@ -149,7 +149,7 @@ indirizzo.{0,40}(?:non |errat|inesist)|(?:niet (?:gevonden|bestaand)|bestaat nie
 找不到|未找到)|找不到.{0,12}(?:收件人|用户|邮箱|地址|使用者)|不存在|存在し(?:ない|ません)|見つかりません
 見つけられません|宛先.{0,16}(?:不明|間違|存在|誤)|ユーザー?.{0,16}(?:不明|存在|見つか)|아이디|존재하지
 없는 (?:사용자|메일|주소)|수신자.{0,20}(?:없|찾을)|neexist|neznám|nie istnieje|nieznan|nem létez|ismeretlen
-finns inte|okänd|findes ikke|ukendt|finnes ikke|ukjent|ei (?:ole|löydy)|bulunamadı|mevcut değil|nu există
+finns inte|okänd|findes ikke|ukendt|finnes ikke|ukjent|ei (?:ole|löydy)|bulunamadı|kullanıcı yok|mevcut değil|nu există
 """
 UNREACHABLE = r"""
 (?:lost|no) connection
