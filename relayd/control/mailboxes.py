@@ -174,6 +174,7 @@ async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
         mailbox = await mailboxes.find_to_change(connection, request.email_address)
         await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
+        await inboxes.remove(connection, mailbox.id)
     return Removed(name=mailbox.email_address)
 
 

@@ -116,6 +116,15 @@ async def test_a_report_that_is_too_large_or_one_too_many_is_refused(db: Databas
             assert (await client.ask(BODY)).startswith(code)
 
 
+async def test_what_cannot_be_stored_is_not_answered_250(db: Database, sender: Sender) -> None:
+    async with serving(trusted=False, reports=door(db)) as server:
+        client = await server.connect()
+        await hand_in(client, f"fbl@{BOUNCES}")
+        assert await client.ask("DATA") != ""
+        await db.close()
+        assert await client.codes(BODY) == [451]
+
+
 async def test_without_the_database_a_report_is_put_off(sender: Sender, db: Database) -> None:
     await db.close()
     async with serving(trusted=False, reports=door(db)) as server:

@@ -240,6 +240,16 @@ async def test_an_answer_is_counted_and_a_machines_is_not(house: House) -> None:
     assert len(house.seen(Replied)) == 1
 
 
+async def test_two_that_read_at_once_count_each_answer_once(house: House) -> None:
+    message = await house.sent("you@example.net")
+    answer = f"From: you@example.net\nIn-Reply-To: {message.message_id_header}\n\nThanks"
+    for _ in range(15):
+        await house.receive(answer.encode(), mailbox=True)
+    await asyncio.gather(*(house.read() for _ in range(3)))
+    assert await house.log(message) == ["replied"] * 15
+    assert len(house.seen(ReportRead)) == 15
+
+
 async def test_a_bounce_that_overtakes_its_settlement_waits_for_it(house: House) -> None:
     message = await house.sent("you@example.net", status="queued")
     report = await house.receive(dsn(message_id=message.message_id_header))
