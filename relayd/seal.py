@@ -7,6 +7,7 @@ authenticated too, so a value moved to another row or column does not open.
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from collections.abc import Iterable
 
@@ -42,6 +43,7 @@ class Seal:
             if keys.setdefault(key_id, key) != key:
                 raise SealError(f"two sealing keys share the id {key_id.hex()}; replace one of them; {_ADVICE}")
             self._ciphers[key_id] = AESGCM(key)
+        self._roots = tuple(hmac.digest(key, b"relayd: derived keys", "sha256") for key in keys.values())
 
     def __repr__(self) -> str:
         others = sorted(key_id.hex() for key_id in self._ciphers if key_id != self._current)
@@ -69,6 +71,10 @@ class Seal:
             return cipher.decrypt(rest[:_NONCE_OCTETS], rest[_NONCE_OCTETS:], _associated(head, row))
         except InvalidTag:
             raise SealError(f"{row} cannot be opened: the value was altered or moved from another row") from None
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys for something else than sealing, the current one's first. They tell nothing of the sealing keys."""
+        return tuple(hmac.digest(root, purpose.encode(), "sha256") for root in self._roots)
 
     def is_current(self, sealed: bytes) -> bool:
         """False when a rotation still has to seal this value anew."""

@@ -24,6 +24,7 @@ _COLUMNS = (
     Column("daily limit", _limit),
     column("default_mailbox"),
     column("default_pool"),
+    column("bounce_domain"),
     column("created_at", "created"),
 )
 _DETAILS = (
@@ -119,6 +120,7 @@ def set_(
     limit_window: LimitWindow | None = None,
     time_zone: str | None = None,
     default_pool: str | None = None,
+    bounce_domain: str | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -140,6 +142,8 @@ def set_(
         Its day turns at midnight there, such as Europe/Berlin.
     default_pool
         The pool that sends it, before the default mailbox; none: no pool does.
+    bounce_domain
+        Where bounces of its mail come back to relayd, such as bounces.example.com; none: to whoever submitted it.
     """
     body = given(
         {
@@ -155,7 +159,11 @@ def set_(
         body["default_mailbox"] = None
     if default_pool is not None:
         body["default_pool"] = None if default_pool == "none" else default_pool
-    output.done(control.patch(path_of("domains", domain), body), f"domain {domain} changed", as_json=as_json)
+    if bounce_domain is not None:
+        body["bounce_domain"] = None if bounce_domain == "none" else bounce_domain
+    step = f"next, publish its records: relayd domain records {domain}" if body.get("bounce_domain") else None
+    reply = control.patch(path_of("domains", domain), body)
+    output.done(reply, f"domain {domain} changed", as_json=as_json, next_step=step)
 
 
 @app.command

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from relayd.cli import bars, output
+from relayd.cli import bars, inbox_options, output
+from relayd.cli.inbox_options import InboxOptions
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, DailyLimit, LimitWindow, given, limit_of
-from relayd.control.client import path_of
+from relayd.control.client import Reply, path_of
 
 app = App(name="mailbox")
 
@@ -16,6 +17,16 @@ MailClass = Annotated[Literal["transactional", "bulk"] | None, Parameter(name="-
 
 def _limit(row: Row) -> Any:
     return output.limit(row["daily_send_limit"])
+
+
+def _inbox(inbox: Row | None) -> str:
+    """Where bounces and answers are read, and how that goes."""
+    if inbox is None:
+        return "not read"
+    where = f"{inbox['imap_username']} at {inbox['imap_host']}" if inbox["kind"] == "imap" else "Gmail API"
+    if inbox["last_error"]:
+        return f"{where}, failed {inbox['failures']} times: {inbox['last_error']}"
+    return f"{where}, last read {inbox['last_pulled_at'] or 'never yet'}"
 
 
 _COLUMNS = (
@@ -43,6 +54,7 @@ _DETAILS = (
     column("is_paced", "paced through the day"),
     column("mail_class", "class of its mail"),
     column("is_default", "default of its domain"),
+    Column("reports", lambda row: _inbox(row["inbox"])),
     column("created_at", "created"),
     column("updated_at", "changed"),
 )
@@ -138,6 +150,7 @@ def set_(
     default: bool | None = None,
     status: str | None = None,
     reason: str | None = None,
+    inbox: InboxOptions | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -176,7 +189,18 @@ def set_(
         body["display_name"] = display_name or None
     if daily_limit is not None:
         body["daily_send_limit"] = limit_of(daily_limit)
-    output.done(control.patch(path_of("mailboxes", address), body), f"mailbox {address} changed", as_json=as_json)
+    read = inbox_options.body(inbox)
+    if read:
+        reply = _set_inbox(control, address, read)
+    if body or not read:
+        reply = control.patch(path_of("mailboxes", address), body)
+    step = f"how that goes: relayd mailbox show {address}" if read.get("kind") != "none" and read else None
+    output.done(reply, f"mailbox {address} changed", as_json=as_json, next_step=step)
+
+
+def _set_inbox(control: Control, address: str, body: dict[str, Any]) -> Reply:
+    path = path_of("mailboxes", address, "inbox")
+    return control.delete(path) if body.get("kind") == "none" else control.patch(path, body)
 
 
 @app.command

@@ -39,6 +39,7 @@ NOUNS = {
     "message": "Messages: find, show, export, resend.",
     "suppression": "Who gets no more mail: list, add, remove, import, export.",
     "event": "What became of mail, for programs to read.",
+    "report": "Bounces, complaints and answers that came back.",
     "explain": "Where a message is, why it waits, when it goes.",
     "pause": "Stop sending: everything, a mailbox, an upstream.",
     "resume": "Start sending again.",

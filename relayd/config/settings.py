@@ -200,11 +200,13 @@ class PublishSettings(_Section):
     mx_host: str | None = None
     dmarc_policy: Literal["none", "quarantine", "reject"] = "none"
     dmarc_rua: str | None = None
+    report_mx_host: str | None = None
 
-    @field_validator("spf_hosts", "mx_host", "dmarc_rua")
+    @field_validator("spf_hosts", "mx_host", "dmarc_rua", "report_mx_host")
     @classmethod
     def _publishable(cls, value: Any, info: ValidationInfo) -> Any:
-        given: dict[str, Any] = {"spf_hosts": (), "mx_host": None, str(info.field_name): value}
+        name = "mx_host" if info.field_name == "report_mx_host" else str(info.field_name)
+        given: dict[str, Any] = {"spf_hosts": (), "mx_host": None, name: value}
         try:
             records_for("example.com", (), **given)
         except ValueError as error:
@@ -245,6 +247,15 @@ class WarmUpSettings(_Section):
         if value < info.data.get(hold, value):
             raise ValueError(f"a rate not below {hold}")
         return value
+
+
+class ReportSettings(_Section):
+    """Bounces, complaints and answers that come back."""
+
+    max_octets: Annotated[int, Field(ge=4096, le=26_214_400)] = 1_048_576
+    max_waiting: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    retention_days: Annotated[float, Field(gt=0, le=3650)] = 14.0
+    pull_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0
 
 
 class TierSettings(_Section):
@@ -290,6 +301,7 @@ class Settings(_Section):
     publish: PublishSettings = PublishSettings()
     tiers: tuple[TierSettings, ...] = ()
     health: HealthSettings = HealthSettings()
+    reports: ReportSettings = ReportSettings()
     warm_up: WarmUpSettings = WarmUpSettings()
     verdicts: tuple[VerdictSettings, ...] = ()
     suppression: SuppressionSettings = SuppressionSettings()

@@ -22,6 +22,7 @@ _TABLES = {
     "quota": "google_workspace_quota",
     "pool": "mailbox_pools",
     "suppression": "suppressions",
+    "inbox": "mailbox_inboxes",
 }
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from relayd.control import tiers
+from relayd.control import bounce_domain, tiers
 from relayd.control.route import Context, Publishing, Removed, Request, Route, View, changes
 from relayd.control.values import DomainName, EmailAddress, Key, Limit, Line
 from relayd.errors import BadValue, Refusal
@@ -45,6 +45,7 @@ class SetDomain(Request):
     limit_window: LimitWindow = LimitWindow.CALENDAR
     time_zone: Line = "UTC"
     default_pool: Key | None = None
+    bounce_domain: DomainName | None = None
 
 
 class ListDomains(Request):
@@ -67,6 +68,7 @@ class DomainView(View):
     limit_window: str
     time_zone: str
     default_pool: str | None
+    bounce_domain: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -172,6 +174,8 @@ async def set_domain(context: Context, request: SetDomain) -> DomainView:
             owner = (domain.client_id, domain.client)
             pool = await mailbox_pools.find_to_use(connection, *owner, name) if name else None
             await mailbox_pools.use_for_domain(connection, domain.id, pool)
+        if "bounce_domain" in wanted:
+            await bounce_domain.save(connection, domain, wanted.pop("bounce_domain"))
         saved = await domains.save(connection, domain, replace(domain, **wanted))
     context.house.wake()
     return DomainView.model_validate(saved)
@@ -199,11 +203,12 @@ async def _records(connection: Connection, domain: DomainRecord, publishing: Pub
         )
     except ValueError as error:
         raise Refusal(f"the records cannot be made: {error}", hint="mend [publish] in relayd's configuration") from None
+    records = (*records, *bounce_domain.records(domain, publishing))
     return Records(
         domain=domain.domain,
         items=[RecordView.model_validate(record) for record in records],
         zone=list(zone_lines(records)),
-        notes=list(_notes(publishing)),
+        notes=[*_notes(publishing), *bounce_domain.notes(domain, publishing)],
     )
 
 

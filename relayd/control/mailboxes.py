@@ -6,13 +6,14 @@ from typing import Literal
 from uuid import UUID
 
 from relayd.control import tiers
+from relayd.control.inboxes import InboxView
 from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Limit, Line
 from relayd.errors import Refusal
 from relayd.mail.address import Address
 from relayd.rules.budgets import LimitWindow
 from relayd.rules.mail_class import MailClass
-from relayd.store import clients, domains, mailbox_pools, mailboxes, upstreams
+from relayd.store import clients, domains, inboxes, mailbox_pools, mailboxes, upstreams
 
 
 class AddMailbox(Request):
@@ -83,6 +84,12 @@ class MailboxView(View):
     updated_at: datetime
 
 
+class MailboxDetails(MailboxView):
+    """A mailbox, and where its reports and answers are read."""
+
+    inbox: InboxView | None
+
+
 class MailboxList(View):
     """Mailboxes by domain and address."""
 
@@ -127,10 +134,12 @@ async def list_mailboxes(context: Context, request: ListMailboxes) -> MailboxLis
     return MailboxList.model_validate({"items": found})
 
 
-async def show_mailbox(context: Context, request: NamedMailbox) -> MailboxView:
-    """With its use of today's limit."""
+async def show_mailbox(context: Context, request: NamedMailbox) -> MailboxDetails:
+    """With its use of today's limit, and how its inbox is read."""
     async with context.reading() as connection:
-        return MailboxView.model_validate(await mailboxes.find(connection, request.email_address))
+        mailbox = MailboxView.model_validate(await mailboxes.find(connection, request.email_address))
+        inbox = await inboxes.find(connection, mailbox.id)
+    return MailboxDetails(**mailbox.model_dump(), inbox=InboxView.model_validate(inbox) if inbox else None)
 
 
 async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
@@ -165,6 +174,7 @@ async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
         mailbox = await mailboxes.find_to_change(connection, request.email_address)
         await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
+        await inboxes.remove(connection, mailbox.id)
     return Removed(name=mailbox.email_address)
 
 
@@ -172,7 +182,7 @@ _PATH = "/v1/mailboxes/{email_address}"
 ROUTES = (
     Route("POST", "/v1/mailboxes", add_mailbox, "Add a mailbox", AddMailbox, MailboxView),
     Route("GET", "/v1/mailboxes", list_mailboxes, "List the mailboxes", ListMailboxes, MailboxList),
-    Route("GET", _PATH, show_mailbox, "Show a mailbox", NamedMailbox, MailboxView),
+    Route("GET", _PATH, show_mailbox, "Show a mailbox", NamedMailbox, MailboxDetails),
     Route("PATCH", _PATH, set_mailbox, "Change a mailbox", SetMailbox, MailboxView),
     Route("DELETE", _PATH, remove_mailbox, "Remove a mailbox", NamedMailbox, Removed),
 )

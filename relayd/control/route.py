@@ -72,6 +72,7 @@ class Publishing:
     mx_host: str | None = None
     dmarc_policy: str = "none"
     dmarc_rua: str | None = None
+    report_mx_host: str | None = None  # the host whose port 25 is relayd's, for bounce domains
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from relayd.control import (
     events,
     explain,
     forecast,
+    inboxes,
     limits,
     mailboxes,
     messages,
@@ -17,6 +18,7 @@ from relayd.control import (
     queue,
     queue_operations,
     quotas,
+    reports,
     secrets,
     status,
     suppressions,
@@ -55,4 +57,6 @@ ROUTES: tuple[Route, ...] = (
     *audit.ROUTES,
     *suppressions.ROUTES,
     *events.ROUTES,
+    *inboxes.ROUTES,
+    *reports.ROUTES,
 )

@@ -28,6 +28,7 @@ from relayd.daemon.orders import Secrets
 from relayd.daemon.probes import Probes
 from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
+from relayd.daemon.report_chores import report_chores
 from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
@@ -121,9 +122,11 @@ class Supervisor:
             stack.push_async_callback(http.close)
             lookers = Lookers(database, self._tokens)
             stack.push_async_callback(lookers.close)
-            upkeep = asyncio.create_task(
-                runner.run(database, chores(database, take_back, lookers, settings, self._wake))
-            )
+            every = [
+                *chores(database, take_back, lookers, settings, self._wake),
+                *report_chores(database, self._keys.seal, self._tokens, settings),
+            ]
+            upkeep = asyncio.create_task(runner.run(database, every))
             stack.push_async_callback(_cancel, upkeep)
             watching = asyncio.create_task(keyring.watch(crew.node_state.note_key))
             stack.push_async_callback(_cancel, watching)

@@ -34,6 +34,8 @@ from relayd.intake.bounce import Bouncer
 from relayd.intake.door import Door
 from relayd.intake.prospects import Prospects
 from relayd.intake.provision import Provisioner
+from relayd.intake.reports import ReportDoor
+from relayd.intake.return_paths import ReturnPaths
 from relayd.intake.rewriting import Rewriter
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
@@ -80,6 +82,7 @@ class Worker:
             suppression_days=settings.suppression.hard_bounce_days,
             looks=look_policy(settings),
         )
+        return_paths = ReturnPaths(database, seal)
         providers = Providers(
             database,
             seal,
@@ -103,6 +106,7 @@ class Worker:
             ),
             emit=emit,
             finisher=Rewriter(database, signer, now=_wall_clock),
+            return_paths=return_paths,
         )
         self._suppressions = Suppressions(database)
         self._door = Door(
@@ -132,6 +136,12 @@ class Worker:
             tls_context=_tls(settings),
             hostname=settings.hostname,
             allow_plaintext_auth=settings.submission.allow_plaintext_auth,
+            reports=ReportDoor(
+                database,
+                return_paths,
+                max_octets=settings.reports.max_octets,
+                max_waiting=settings.reports.max_waiting,
+            ),
         )
         self._delivering: asyncio.Task[None] | None = None
 

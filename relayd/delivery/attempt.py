@@ -11,6 +11,7 @@ from relayd import failpoints
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
+from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
 from relayd.rules.doubt import Way
 from relayd.rules.news import Action, is_wanted
@@ -23,6 +24,8 @@ from relayd.store.pool import Database
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
+# The others write the account's own address in its place, or take no domain that they do not know.
+KEEPS_REVERSE_PATH = frozenset({"smtp_relay", "capture"})
 
 
 class Finisher(Protocol):
@@ -35,6 +38,14 @@ class Finisher(Protocol):
 
 # Makes durable under what name an upstream knows an attempt. Raises StoreUnavailable.
 Keep = Callable[[Sequence[ClaimedEntry], str], Awaitable[None]]
+
+
+class ReturnPaths(Protocol):
+    """Gives what is sent a reverse-path by which its bounces are known."""
+
+    async def choose(self, mailbox_id: UUID, subject: UUID) -> Address | None:
+        """The reverse-path for an entry or a message of this mailbox; None: as it was submitted. Raises nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,7 @@ async def run(
     *,
     finisher: Finisher | None,
     keep: Keep,
+    return_paths: ReturnPaths | None = None,
     longest_seconds: float,
     on_delivered: Callable[[], None],
 ) -> None:
@@ -85,6 +97,8 @@ async def run(
     transmission = replace(_transmission(attempt, started), keep_reference=reference.keep)
     failpoints.reach("attempt-started")
     try:
+        if return_paths is not None:
+            transmission = await _with_return_path(attempt, transmission, return_paths)
         if started.messages[transmission.queue_id].sign_at_attempt:
             outcomes = await _finish_and_deliver(attempt, transmission, reference, fleet, finisher, longest_seconds)
         else:
@@ -126,6 +140,17 @@ def marks(taken: Sequence[Attempt]) -> dict[UUID, str]:
         if each.terms.looks is Way.MESSAGE_ID:
             found |= dict.fromkeys([entry.entry_id for entry in each.entries], f"attempt:{new_id()}")
     return found
+
+
+async def _with_return_path(attempt: Attempt, transmission: Transmission, return_paths: ReturnPaths) -> Transmission:
+    """The null reverse-path stays: a bounce of a bounce is nobody's. So does it where the provider writes its own."""
+    if transmission.reverse_path is None or attempt.terms.provider not in KEEPS_REVERSE_PATH:
+        return transmission
+    first = attempt.entries[0]
+    # Of one recipient the entry is named: its bounce is known even if it names nobody.
+    subject = first.entry_id if len(attempt.entries) == 1 else first.queue_id
+    chosen = await return_paths.choose(first.mailbox_id, subject)
+    return transmission if chosen is None else replace(transmission, reverse_path=chosen)
 
 
 def untried(entry: ClaimedEntry, reason: str) -> Ended:

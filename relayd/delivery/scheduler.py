@@ -15,7 +15,7 @@ from uuid import UUID
 
 from relayd import failpoints
 from relayd.delivery import attempt
-from relayd.delivery.attempt import Attempt, Finisher
+from relayd.delivery.attempt import Attempt, Finisher, ReturnPaths
 from relayd.delivery.backlog import Backlog
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
@@ -67,6 +67,7 @@ class Scheduler:
         pace: Pace,
         emit: Callable[[RelayEvent], None],
         finisher: Finisher | None = None,
+        return_paths: ReturnPaths | None = None,
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -78,6 +79,7 @@ class Scheduler:
         self._emit = emit
         self._finisher = finisher
         self._keep = attempt.keeper(database)
+        self._return_paths = return_paths
         self._backlog = Backlog()
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
@@ -273,6 +275,7 @@ class Scheduler:
                     self._settler,
                     finisher=self._finisher,
                     keep=self._keep,
+                    return_paths=self._return_paths,
                     longest_seconds=self._pace.attempt_seconds,
                     on_delivered=partial(self._delivered, each.terms.id),
                 ),

@@ -27,6 +27,7 @@ from relayd.rules.relay_events import (
     StoreLost,
     WorkerDied,
 )
+from relayd.rules.report_events import BouncedLater, Complained, InboxFailed, Replied, ReportRead
 from relayd.rules.session_events import (
     Authenticated,
     AuthenticationFailed,
@@ -71,6 +72,10 @@ def level_of(event: Event) -> int:
             return logging.WARNING
         case SecretsResealed():
             return logging.INFO if event.closed == 0 else logging.WARNING
+        case BouncedLater() | Replied() | ReportRead():
+            return logging.INFO
+        case Complained() | InboxFailed():
+            return logging.WARNING
         case LimitReached() | PoolMailMoved():
             return logging.INFO
         case DoubtLookedInto(conclusion=LookResult.HELD | LookResult.FAILED):

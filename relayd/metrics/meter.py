@@ -30,6 +30,7 @@ from relayd.rules.relay_events import (
     StoreLost,
     WorkerDied,
 )
+from relayd.rules.report_events import BouncedLater, Complained, InboxFailed, Replied, ReportRead
 from relayd.rules.session_events import (
     Authenticated,
     AuthenticationFailed,
@@ -126,6 +127,16 @@ class Meter:
                 self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
             case SecretsResealed():
                 self._secrets_resealed.inc(event.resealed)
+            case ReportRead():
+                self._reports.labels(event.kind, event.status).inc()
+            case BouncedLater():
+                self._bounced_later.labels(event.bounce_type, event.category).inc()
+            case Complained():
+                self._complaints.inc()
+            case Replied():
+                self._replies.inc()
+            case InboxFailed():
+                self._inbox_failures.inc()
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
             case GrantDied():
@@ -233,6 +244,17 @@ class Meter:
             "relayd_doubts_looked_into_total",
             "Looks at an upstream for an attempt in doubt, one a recipient, by what came of them",
             conclusion=LookResult,
+        )
+        self._reports = self._counter(
+            "relayd_reports_total", "Bounces, complaints and answers read, by kind and status", kind=(), status=()
+        )
+        self._bounced_later = self._counter(
+            "relayd_bounced_later_total", "Sent messages that came back, by type and category", type=(), category=()
+        )
+        self._complaints = self._counter("relayd_complaints_total", "Sent messages that a reader called spam")
+        self._replies = self._counter("relayd_replies_total", "Sent messages that a reader answered")
+        self._inbox_failures = self._counter(
+            "relayd_inbox_failures_total", "Times that a mailbox's inbox could not be read"
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

@@ -29,6 +29,7 @@ class DomainRecord:
     limit_window: str
     time_zone: str
     default_pool: str | None  # its name; it goes before the default mailbox
+    bounce_domain: str | None  # where bounces of its mail come back to relayd
     created_at: datetime
     updated_at: datetime
 
@@ -60,7 +61,8 @@ class KeyRecord:
 SELECT_LIVING = """
 SELECT d.id, d.domain, d.client_id, c.name AS client, d.provider, d.status, d.default_mailbox_id,
        m.email_address AS default_mailbox, d.daily_send_limit, d.own_daily_limit, d.limit_window, d.time_zone,
-       (SELECT p.name FROM mailbox_pools p WHERE p.id = d.default_pool_id) AS default_pool, d.created_at, d.updated_at
+       (SELECT p.name FROM mailbox_pools p WHERE p.id = d.default_pool_id) AS default_pool, d.bounce_domain,
+       d.created_at, d.updated_at
   FROM email_domains d JOIN clients c ON c.id = d.client_id
   LEFT JOIN email_mailboxes m ON m.id = d.default_mailbox_id AND m.deleted_at IS NULL
  WHERE d.deleted_at IS NULL

@@ -13,7 +13,8 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 late AS (
   SELECT s.* FROM warmup_stats s, clock WHERE s.day >= (clock.now AT TIME ZONE 'UTC')::date - $1::int - 1),
 rate AS (
-  SELECT m.id, sum(s.emails_bounced)::float8 / NULLIF(sum(s.emails_sent + s.emails_bounced), 0) AS bounce,
+  SELECT m.id, LEAST(sum(s.emails_bounced)::float8
+                     / NULLIF(sum(s.emails_sent + s.emails_bounced - s.emails_bounced_later), 0), 1) AS bounce,
          LEAST(sum(s.complaints)::float8 / NULLIF(sum(s.emails_sent), 0), 1) AS spam,
          sum(s.emails_received)::float8 / NULLIF(sum(s.emails_sent), 0) AS reply
     FROM clock CROSS JOIN email_mailboxes m
@@ -35,14 +36,15 @@ UPDATE email_mailboxes m SET bounce_rate = mailbox.bounce, spam_rate = mailbox.s
 PAUSE = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 judged AS (
-  SELECT m.id, sum(s.emails_sent) AS sent, sum(s.emails_bounced) AS bounced, sum(s.complaints) AS complaints
+  SELECT m.id, sum(s.emails_sent - s.emails_bounced_later) AS sent,
+         sum(s.emails_bounced) AS bounced, sum(s.complaints) AS complaints
     FROM clock CROSS JOIN email_mailboxes m
     JOIN warmup_stats s ON s.mailbox_id = m.id AND s.day >= (clock.now AT TIME ZONE 'UTC')::date - $1::int - 1
      AND s.day > GREATEST((clock.now AT TIME ZONE m.time_zone)::date - $1::int, m.judged_from - 1)
    WHERE m.deleted_at IS NULL AND m.status IN ('warming', 'active')
    GROUP BY m.id
-  HAVING sum(s.emails_sent + s.emails_bounced) >= $2
-     AND (sum(s.emails_bounced) >= $3::float8 * sum(s.emails_sent + s.emails_bounced)
+  HAVING sum(s.emails_sent + s.emails_bounced - s.emails_bounced_later) >= $2
+     AND (sum(s.emails_bounced) >= $3::float8 * sum(s.emails_sent + s.emails_bounced - s.emails_bounced_later)
           OR sum(s.complaints) >= $4::float8 * GREATEST(sum(s.emails_sent), 1))),
 mailbox AS MATERIALIZED (
   SELECT m.id, judged.sent, judged.bounced, judged.complaints FROM email_mailboxes m JOIN judged ON judged.id = m.id

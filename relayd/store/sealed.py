@@ -40,6 +40,7 @@ SEALED_COLUMNS = (
     SealedColumn("email_configurations", "oauth_refresh_token_sealed", "name"),
     SealedColumn("email_configurations", "google_service_account_sealed", "name"),
     SealedColumn("oauth_tokens", "access_token_sealed", "subject"),
+    SealedColumn("mailbox_inboxes", "imap_password_sealed", "email_address", key="mailbox_id"),
     SealedColumn("dkim_keys", "private_key_sealed", "selector"),
 )
 

@@ -73,7 +73,8 @@ SELECT mailbox.id AS mailbox_id, mailbox.email_address, c.name AS client, mailbo
        COALESCE(health.complaints, 0) AS complaints
   FROM mailbox JOIN clients c ON c.id = mailbox.client_id, (SELECT count(*) FROM lane) locked,
   LATERAL (
-    SELECT sum(emails_sent) AS sent, sum(emails_bounced) AS bounced, sum(complaints) AS complaints
+    SELECT GREATEST(sum(emails_sent - emails_bounced_later), 0) AS sent, sum(emails_bounced) AS bounced,
+           sum(complaints) AS complaints
       FROM warmup_stats s
      WHERE s.mailbox_id = mailbox.id AND s.day >= GREATEST(mailbox.today - $2::int, mailbox.judged_from)) health
  ORDER BY mailbox.id

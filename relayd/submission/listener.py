@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from relayd.intake.reports import ReportDoor
 from relayd.rules.events import Event
 from relayd.rules.session_events import Ending
 from relayd.submission.connection import tls_failed
@@ -57,6 +58,7 @@ class Listener:
         tls_context: ssl.SSLContext | None,
         hostname: str,
         allow_plaintext_auth: bool = False,
+        reports: ReportDoor | None = None,
     ) -> None:
         if tls_context is None and any(each.mode is Mode.IMPLICIT for each in sockets):
             raise ValueError("a socket with implicit TLS needs a certificate")
@@ -72,6 +74,7 @@ class Listener:
             hostname=hostname,
             tls_context=tls_context,
             allow_plaintext_auth=allow_plaintext_auth,
+            reports=reports,
         )
 
     @property

@@ -5,10 +5,11 @@ import ipaddress
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from relayd.errors import StoreUnavailable
+from relayd.intake.reports import IncomingReport, ReportDoor
 from relayd.mail.reply import Reply
 from relayd.rules.events import Event
 from relayd.rules.session_events import Cap
@@ -49,6 +50,7 @@ class Service:
         hostname: str,
         tls_context: ssl.SSLContext | None,
         allow_plaintext_auth: bool,
+        reports: ReportDoor | None = None,
     ) -> None:
         self.door = door
         self.verifier = verifier
@@ -57,6 +59,7 @@ class Service:
         self.hostname = hostname
         self.tls_context = tls_context
         self.allow_plaintext_auth = allow_plaintext_auth
+        self.reports = reports
         self.guests: set[Guest] = set()
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False
@@ -87,10 +90,12 @@ class Service:
 
     async def accept(self, submission: Submission) -> Reply:
         """Hand a message to the door. Once begun it settles, even if the session that asked is cancelled."""
-        settling = asyncio.create_task(self._settle(submission))
-        self.accepting.add(settling)
-        settling.add_done_callback(self.accepting.discard)
-        return await asyncio.shield(settling)
+        return await self._to_its_end(self.door.accept(submission))
+
+    async def accept_report(self, report: IncomingReport) -> Reply:
+        """Hand a report to its door, on the same terms."""
+        assert self.reports is not None
+        return await self._to_its_end(self.reports.accept(report))
 
     async def emptied(self) -> None:
         """Wait until no session is left and every message under way has settled."""
@@ -100,9 +105,15 @@ class Service:
         while self.accepting:
             await asyncio.wait(set(self.accepting))
 
-    async def _settle(self, submission: Submission) -> Reply:
+    async def _to_its_end(self, accepting: Coroutine[Any, Any, Reply]) -> Reply:
+        settling = asyncio.create_task(self._settle(accepting))
+        self.accepting.add(settling)
+        settling.add_done_callback(self.accepting.discard)
+        return await asyncio.shield(settling)
+
+    async def _settle(self, accepting: Coroutine[Any, Any, Reply]) -> Reply:
         try:
-            return await self.door.accept(submission)
+            return await accepting
         except StoreUnavailable:
             return TRY_LATER
         except Exception:

@@ -8,15 +8,18 @@ import re
 
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
+from relayd.mail.address import Address
 from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
 from relayd.submission import replies, sasl
 from relayd.submission.connection import printable
-from relayd.submission.conversation import IDLE, Conversation
+from relayd.submission.conversation import IDLE
 from relayd.submission.data import IncomingMessage
 from relayd.submission.door import Identity, Submission
 from relayd.submission.path import Fault, Mail, parse_mail, parse_rcpt
+from relayd.submission.plain_verbs import PlainVerbs
+from relayd.submission.report_session import IncomingReport, place
 from relayd.submission.room import Share
 from relayd.submission.sasl import Credentials
 from relayd.submission.service import Service
@@ -29,7 +32,7 @@ DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 _HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
 
 
-class Session(Conversation):
+class Session(PlainVerbs):
     """A connection that speaks ESMTP."""
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
@@ -163,8 +166,11 @@ class Session(Conversation):
             await self.refuse(Stage.MAIL, replies.SENDER_GIVEN, Reason.BAD_SEQUENCE)
             return
         identity = await self._identify()
-        if identity is None:
-            await self._refuse_stranger(argument or "")
+        reports = self.service.reports
+        takes_reports = reports is not None and await reports.is_open()
+        stranger = self._stranger_refusal(argument or "") if identity is None else None
+        if stranger is not None and not takes_reports:
+            await self.refuse(Stage.MAIL, stranger.reply, stranger.reason, stranger.detail)
             return
         mail = parse_mail(argument or "", is_extended=self._is_extended)
         if isinstance(mail, Mail) and mail.size_octets > self.limits.size_octets:
@@ -172,11 +178,11 @@ class Session(Conversation):
         if isinstance(mail, Fault):
             await self.refuse(Stage.MAIL, mail.reply, mail.reason, mail.detail)
             return
-        refusal = await self.service.door.check_reverse_path(identity, mail.reverse_path)
-        if refusal is not None:
-            await self.refuse(Stage.MAIL, refusal, Reason.POLICY, f"<{mail.reverse_path or ''}> {refusal.text}")
+        refusal = stranger if identity is None else await self._sender_refusal(identity, mail.reverse_path)
+        if refusal is not None and not takes_reports:
+            await self.refuse(Stage.MAIL, refusal.reply, refusal.reason, refusal.detail)
             return
-        self.transaction = Transaction(identity, mail)
+        self.transaction = Transaction(identity, mail, refusal)
         await self.say(replies.SENDER_OK)
 
     async def _identify(self) -> Identity | None:
@@ -190,13 +196,18 @@ class Session(Conversation):
             self._network_was_asked = True
         return self.identity
 
-    async def _refuse_stranger(self, argument: str) -> None:
+    async def _sender_refusal(self, identity: Identity, reverse_path: Address | None) -> Fault | None:
+        refusal = await self.service.door.check_reverse_path(identity, reverse_path)
+        if refusal is None:
+            return None
+        return Fault(refusal, Reason.POLICY, f"<{reverse_path or ''}> {refusal.text}")
+
+    def _stranger_refusal(self, argument: str) -> Fault:
         if self._may_authenticate():
-            await self.refuse(Stage.MAIL, replies.AUTH_REQUIRED, Reason.AUTH_REQUIRED, argument)
-        elif self._may_start_tls():
-            await self.refuse(Stage.MAIL, replies.TLS_REQUIRED, Reason.TLS_REQUIRED, argument)
-        else:
-            await self.refuse(Stage.MAIL, replies.RELAY_DENIED, Reason.RELAY_DENIED, argument)
+            return Fault(replies.AUTH_REQUIRED, Reason.AUTH_REQUIRED, argument)
+        if self._may_start_tls():
+            return Fault(replies.TLS_REQUIRED, Reason.TLS_REQUIRED, argument)
+        return Fault(replies.RELAY_DENIED, Reason.RELAY_DENIED, argument)
 
     async def smtp_RCPT(self, argument: str | None) -> None:
         transaction = self.transaction
@@ -207,15 +218,11 @@ class Session(Conversation):
             await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
             return
         parsed = parse_rcpt(argument or "", is_extended=self._is_extended, smtputf8=transaction.mail.smtputf8)
-        if isinstance(parsed, Fault):
-            await self.refuse(Stage.RCPT, parsed.reply, parsed.reason, parsed.detail)
-            return
-        refusal = await self.service.door.check_recipient(transaction.identity, parsed.forward_path)
-        if refusal is not None:
-            await self.refuse(Stage.RCPT, refusal, Reason.SUPPRESSED)
-            return
-        transaction.add(parsed)
-        await self.say(replies.RECIPIENT_OK)
+        fault = parsed if isinstance(parsed, Fault) else await place(self.service, transaction, parsed)
+        if fault is None:
+            await self.say(replies.RECIPIENT_OK)
+        else:
+            await self.refuse(Stage.RCPT, fault.reply, fault.reason, fault.detail)
 
     async def smtp_DATA(self, argument: str) -> None:
         transaction = self.transaction
@@ -223,20 +230,26 @@ class Session(Conversation):
             await self.refuse(Stage.DATA, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
         elif transaction is None:
             await self.refuse(Stage.DATA, replies.MAIL_FIRST, Reason.BAD_SEQUENCE)
-        elif not transaction.recipients:
+        elif not (transaction.recipients or transaction.report_addresses):
             await self.refuse(Stage.DATA, replies.NO_RECIPIENTS, Reason.BAD_SEQUENCE)
         else:
             await self.stream.say("354 End data with <CR><LF>.<CR><LF>")
             with Share(self.service.room) as share:
-                content = await self._read_message(share)
+                content = await self._read_message(share, self._most_octets(transaction))
                 reply, reason = await self._settle(transaction, content)
             self.transaction = None
             self.commands = 0
             await (self.say(reply) if reason is None else self.refuse(Stage.DOT, reply, reason))
 
-    async def _read_message(self, share: Share) -> bytes | Reason:
+    def _most_octets(self, transaction: Transaction) -> int:
+        reports = self.service.reports
+        if reports is None or not transaction.report_addresses:
+            return self.limits.size_octets
+        return min(reports.max_octets, self.limits.size_octets)
+
+    async def _read_message(self, share: Share, most_octets: int) -> bytes | Reason:
         limits = self.limits
-        incoming = IncomingMessage(size_octets=limits.size_octets, max_line_octets=limits.max_line_octets)
+        incoming = IncomingMessage(size_octets=most_octets, max_line_octets=limits.max_line_octets)
         data_ends_at = self.loop.time() + limits.data_seconds
         surplus = None
         while surplus is None:
@@ -257,7 +270,14 @@ class Session(Conversation):
     async def _settle(self, transaction: Transaction, content: bytes | Reason) -> tuple[Reply, Reason | None]:
         """The final reply, and why it refuses if it does; the door reports its own refusals."""
         if isinstance(content, Reason):
-            return replies.bad_content(content, self.limits.size_octets), content
+            return replies.bad_content(content, self._most_octets(transaction)), content
+        if transaction.report_addresses:
+            report = IncomingReport(
+                tuple(transaction.report_addresses), transaction.mail.reverse_path, content, self.peer
+            )
+            reply = await self.service.accept_report(report)
+            return reply, None if reply.code == 250 else Reason.UNAVAILABLE
+        assert transaction.identity is not None
         protocol = transmission_type(
             is_extended=self._is_extended,
             smtputf8=transaction.mail.smtputf8,
@@ -270,30 +290,3 @@ class Session(Conversation):
         if reply is replies.TRY_LATER:
             return reply, Reason.UNAVAILABLE
         return reply, None
-
-    # The rest.
-
-    async def smtp_RSET(self, argument: str) -> None:
-        if argument:
-            await self.refuse(Stage.EHLO, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
-            return
-        self.transaction = None
-        await self.say(replies.OK)
-
-    async def smtp_QUIT(self, argument: str) -> None:
-        if argument:
-            await self.refuse(Stage.EHLO, replies.NO_ARGUMENT, Reason.BAD_SYNTAX)
-            return
-        raise SessionOver(Ending.QUIT, replies.BYE)
-
-    async def smtp_NOOP(self, argument: str) -> None:
-        await self.say(replies.OK)
-
-    async def smtp_VRFY(self, argument: str) -> None:
-        await self.say(replies.CANNOT_VERIFY)
-
-    async def smtp_EXPN(self, argument: str) -> None:
-        await self.refuse(Stage.EHLO, replies.NOT_IMPLEMENTED, Reason.UNKNOWN_COMMAND)
-
-    async def smtp_HELP(self, argument: str) -> None:
-        await self.say(Reply(214, "2.0.0", "Commands: " + " ".join(sorted(self.verbs))))

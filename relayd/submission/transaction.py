@@ -1,19 +1,26 @@
 """A mail transaction: what MAIL and RCPT have said so far, until it becomes an envelope."""
 
+from relayd.intake.return_paths import ReportAddress
 from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, Envelope, RecipientNotice
 from relayd.submission.door import Identity
-from relayd.submission.path import Mail, Recipient
+from relayd.submission.path import Fault, Mail, Recipient
 
 
 class Transaction:
-    """One reverse-path and its recipients. The identity is the one that MAIL was allowed to."""
+    """One reverse-path and its recipients. The identity is the one that MAIL was allowed to.
 
-    def __init__(self, identity: Identity, mail: Mail) -> None:
+    Or the addresses to which a report goes. With a `refusal` it can be nothing else: that is why MAIL would have been
+    refused.
+    """
+
+    def __init__(self, identity: Identity | None, mail: Mail, refusal: Fault | None = None) -> None:
         self.identity = identity
         self.mail = mail
         # In order, and once each: a recipient that is named twice gets one copy, with what was asked for it first.
         self._notices: dict[Address, RecipientNotice] = {}
+        self.refusal = refusal
+        self.report_addresses: list[ReportAddress] = []
 
     @property
     def recipients(self) -> int:
@@ -23,6 +30,11 @@ class Transaction:
     def add(self, recipient: Recipient) -> None:
         """Add a recipient."""
         self._notices.setdefault(recipient.forward_path, recipient.notice)
+
+    def add_report(self, address: ReportAddress) -> None:
+        """Add an address that takes reports, once."""
+        if address not in self.report_addresses:
+            self.report_addresses.append(address)
 
     def envelope(self, content: bytes) -> Envelope:
         """The envelope of this content. 8-bit content is called so, whatever BODY said."""

@@ -12,11 +12,15 @@ from relayd.delivery.scheduler import Pace, Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.intake.bounce import Told
+from relayd.intake.return_paths import PURPOSE, ReturnPaths
+from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
+from relayd.mail.return_path import subject_of
 from relayd.rules.news import News
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.relay_events import BatchCommitted, RelayEvent
 from relayd.rules.retry import RetryPolicy
+from relayd.seal import Seal, new_key, parse_key
 from relayd.store.claim import Claim, claim
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
@@ -32,6 +36,7 @@ class Gate:
 
     is_open: asyncio.Event = field(default_factory=asyncio.Event)
     taken: list[str] = field(default_factory=list)
+    reverse_paths: list[Address | None] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,6 +47,7 @@ class Gate:
         self.changed.set()
         await self.is_open.wait()
         self.under_way -= 1
+        self.reverse_paths.append(transmission.reverse_path)
         self.taken += [str(recipient) for recipient in transmission.recipients]
         self.changed.set()
         return tuple(Sent(Cause(Stage.DOT, "ok", 250, "2.0.0")) for _ in transmission.recipients)
@@ -79,12 +85,19 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    db: Database, sender: Sender, *, at_once: int = 2, claimant: str = "n/1/1", pace: Pace = NO_POLL
+    db: Database,
+    sender: Sender,
+    *,
+    at_once: int = 2,
+    claimant: str = "n/1/1",
+    pace: Pace = NO_POLL,
+    return_paths: ReturnPaths | None = None,
+    provider: str = "capture",
 ) -> AsyncIterator[Running]:
     """A scheduler with one upstream. At the end everything is drained, and nothing may have had to be cut off."""
     gate = Gate()
     events: list[RelayEvent] = []
-    terms = UpstreamTerms(sender.upstream_id, "capture", "capture", at_once, 100, "retry", "1")
+    terms = UpstreamTerms(sender.upstream_id, "capture", provider, at_once, 100, "retry", "1")
 
     async def load() -> list[tuple[UpstreamTerms, Callable[[], Gate]]]:
         return [(terms, lambda: gate)]
@@ -99,7 +112,9 @@ async def running(
         wake=lambda: scheduler.wake(),
         now=clock.now,
     )
-    scheduler = Scheduler(db, fleet, settler, clock, claimant=claimant, pace=pace, emit=events.append)
+    scheduler = Scheduler(
+        db, fleet, settler, clock, claimant=claimant, pace=pace, emit=events.append, return_paths=return_paths
+    )
     loop = asyncio.create_task(scheduler.run())
     try:
         yield Running(scheduler, gate, events)
@@ -229,3 +244,38 @@ async def test_a_lane_that_another_claim_holds_is_looked_at_again(
             assert claims == [0]
             await held.rollback()
             await it.gate.until_taken(1)
+
+
+async def test_mail_leaves_with_a_return_path_of_its_own(db: Database) -> None:
+    seal = Seal(parse_key(new_key().encode()))
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute("UPDATE email_domains SET bounce_domain = 'bounces.example.com'")
+        one = await put(c, sender, "one@example.net")
+        many = await put(c, sender, "two@example.net", "three@example.net")
+        await put(c, sender, "app@example.net", reverse_path=None)
+    async with running(db, sender, return_paths=ReturnPaths(db, seal)) as it:
+        it.gate.is_open.set()
+        await it.gate.until_taken(4)
+    made = [each for each in it.gate.reverse_paths if each is not None]
+    assert {each.domain for each in made} == {"bounces.example.com"} and len(made) == 2
+    subjects = {subject_of(each.local_part, seal.derived(PURPOSE)) for each in made}
+    assert subjects == {one.entries[0].entry_id, many.queue_id}
+    assert max(len(each.local_part) for each in made) <= 64
+
+
+@pytest.mark.parametrize(
+    ("bounce_domain", "provider"), [(None, "capture"), ("bounces.example.com", "google_workspace")]
+)
+async def test_mail_keeps_its_reverse_path_where_no_other_is_wanted(
+    db: Database, bounce_domain: str | None, provider: str
+) -> None:
+    seal = Seal(parse_key(new_key().encode()))
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute("UPDATE email_domains SET bounce_domain = $1", bounce_domain)
+        await put(c, sender)
+    async with running(db, sender, return_paths=ReturnPaths(db, seal), provider=provider) as it:
+        it.gate.is_open.set()
+        await it.gate.until_taken(1)
+    assert it.gate.reverse_paths == [Address("bounces", "example.com")]

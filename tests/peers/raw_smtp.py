@@ -10,6 +10,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from relayd.errors import StoreUnavailable
+from relayd.intake.reports import ReportDoor
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
 from relayd.rules.events import Event
@@ -177,6 +178,7 @@ async def serving(
     tls_context: ssl.SSLContext | None = None,
     allow_plaintext_auth: bool = False,
     trusted: bool = True,
+    reports: ReportDoor | None = None,
 ) -> AsyncIterator[Server]:
     """A server for one test; at the end it is drained and nothing may be left."""
     listening = listening_socket()
@@ -191,6 +193,7 @@ async def serving(
         tls_context=tls_context,
         hostname="mail.test",
         allow_plaintext_auth=allow_plaintext_auth,
+        reports=reports,
     )
     port = listening.getsockname()[1]
     await listener.start()

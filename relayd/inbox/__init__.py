@@ -1,0 +1,1 @@
+"""The sending mailboxes' own inboxes, where bounces and answers land. Read, never changed."""

@@ -1,0 +1,190 @@
+"""Read an inbox by IMAP (RFC 3501), in a thread: EXAMINE and BODY.PEEK, so that nothing in it ever changes.
+
+What lay there before the first look is left alone. Where the server has given new numbers (UIDVALIDITY), what came
+since the last look is looked at again.
+"""
+
+import asyncio
+import imaplib
+import re
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from relayd.inbox.reading import Fresh, InboxError, Position
+
+HEADER_OCTETS = 65_536
+
+T = TypeVar("T")
+
+_UID = re.compile(rb"\bUID (\d{1,10})\b")
+_RESPONSE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ImapSettings:
+    """Where and as whom. The certificate is always verified, by the system's authorities or those of `ca_file`."""
+
+    host: str
+    port: int
+    tls: Literal["implicit", "starttls"]
+    username: str
+    password: str = field(repr=False)
+    folder: str = "INBOX"
+    ca_file: str | None = None
+    timeout_seconds: float = 30.0
+
+
+class ImapInbox:
+    """An opened folder. `position` is where the last look ended."""
+
+    def __init__(self, client: imaplib.IMAP4, uid_validity: int, uid_next: int, position: Position) -> None:
+        self._client = client
+        self._uid_validity = uid_validity
+        self._uid_next = uid_next
+        self._position = position
+
+    @classmethod
+    async def open(cls, settings: ImapSettings, position: Position) -> "ImapInbox":
+        """Connect, log in, look. Raises InboxError."""
+        return await _in_thread(lambda: cls(*_opened(settings), position))
+
+    async def fresh(self, most: int) -> tuple[list[Fresh], Position]:
+        """As Inbox has it."""
+        return await _in_thread(lambda: self._fresh(most))
+
+    async def whole(self, message: Fresh, most_octets: int) -> bytes:
+        """As Inbox has it."""
+        uid = message.position.last_uid
+        assert uid is not None
+        return await _in_thread(lambda: self._fetch(uid, f"BODY.PEEK[]<0.{most_octets}>") or b"")
+
+    async def close(self) -> None:
+        """As Inbox has it."""
+        with suppress(InboxError):
+            await _in_thread(lambda: self._client.logout())
+
+    def _fresh(self, most: int) -> tuple[list[Fresh], Position]:
+        before = self._position
+        now = datetime.now(UTC)
+        if before.last_uid is None:
+            return [], Position(self._uid_validity, self._uid_next - 1, now)
+        if before.uid_validity == self._uid_validity:
+            uids = [uid for uid in self._search(f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
+        else:
+            day = (before.read_to or now) - timedelta(days=1)
+            uids = self._search(f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
+        found = []
+        for uid in uids[:most]:
+            header = self._fetch(uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>")
+            position = Position(self._uid_validity, uid, now if uid == uids[-1] else before.read_to)
+            found.append(Fresh(f"{self._uid_validity}/{uid}", header or b"", position))
+        return found, Position(self._uid_validity, max(self._uid_next - 1, *(uids or [0])), now)
+
+    def _search(self, criterion: str) -> list[int]:
+        data = _checked(self._client.uid("SEARCH", criterion))
+        words = b" ".join(each for each in data if isinstance(each, bytes)).split()
+        return sorted({int(word) for word in words if word.isdigit()})
+
+    def _fetch(self, uid: int, item: str) -> bytes | None:
+        data = _checked(self._client.uid("FETCH", str(uid), f"(UID {item})"))
+        for index, each in enumerate(data):
+            if isinstance(each, tuple):
+                # The UID may stand before the content or behind it.
+                after = data[index + 1] if index + 1 < len(data) and isinstance(data[index + 1], bytes) else b""
+                told = _UID.search(each[0]) or _UID.search(after)
+                if told is None or int(told.group(1)) == uid:
+                    content: bytes = each[1]
+                    return content
+        return None  # removed in the meantime
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _opened(settings: ImapSettings) -> tuple[imaplib.IMAP4, int, int]:
+    context = _context(settings)
+    client: imaplib.IMAP4
+    if settings.tls == "implicit":
+        client = imaplib.IMAP4_SSL(settings.host, settings.port, ssl_context=context, timeout=settings.timeout_seconds)
+    else:
+        client = imaplib.IMAP4(settings.host, settings.port, timeout=settings.timeout_seconds)
+    try:
+        if settings.tls == "starttls":
+            client.starttls(context)
+        _log_in(client, settings)
+        _checked(client.select(_quoted(settings.folder), readonly=True))
+        uid_validity, uid_next = _number(client, "UIDVALIDITY"), _number(client, "UIDNEXT")
+        if uid_validity is None or uid_next is None:
+            raise InboxError("the IMAP server tells no UIDVALIDITY and UIDNEXT; relayd cannot read it")
+    except BaseException:
+        with suppress(Exception):
+            client.shutdown()
+        raise
+    return client, uid_validity, uid_next
+
+
+def _context(settings: ImapSettings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise InboxError(f"the CA file {settings.ca_file} cannot be used: {error.strerror}") from None
+
+
+def _log_in(client: imaplib.IMAP4, settings: ImapSettings) -> None:
+    try:
+        if "AUTH=PLAIN" in client.capabilities:
+            secret = f"\0{settings.username}\0{settings.password}".encode()
+            client.authenticate("PLAIN", lambda _: secret)
+        else:
+            # imaplib quotes the password, and not the name.
+            client.login(_quoted(settings.username), settings.password)
+    except (imaplib.IMAP4.error, UnicodeEncodeError) as error:
+        if isinstance(error, imaplib.IMAP4.abort):
+            raise
+        raise InboxError(
+            f"the IMAP server refuses the login of {settings.username}: {_told(error)}; "
+            "give its password again: relayd mailbox set ADDRESS --reports-password-file FILE"
+        ) from None
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _number(client: imaplib.IMAP4, name: str) -> int | None:
+    _, data = client.response(name)
+    word = data[-1] if data else None
+    return int(word) if isinstance(word, bytes) and word.isdigit() else None
+
+
+def _checked(answer: tuple[str, list[Any]]) -> list[Any]:
+    kind, data = answer
+    if kind != "OK":
+        text = data[0].decode("ascii", "replace") if data and isinstance(data[0], bytes) else kind
+        raise InboxError(f"the IMAP server refuses: {text[:_RESPONSE_CHARACTERS]}")
+    return data
+
+
+def _told(error: Exception) -> str:
+    told = error.args[0] if error.args else ""
+    text = told.decode("ascii", "replace") if isinstance(told, bytes) else str(told)
+    return text[:_RESPONSE_CHARACTERS]
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Whatever goes wrong in imaplib becomes an InboxError."""
+    try:
+        return await asyncio.to_thread(work)
+    except ssl.SSLCertVerificationError as error:
+        raise InboxError(
+            f"the IMAP server's certificate is not to be trusted: {error.verify_message}; "
+            "mend the host name, or name its CA: --reports-ca-file"
+        ) from None
+    except (imaplib.IMAP4.error, OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else _told(error)
+        raise InboxError(f"the IMAP server cannot be used: {text or type(error).__name__}") from None

@@ -1,0 +1,194 @@
+"""From the bytes of a message that came back to what it says. Linear time, within caps; hostile input never raises.
+
+RFC 3464 first, a complaint by its own form next, words last: the more a form says, the less has to be guessed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from relayd.mail import (
+    auto_reply,
+    delivery_report,
+    feedback_report,
+    legacy_bounce,
+    loose_header,
+    mime_parts,
+    plain_text,
+    returned_message,
+)
+from relayd.mail.delivery_report import DeliveryStatus
+from relayd.mail.legacy_bounce import Writer
+from relayd.mail.loose_header import LooseHeader
+from relayd.mail.mime_parts import Part
+from relayd.mail.report import (
+    MAX_EXPLANATION_CHARACTERS,
+    Action,
+    AutoReply,
+    Bounce,
+    DelayNotice,
+    Original,
+    Reply,
+    Report,
+    ReportedRecipient,
+    Unrecognised,
+)
+
+_STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "message/delivery-report")
+
+# RFC 8098: it has fields of the same names.
+_RECEIPT = "message/disposition-notification"
+
+
+def read(content: bytes) -> Report:
+    """What the message says. Takes up to a second for the largest: call it in a thread."""
+    octets = mime_parts.with_lf(content)
+    top, offset = loose_header.parse(octets)
+    parts = mime_parts.split(top, octets[offset:])
+    is_receipt = any(part.content_type == _RECEIPT and part.within == 0 for part in parts)
+    return (
+        _complaint(top, parts)
+        or (None if is_receipt else _delivery_report(top, parts))
+        or _legacy(top, parts)
+        or _answer(top)
+        or Unrecognised("no bounce, no complaint, and no answer to anything")
+    )
+
+
+def _complaint(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
+    if any(part.content_type in _STATUS_TYPES for part in parts):
+        return None
+    said, quoted = _said(parts, 0)
+    return feedback_report.read(top, parts, said, returned_message.find(top, parts, quoted))
+
+
+def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
+    found = _status_part(parts)
+    if found is None:
+        return None
+    part, status = found
+    said, quoted = _said(parts, part.within)
+    header = top if part.within == 0 else _header_around(parts, part)
+    who = legacy_bounce.writer(header)
+    says_delayed = legacy_bounce.is_delay(who, said)
+    original = returned_message.find(header, parts, quoted or said, below=part.within)
+    original = _with_ids_of(original, status)
+    recipients = [
+        _completed(each, said, header, who, original)
+        for each in delivery_report.recipients(status, says_delayed=says_delayed)
+    ]
+    if not recipients:
+        return None
+    failed = [each for each in recipients if each.action is Action.FAILED]
+    if failed:
+        return Bounce(
+            recipients=tuple(failed),
+            original=original,
+            envelope_id=status.message.get("original-envelope-id", "")[:100] or None,
+            reporting_mta=delivery_report.diagnostic_in(status.message.get("reporting-mta", ""))[:255] or None,
+            explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS],
+        )
+    if any(each.action is Action.DELAYED for each in recipients):
+        return DelayNotice(tuple(recipients), original)
+    return Unrecognised("a report of success")
+
+
+def _status_part(parts: Sequence[Part]) -> tuple[Part, DeliveryStatus] | None:
+    """The first that is called so; else the first that reads so, which some systems call text."""
+    for is_wanted in (_is_called_status, _reads_as_status):
+        for part in parts:
+            if is_wanted(part):
+                status = delivery_report.parse(plain_text.text_of(part))
+                if status.recipients:
+                    return part, status
+    return None
+
+
+def _is_called_status(part: Part) -> bool:
+    return part.content_type in _STATUS_TYPES
+
+
+def _reads_as_status(part: Part) -> bool:
+    if part.content_type == "text/html" or returned_message.is_returned(part):
+        return False
+    return part.content_type.startswith(("text/", "message/", "application/octet-stream")) and (
+        delivery_report.looks_like_one(plain_text.text_of(part))
+    )
+
+
+def _completed(
+    found: ReportedRecipient, said: str, header: LooseHeader, who: Writer, original: Original
+) -> ReportedRecipient:
+    """What the fields leave out, from the text: the address, the reply, a status that says something."""
+    address = found.address
+    if "@" not in address:
+        told = [each for each in legacy_bounce.failed(header, who, said, original, found.action) if "@" in each.address]
+        address = told[0].address if len(told) == 1 else address
+    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address)
+    status = found.status
+    if delivery_report.is_vague(status):
+        better = delivery_report.enhanced_in(diagnostic)
+        status = better if better and not delivery_report.is_vague(better) else status or better
+    return replace(found, address=address, diagnostic=diagnostic, status=status)
+
+
+def _legacy(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
+    said, quoted = _said(parts, 0)
+    who = legacy_bounce.writer(top)
+    original = returned_message.find(top, parts, quoted or said)
+    returns_message = bool(original.header.fields)
+    if not legacy_bounce.is_bounce(top, who, said, returns_message):
+        return None
+    if auto_reply.is_auto_reply(top) and not (legacy_bounce.is_daemon(who) or returns_message):
+        return None
+    if legacy_bounce.is_delay(who, said):
+        return DelayNotice(tuple(legacy_bounce.failed(top, who, said, original, Action.DELAYED)), original)
+    recipients = legacy_bounce.failed(top, who, said, original, Action.FAILED)
+    return Bounce(tuple(recipients), original, explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS])
+
+
+def _answer(top: LooseHeader) -> Report | None:
+    in_reply_to = top.message_ids("in-reply-to")
+    references = top.message_ids("references")
+    if auto_reply.is_auto_reply(top):
+        return AutoReply(in_reply_to + references)
+    return Reply(in_reply_to, references) if in_reply_to or references else None
+
+
+def _said(parts: Sequence[Part], within: int) -> tuple[str, str]:
+    """What the writer itself says, and what its text quotes of the message, from that one's header on."""
+    own = [part for part in parts if part.within == within and not returned_message.is_returned(part)]
+    texts = [each for each in own if each.content_type == "text/plain"] or [
+        each for each in own if each.content_type == "text/html"
+    ]
+    if not texts:
+        texts = [each for each in own if each.content_type.startswith("text/")]
+    said, quoted = [], ""
+    for part in texts[:10]:
+        before, after = returned_message.split_text(plain_text.text_of(part))
+        said.append(before)
+        quoted = quoted or after
+    return "\n".join(said), quoted
+
+
+def _header_around(parts: Sequence[Part], inner: Part) -> LooseHeader:
+    """The header of the message within which a part lies."""
+    header = LooseHeader()
+    for part in parts:
+        if part is inner:
+            break
+        if part.within == inner.within - 1 and part.content_type in ("message/rfc822", "message/global"):
+            header = loose_header.parse(part.content)[0]
+    return header
+
+
+def _with_ids_of(original: Original, status: DeliveryStatus) -> Original:
+    """A message id among the report's own fields goes before all others."""
+    told = [
+        value
+        for name, value in status.message.items()
+        if name in ("x-original-message-id", "original-message-id", "message-id")
+    ]
+    for each in status.recipients:
+        told += [value for name, value in each.items() if name in ("x-original-message-id", "original-message-id")]
+    ids = [f"<{value.strip().strip('<>')}>" for value in told if "@" in value]
+    return replace(original, message_ids=tuple(dict.fromkeys([*ids, *original.message_ids]))) if ids else original

@@ -1,0 +1,316 @@
+"""What a report that came in makes of the entry that it speaks of: once, whoever reads it and how often."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from relayd.intake.return_paths import PURPOSE, ReturnPaths
+from relayd.mail.return_path import made_for
+from relayd.rules.report_events import BouncedLater, Complained, Replied, ReportEvent, ReportRead
+from relayd.seal import Seal, new_key, parse_key
+from relayd.store import client_events, inbound_reports
+from relayd.store.inbound_reports import NewReport
+from relayd.store.pool import Database
+from relayd.store.queue import NewMessage
+from relayd.upkeep.health import HealthTerms, watch_health
+from relayd.upkeep.prune_reports import prune_reports
+from relayd.upkeep.settle_reports import settle_reports
+from tests.builders import Sender, make_sender, put
+
+CORPUS = Path(__file__).parents[1] / "reports" / "corpus"
+BOUNCE_DOMAIN = "bounces.example.com"
+
+
+@dataclass
+class House:
+    """A mailbox that has sent, and what reads its reports."""
+
+    db: Database
+    sender: Sender
+    seal: Seal
+    return_paths: ReturnPaths
+    events: list[ReportEvent] = field(default_factory=list)
+
+    async def sent(self, *recipients: str, status: str = "sent") -> NewMessage:
+        async with self.db.connection() as connection:
+            message = await put(connection, self.sender, *recipients)
+            await connection.execute(
+                "UPDATE email_queue SET status = $2, sent_at = relayd_now(), failed_at = CASE WHEN $2 = 'failed' THEN"
+                " relayd_now() END, upstream_id = $3 WHERE message_id = $1",
+                message.queue_id,
+                status,
+                self.sender.upstream_id,
+            )
+            await connection.execute(
+                "INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event)"
+                " SELECT client_id, message_id, id, 'sent' FROM email_queue WHERE message_id = $1",
+                message.queue_id,
+            )
+        return message
+
+    async def receive(self, content: bytes, *, subject: UUID | None = None, mailbox: bool = False) -> UUID:
+        async with self.db.connection() as connection:
+            new = NewReport(
+                self.sender.client_id,
+                "imap" if mailbox else "smtp",
+                content,
+                mailbox_id=self.sender.mailbox_id if mailbox else None,
+                subject_id=subject,
+            )
+            stored = await inbound_reports.add(connection, new, max_waiting=1000)
+        assert stored is not None
+        return stored
+
+    async def read(self) -> None:
+        await settle_reports(self.db, self.return_paths.subject_of, suppression_days=90, emit=self.events.append)
+
+    async def entry(self, message: NewMessage, index: int = 0) -> Any:
+        async with self.db.connection() as connection:
+            return await connection.fetchrow("SELECT * FROM email_queue WHERE id = $1", message.entries[index].entry_id)
+
+    async def log(self, message: NewMessage) -> list[str]:
+        async with self.db.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT event FROM email_delivery_logs WHERE message_id = $1 AND stage = 'report' ORDER BY id",
+                message.queue_id,
+            )
+        return [row["event"] for row in rows]
+
+    async def report(self, report_id: UUID) -> Any:
+        async with self.db.connection() as connection:
+            (found,) = await inbound_reports.found(connection, report_id=report_id)
+        return found
+
+    def seen(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+async def house(db: Database) -> House:
+    seal = Seal(parse_key(new_key().encode()))
+    async with db.connection() as connection:
+        sender = await make_sender(connection)
+        await connection.execute(
+            "UPDATE email_domains SET bounce_domain = $2 WHERE id = $1", sender.domain_id, BOUNCE_DOMAIN
+        )
+    return House(db, sender, seal, ReturnPaths(db, seal))
+
+
+def dsn(recipient: str = "you@example.net", *, message_id: str = "<other@example.org>", action: str = "failed",
+        status: str = "5.1.1", reply: str = "550 5.1.1 unknown user", return_path: str = "") -> bytes:  # fmt: skip
+    return (
+        "From: MAILER-DAEMON@example.net\nSubject: Undelivered\n"
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\nSorry.\n--b\n"
+        "Content-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.net\n\n"
+        f"Final-Recipient: rfc822; {recipient}\nAction: {action}\nStatus: {status}\nDiagnostic-Code: smtp; {reply}\n"
+        f"\n--b\nContent-Type: text/rfc822-headers\n\nReturn-Path: <{return_path}>\nMessage-ID: {message_id}\n"
+        "From: noreply@example.com\n--b--\n"
+    ).encode()
+
+
+def complaint(message_id: str, *, recipient: str = "", return_path: str = "") -> bytes:
+    named = f"Original-Rcpt-To: {recipient}\n" if recipient else ""
+    return (
+        "From: fbl@example.net\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n"
+        "Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: Example/1\n"
+        f"Original-Mail-From: <{return_path}>\n{named}\n--b\nContent-Type: text/rfc822-headers\n\n"
+        f"Message-ID: {message_id}\nFrom: noreply@example.com\n--b--\n"
+    ).encode()
+
+
+async def test_what_a_report_says_is_told_to_the_client_and_the_address_is_written_to_no_more(house: House) -> None:
+    gone, full, angry = [await house.sent(f"{name}@example.net") for name in ("gone", "full", "angry")]
+    for _ in range(2):
+        await house.receive(dsn("gone@example.net"), subject=gone.entries[0].entry_id)
+        mailbox_full = dsn("full@example.net", status="5.2.2", reply="552 5.2.2 mailbox full")
+        await house.receive(mailbox_full, subject=full.entries[0].entry_id)
+        await house.receive(complaint("<x@example.org>"), subject=angry.entries[0].entry_id)
+        await house.read()
+    async with house.db.connection() as connection:
+        rows = await connection.fetch("SELECT address, reason, expires_at IS NULL AS stays, entry_id FROM suppressions")
+        told = await client_events.after(connection, house.sender.client_id, 0, kinds=None, limit=10)
+    assert {(row["address"], row["reason"], row["stays"], row["entry_id"]) for row in rows} == {
+        ("gone@example.net", "hard_bounce", False, gone.entries[0].entry_id),
+        ("angry@example.net", "complaint", True, angry.entries[0].entry_id),
+    }
+    assert sorted((event.kind, event.recipient, event.queue_id) for event in told) == [
+        ("bounced", "full@example.net", full.queue_id),
+        ("bounced", "gone@example.net", gone.queue_id),
+        ("complained", "angry@example.net", angry.queue_id),
+    ]
+
+
+async def test_a_bounce_by_its_return_path_turns_sent_into_bounced(house: House) -> None:
+    message = await house.sent("you@example.net")
+    report = await house.receive(dsn(), subject=message.entries[0].entry_id)
+    await house.read()
+    entry = await house.entry(message)
+    assert (entry["status"], entry["bounce_type"]) == ("bounced", "hard")
+    assert entry["bounce_reason"] == "came back after it was sent (no_such_user): 550 5.1.1 unknown user"
+    assert entry["bounced_at"] and entry["sent_at"]
+    assert await house.log(message) == ["bounced"]
+    found = await house.report(report)
+    assert (found.status, found.kind, found.queue_id) == ("matched", "bounce", message.queue_id)
+    (event,) = house.seen(BouncedLater)
+    assert (event.queue_id, event.recipient, event.category) == (message.queue_id, "you@example.net", "no_such_user")
+
+
+async def test_a_bounce_by_message_id_and_recipient_changes_that_recipient_alone(house: House) -> None:
+    message = await house.sent("one@example.net", "two@example.net")
+    await house.receive(dsn("two@example.net", message_id=message.message_id_header, reply="552 5.2.2 over quota"))
+    await house.read()
+    assert [(await house.entry(message, index))["status"] for index in (0, 1)] == ["sent", "bounced"]
+    assert (await house.entry(message, 1))["bounce_type"] == "soft"
+
+
+async def test_the_return_path_that_a_report_returns_is_enough(house: House) -> None:
+    message = await house.sent("you@example.net")
+    token = made_for(message.queue_id, BOUNCE_DOMAIN, house.seal.derived(PURPOSE)[0])
+    await house.receive(dsn("forwarded@example.org", return_path=str(token)))
+    await house.read()
+    assert (await house.entry(message))["status"] == "bounced"
+
+
+async def test_a_forged_return_path_is_nobodys(house: House) -> None:
+    message = await house.sent("you@example.net")
+    token = made_for(message.queue_id, BOUNCE_DOMAIN, b"another key")
+    report = await house.receive(dsn(return_path=str(token)))
+    await house.read()
+    assert (await house.entry(message))["status"] == "sent"
+    assert (await house.report(report)).status == "unmatched"
+
+
+async def test_the_same_report_twice_changes_nothing(house: House) -> None:
+    message = await house.sent("you@example.net")
+    for _ in range(2):
+        await house.receive(dsn(message_id=message.message_id_header))
+    await asyncio.gather(house.read(), house.read())
+    assert await house.log(message) == ["bounced"]
+    assert len(house.seen(BouncedLater)) == 1 and len(house.seen(ReportRead)) == 2
+
+
+@pytest.mark.parametrize("status", ["failed", "bounced"])
+async def test_a_bounce_of_what_had_failed_already_changes_nothing(house: House, status: str) -> None:
+    message = await house.sent("you@example.net")
+    async with house.db.connection() as connection:
+        await connection.execute(
+            "UPDATE email_queue SET status = $2, failed_at = CASE WHEN $2 = 'failed' THEN relayd_now() END,"
+            " bounced_at = relayd_now() WHERE message_id = $1",
+            message.queue_id,
+            status,
+        )
+    report = await house.receive(dsn(message_id=message.message_id_header))
+    await house.read()
+    assert (await house.entry(message))["status"] == status
+    assert await house.log(message) == []
+    assert "nothing changes" in (await house.report(report)).detail
+
+
+async def test_a_delay_notice_changes_nothing(house: House) -> None:
+    message = await house.sent("you@example.net")
+    report = await house.receive(dsn(message_id=message.message_id_header, action="delayed", status="4.4.1"))
+    await house.read()
+    assert (await house.entry(message))["status"] == "sent"
+    assert ((await house.report(report)).status, (await house.report(report)).kind) == ("ignored", "delay")
+
+
+async def test_another_clients_report_does_not_reach_a_message(house: House) -> None:
+    message = await house.sent("you@example.net")
+    async with house.db.connection() as connection:
+        other = await make_sender(connection, "noreply@example.org", client="other")
+        new = NewReport(other.client_id, "smtp", dsn(message_id=message.message_id_header), subject_id=message.queue_id)
+        await inbound_reports.add(connection, new, max_waiting=1000)
+    await house.read()
+    assert (await house.entry(message))["status"] == "sent"
+
+
+async def test_a_complaint_makes_spam_of_it(house: House) -> None:
+    message = await house.sent("you@example.net")
+    await house.receive(complaint(message.message_id_header))
+    await house.read()
+    entry = await house.entry(message)
+    assert (entry["status"], entry["bounce_reason"]) == ("spam", "complaint (abuse) reported by Example/1")
+    assert await house.log(message) == ["complained"]
+    assert house.seen(Complained)[0].recipient == "you@example.net"
+
+
+async def test_a_complaint_that_hides_who_complained_is_matched_where_one_recipient_is_meant(house: House) -> None:
+    many = await house.sent("one@example.net", "two@example.net")
+    report = await house.receive(complaint(many.message_id_header))
+    await house.read()
+    assert (await house.report(report)).status == "unmatched"
+    assert (await house.report(report)).detail == "which of 2 recipients complained is not told"
+    await house.receive(complaint(many.message_id_header, recipient="two@example.net"))
+    await house.read()
+    assert [(await house.entry(many, index))["status"] for index in (0, 1)] == ["sent", "spam"]
+
+
+async def test_an_answer_is_counted_and_a_machines_is_not(house: House) -> None:
+    message = await house.sent("you@example.net")
+    answer = f"From: you@example.net\nIn-Reply-To: {message.message_id_header}\n\nThanks"
+    await house.receive(answer.encode(), mailbox=True)
+    await house.receive(f"Auto-Submitted: auto-replied\n{answer}".encode(), mailbox=True)
+    await house.receive(answer.encode())  # to the return path, where nobody answers
+    await house.read()
+    assert await house.log(message) == ["replied"]
+    assert (await house.entry(message))["status"] == "sent"
+    assert len(house.seen(Replied)) == 1
+
+
+async def test_two_that_read_at_once_count_each_answer_once(house: House) -> None:
+    message = await house.sent("you@example.net")
+    answer = f"From: you@example.net\nIn-Reply-To: {message.message_id_header}\n\nThanks"
+    for _ in range(15):
+        await house.receive(answer.encode(), mailbox=True)
+    await asyncio.gather(*(house.read() for _ in range(3)))
+    assert await house.log(message) == ["replied"] * 15
+    assert len(house.seen(ReportRead)) == 15
+
+
+async def test_a_bounce_that_overtakes_its_settlement_waits_for_it(house: House) -> None:
+    message = await house.sent("you@example.net", status="queued")
+    report = await house.receive(dsn(message_id=message.message_id_header))
+    await house.read()
+    assert (await house.report(report)).status == "new"
+    async with house.db.connection() as connection:
+        await connection.execute("UPDATE email_queue SET status = 'sent' WHERE message_id = $1", message.queue_id)
+        await connection.execute("UPDATE inbound_reports SET next_look_at = relayd_now()")
+    await house.read()
+    assert (await house.entry(message))["status"] == "bounced"
+
+
+async def test_rates_count_late_bounces_complaints_and_answers(house: House) -> None:
+    messages = [await house.sent(f"u{number}@example.net") for number in range(10)]
+    await house.receive(dsn("u0@example.net", message_id=messages[0].message_id_header))
+    await house.receive(complaint(messages[1].message_id_header))
+    await house.receive(
+        f"From: u2@example.net\nIn-Reply-To: {messages[2].message_id_header}\n\nHi".encode(), mailbox=True
+    )
+    await house.read()
+
+    await watch_health(house.db, HealthTerms(lag=timedelta(0)), emit=lambda event: None)
+    async with house.db.connection() as connection:
+        day = await connection.fetchrow("SELECT * FROM warmup_stats")
+        mailbox = await connection.fetchrow("SELECT bounce_rate, spam_rate, reply_rate FROM email_mailboxes")
+    counts = [
+        day[name] for name in ("emails_sent", "emails_bounced", "emails_bounced_later", "complaints", "emails_received")
+    ]
+    assert counts == [10, 1, 1, 1, 1]
+    # Of ten that were tried: what came back is not tried twice.
+    assert tuple(mailbox) == (0.1, 0.1, 0.1)
+
+
+async def test_what_was_read_is_forgotten_after_a_while(house: House) -> None:
+
+    await house.receive(b"Subject: nothing\n\nx")
+    await house.receive(b"Subject: nothing\n\ny")
+    await house.read()
+    await house.receive(b"Subject: waits\n\nz")
+    await prune_reports(house.db, timedelta(0))
+    async with house.db.connection() as connection:
+        assert [each.status for each in await inbound_reports.found(connection)] == ["new"]

@@ -1,0 +1,146 @@
+"""What is read in messages that come back: the corpus, the foreign set, and what nobody should ever send."""
+
+import base64
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, Unrecognised
+from relayd.mail.report_reader import read
+from tests.reports.reading import mistakes
+from tests.reports.table import Sample, samples
+
+CORPUS = samples("corpus")
+FOREIGN = samples("foreign")
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reports.md"
+KINDS = (Bounce, DelayNotice, Complaint, Reply, AutoReply, Unrecognised)
+
+
+@pytest.mark.parametrize("sample", [*CORPUS, *FOREIGN], ids=lambda sample: sample.path.stem)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_a_report_is_read(sample: Sample, line_end: bytes) -> None:
+    assert mistakes(sample, sample.path.read_bytes().replace(b"\n", line_end)) == []
+
+
+def test_the_corpus_is_as_large_as_promised() -> None:
+    assert len([each for each in CORPUS if each.kind in ("bounce", "delay", "complaint")]) >= 60
+    assert len(FOREIGN) >= 15
+
+
+def test_the_documentation_lists_the_corpus() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| ((?:hard|soft|complaint): \S+|delay|auto|reply|nothing) \|$",
+                      DOCUMENT.read_text().partition("<!-- corpus -->")[2], re.MULTILINE)  # fmt: skip
+    assert rows == [(each.system, each.matched, each.meaning) for each in CORPUS]
+
+
+def test_the_original_is_told_with_all_that_is_known_of_it() -> None:
+    found = read((CORPUS[0].path.parent / "postfix-unknown.eml").read_bytes())
+    assert isinstance(found, Bounce)
+    assert found.original.return_path == found.original.sender == "noreply@example.com"
+    assert found.original.recipients == ("jane@example.net",)
+    assert found.reporting_mta == "mx.example.com"
+    assert found.recipients[0].remote_mta == "mx.example.net"
+    assert found.recipients[0].diagnostic.startswith("550 5.1.1 <jane@example.net>: Recipient address rejected")
+
+
+def test_a_report_within_a_forward_tells_its_envelope_id() -> None:
+    found = read((CORPUS[0].path.parent / "forwarded-dsn.eml").read_bytes())
+    assert isinstance(found, Bounce) and found.envelope_id == "QQ314159"
+
+
+def test_only_the_failed_of_several_recipients_are_bounces() -> None:
+    found = read((CORPUS[0].path.parent / "postfix-two-recipients.eml").read_bytes())
+    assert isinstance(found, Bounce)
+    assert [each.address for each in found.recipients] == ["john@example.org"]
+
+
+def test_each_of_several_recipients_has_its_own_reply() -> None:
+    found = read((CORPUS[0].path.parent / "qmail-remote-two.eml").read_bytes())
+    assert isinstance(found, Bounce)
+    assert {each.address: each.status for each in found.recipients} == {
+        "jane@example.net": "5.1.1",
+        "john@example.org": "5.2.2",
+    }
+
+
+def _nested(levels: int) -> bytes:
+    begin = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(levels))
+    return b"From: MAILER-DAEMON@example.net\n" + begin + b"\nFinal-Recipient: rfc822; a@example.net\nAction: failed\n"
+
+
+HOSTILE = {
+    "a thousand levels": _nested(1000),
+    "ten thousand parts": b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 10_000,
+    "messages in messages": b"Content-Type: message/rfc822\n\n" * 5000,
+    "a boundary of everything": b"Content-Type: multipart/mixed; boundary=\"(.*)+$\"\n\n--(.*)+$\n\nx",
+    "an empty boundary": b"Content-Type: multipart/report; boundary=\"\"\n\n----\n\nx",
+    "forty thousand addresses": b"To: " + b", ".join(b"u%d@example.net" % n for n in range(40_000)) + b"\n\nx",
+    "a header without an end": b"Subject: " + b"x " * 1_000_000,
+    "fields without an end": b"X: y\n" * 300_000,
+    "brackets": b"From: MAILER-DAEMON@example.net\nContent-Type: text/html\n\n" + b"<" * 500_000,
+    "opened styles": b"From: MAILER-DAEMON@example.net\nContent-Type: text/html\n\n" + b"<style" * 80_000,
+    "addresses": b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n\n" + b"a@b.example " * 80_000,
+    "half addresses": b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n\n" + b"a@" * 250_000,
+    "codes": b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n\n" + b"550 5.1.1 " * 50_000,
+    "blanks": b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n\n" + b" " * 500_000 + b"a@b.example",
+    "quotes": b"Content-Type: multipart/report; boundary=\"" + b"\\" * 100_000 + b"\n\nx",
+    "encoded words": b"Subject: " + b"=?utf-8?q?=" * 100_000 + b"\n\nx",
+    "a lying charset": b"Content-Type: text/plain; charset=zlib_codec\n\n\xff\xfe",
+    "a charset that is code": b"Content-Type: text/plain; charset=unicode_escape\n\n\\ud800 \\N{x",
+    "escapes": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B\xff\x1b(",
+    "deep json": b"X-XARF: 4\nContent-Type: application/json\n\n" + b"[" * 90_000,
+    "nothing": b"",
+    "zeros": b"\0" * 10_000,
+    "line ends": b"\r" * 10_000 + b"\n" * 10_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_input_is_only_not_recognised(content: bytes) -> None:
+    assert isinstance(read(content), KINDS)
+
+
+PIECES = st.sampled_from(
+    [*(line for each in CORPUS for line in each.path.read_bytes().splitlines(keepends=True)),
+     b"Content-Transfer-Encoding: base64\n", b"Content-Type: multipart/report; boundary=b\n", b"--b\n", b"--b--\n",
+     b"\n"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=60))
+def test_no_mixture_of_lines_raises(lines: list[bytes]) -> None:
+    found = read(b"".join(lines))
+    assert isinstance(found, KINDS)
+    if isinstance(found, Bounce):
+        assert found.recipients and all(len(each.diagnostic) <= 1000 for each in found.recipients)
+
+
+def test_a_report_cut_anywhere_or_with_broken_bytes_never_raises() -> None:
+    dice = random.Random(5)
+    for sample in CORPUS:
+        content = bytearray(sample.path.read_bytes())
+        assert isinstance(read(bytes(content[: dice.randrange(len(content))])), KINDS)
+        for _ in range(10):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        assert isinstance(read(bytes(content)), KINDS)
+
+
+def test_texts_are_printable_and_short() -> None:
+    reply = b"550 \x1b[31m\x00\xe2\x80\xae" + b"x" * 5000
+    content = (
+        b"From: MAILER-DAEMON@example.net\nContent-Type: multipart/report; boundary=b\n\n--b\n"
+        b"Content-Type: message/delivery-status\nContent-Transfer-Encoding: base64\n\n"
+        + base64.encodebytes(b"Final-Recipient: rfc822; a@example.net\nAction: failed\nDiagnostic-Code: smtp; " + reply)
+        + b"\n--b--\n"
+    )
+    found = read(content)
+    assert isinstance(found, Bounce)
+    assert found.recipients[0].diagnostic.startswith("550 [31m") or found.recipients[0].diagnostic.startswith(
+        "550  [31m"
+    )
+    assert found.recipients[0].diagnostic.isprintable() and len(found.recipients[0].diagnostic) <= 1000
