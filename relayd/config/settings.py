@@ -170,6 +170,23 @@ class DeliverySettings(_Section):
         return value
 
 
+class BreakerSettings(_Section):
+    """When an upstream that fails is not used any more, and for how long."""
+
+    failures: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    window_seconds: Seconds = 60.0
+    open_seconds: Seconds = 30.0
+    open_longest_seconds: Annotated[Seconds, Field(validate_default=True)] = 600.0
+
+    @field_validator("open_longest_seconds")
+    @classmethod
+    def _not_shorter(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("open_seconds", value):
+            raise ValueError("a time not shorter than open_seconds")
+        return value
+
+
 class HttpSettings(_Section):
     """Metrics and health for Prometheus and load balancers."""
 
@@ -273,6 +290,7 @@ class Settings(_Section):
     submission: SubmissionSettings = SubmissionSettings()
     trusted_networks: tuple[TrustedNetwork, ...] = ()
     delivery: DeliverySettings = DeliverySettings()
+    breaker: BreakerSettings = BreakerSettings()
     http: HttpSettings = HttpSettings()
     control: ControlSettings = ControlSettings()
     publish: PublishSettings = PublishSettings()

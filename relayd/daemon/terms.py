@@ -5,6 +5,7 @@ from datetime import timedelta
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
 from relayd.intake.door import DoorTerms
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.tiers import Tier, by_name
 from relayd.rules.warm_up import Gate, Schedule
@@ -54,6 +55,11 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
     )
+
+
+def breaker_terms(settings: Settings) -> BreakerTerms:
+    """When an upstream that fails is not used any more."""
+    return BreakerTerms(**settings.breaker.model_dump())
 
 
 def tiers(settings: Settings) -> dict[str, Tier]:

@@ -17,6 +17,8 @@ from relayd.rules.relay_events import (
     AttemptStarted,
     BatchCommitted,
     Bounced,
+    BreakerClosed,
+    BreakerOpened,
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
@@ -33,7 +35,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned
+from relayd.rules.upkeep_events import MailboxPaused, MailRerouted, PoolMailMoved, WarmUpTurned
 
 
 def record(event: Event) -> None:
@@ -64,8 +66,10 @@ def level_of(event: Event) -> int:
             return logging.WARNING
         case TierRefused():
             return logging.WARNING
-        case LimitReached() | PoolMailMoved():
+        case LimitReached() | PoolMailMoved() | MailRerouted() | BreakerClosed():
             return logging.INFO
+        case BreakerOpened():
+            return logging.WARNING
         case WorkerDied():
             return logging.ERROR
         case _:

@@ -19,6 +19,8 @@ from relayd.rules.relay_events import (
     AttemptStarted,
     BatchCommitted,
     Bounced,
+    BreakerClosed,
+    BreakerOpened,
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
@@ -37,7 +39,7 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import MailboxPaused, PoolMailMoved, WarmUpTurned, Way
+from relayd.rules.upkeep_events import MailboxPaused, MailRerouted, PoolMailMoved, WarmUpTurned, Way
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -117,6 +119,12 @@ class Meter:
                 self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
+            case BreakerOpened():
+                self._breaker_changes.labels(self._upstreams.label(event.upstream), "opened").inc()
+            case BreakerClosed():
+                self._breaker_changes.labels(self._upstreams.label(event.upstream), "closed").inc()
+            case MailRerouted():
+                self._rerouted.inc(event.entries)
             case _:
                 assert_never(event)
 
@@ -197,6 +205,15 @@ class Meter:
         )
         self._pool_moves = self._counter(
             "relayd_pool_moves_total", "Queued entries that went to another mailbox of their pool"
+        )
+        self._breaker_changes = self._counter(
+            "relayd_upstream_breaker_changes_total",
+            "Times an upstream's breaker was opened, each probe that failed included, or closed",
+            upstream=(),
+            change=(),
+        )
+        self._rerouted = self._counter(
+            "relayd_rerouted_total", "Queued entries that took another way since routes or lists had changed"
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

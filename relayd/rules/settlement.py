@@ -1,6 +1,6 @@
 """Decide what an outcome makes of a queue entry. Pure: the one place where Outcome becomes state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -35,6 +35,7 @@ class Settlement:
     notifies: bool = False  # a DSN goes to the reverse-path
     blocks_mailbox_until: datetime | None = None
     provider_message_id: str | None = None
+    upstream_failed: bool = False  # it waits for its upstream alone, and goes at once when there is another way
 
 
 def settle(
@@ -58,8 +59,9 @@ def settle(
                 returns_unit=False,
                 provider_message_id=provider_message_id,
             )
-        case Deferred(_, cause):
-            return _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
+        case Deferred(scope, cause):
+            deferred = _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
+            return replace(deferred, upstream_failed=scope is Scope.UPSTREAM and deferred.status is Status.QUEUED)
         case Postponed(scope, cause, hold_seconds):
             until = now + timedelta(seconds=hold_seconds)
             return Settlement(
@@ -67,7 +69,8 @@ def settle(
                 LogEvent.POSTPONED,
                 cause,
                 describe(cause),
-                next_attempt_at=until if scope is not Scope.MAILBOX else now,
+                # The mailbox's lane waits, or the upstream's breaker does: the entry need not.
+                next_attempt_at=now if scope in (Scope.MAILBOX, Scope.UPSTREAM) else until,
                 spends_attempt=False,
                 blocks_mailbox_until=until if scope is Scope.MAILBOX else None,
             )

@@ -54,4 +54,11 @@ class PoolMailMoved:
     reason: str
 
 
-UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved
+@dataclass(frozen=True, slots=True)
+class MailRerouted:
+    """Entries that waited go another way, as routes or lists say now."""
+
+    entries: int
+
+
+UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved | MailRerouted

@@ -53,7 +53,7 @@ SELECT CASE WHEN l.held THEN 'paused'
             WHEN u.used::bigint * 2 >= u.daily_send_limit THEN 'above_half'
             ELSE 'below_half' END AS limit_use,
        count(*) AS mailboxes
-  FROM email_mailbox_usage u JOIN mailbox_lanes l ON l.mailbox_id = u.mailbox_id AND l.class = 'mail'
+  FROM email_mailbox_usage u JOIN mailbox_lanes l ON l.mailbox_id = u.mailbox_id AND l.class = 'mail' AND l.is_home
  GROUP BY 1
 """
 

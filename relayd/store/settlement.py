@@ -38,10 +38,10 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
                        $8::bool[], $9::bool[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[],
-                       $15::text[], $16::text[], $17::bool[])
+                       $15::text[], $16::text[], $17::bool[], $19::bool[])
     AS t (id, fence, status, event, reason, pending_reason, next_attempt_at, spends_attempt, returns_unit,
           provider_message_id, stage, error_code, enhanced_code, error_message, provider, claimed_by,
-          only_if_unstarted)),
+          only_if_unstarted, upstream_failed)),
 target AS MATERIALIZED (
   SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_budgets,
          q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
@@ -65,7 +65,7 @@ settled AS (
          retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
          next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
          claimed_by = NULL, lease_expires_at = NULL, updated_at = clock.now,
-         reserved_budgets = NULL,
+         reserved_budgets = NULL, upstream_failed = t.upstream_failed,
          provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
          sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
          failed_at = CASE WHEN t.status = 'failed' THEN clock.now END,
@@ -180,5 +180,6 @@ async def _apply(connection: Connection, results: Sequence[Result], *, is_alone:
         [result.claimed_by for result in results],
         [result.only_if_unstarted for result in results],
         is_alone,
+        [s.upstream_failed for s in settlements],
     )
     return rows

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Pace
+from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import FinalFailure, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.mail.envelope import Transmission
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.relay_events import BatchCommitted, RelayEvent
 from relayd.rules.retry import RetryPolicy
@@ -98,7 +101,8 @@ async def running(
         wake=lambda: scheduler.wake(),
         now=clock.now,
     )
-    scheduler = Scheduler(db, fleet, settler, clock, claimant=claimant, pace=pace, emit=events.append)
+    breakers = Breakers(db, BreakerTerms(), name_of=fleet.name_of, emit=events.append, wake=lambda: scheduler.wake())
+    scheduler = Scheduler(db, fleet, settler, breakers, clock, claimant=claimant, pace=pace, emit=events.append)
     loop = asyncio.create_task(scheduler.run())
     try:
         yield Running(scheduler, gate, events)
@@ -192,7 +196,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         taken.append(len(claimed.entries))
         return claimed
 
-    monkeypatch.setattr("relayd.delivery.scheduler.claim", noted)
+    monkeypatch.setattr("relayd.delivery.claimer.claim", noted)
     return taken
 
 
