@@ -30,6 +30,7 @@ NOUNS = {
     "pool": "Mailboxes that send in each other's place.",
     "warmup": "Let a new mailbox's limit grow day by day.",
     "upstream": "Where mail goes next.",
+    "route": "Send some mail another way than its mailbox says.",
     "credential": "SMTP logins of apps.",
     "limits": "What may leave: every limit, its use, and when it turns.",
     "queue": "Queue entries: list, show, hold, release, retry, cancel.",

@@ -6,19 +6,16 @@ from os import cpu_count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from relayd.config.failover import BreakerSettings, DnsSettings
+from relayd.config.section import Seconds
+from relayd.config.section import Section as _Section
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.store.dsn import parse_dsn
-
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _endpoint(text: str) -> str:
@@ -170,23 +167,6 @@ class DeliverySettings(_Section):
         return value
 
 
-class BreakerSettings(_Section):
-    """When an upstream that fails is not used any more, and for how long."""
-
-    failures: Annotated[int, Field(ge=1, le=1_000_000)] = 5
-    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    window_seconds: Seconds = 60.0
-    open_seconds: Seconds = 30.0
-    open_longest_seconds: Annotated[Seconds, Field(validate_default=True)] = 600.0
-
-    @field_validator("open_longest_seconds")
-    @classmethod
-    def _not_shorter(cls, value: float, info: ValidationInfo) -> float:
-        if value < info.data.get("open_seconds", value):
-            raise ValueError("a time not shorter than open_seconds")
-        return value
-
-
 class HttpSettings(_Section):
     """Metrics and health for Prometheus and load balancers."""
 
@@ -291,6 +271,7 @@ class Settings(_Section):
     trusted_networks: tuple[TrustedNetwork, ...] = ()
     delivery: DeliverySettings = DeliverySettings()
     breaker: BreakerSettings = BreakerSettings()
+    dns: DnsSettings = DnsSettings()
     http: HttpSettings = HttpSettings()
     control: ControlSettings = ControlSettings()
     publish: PublishSettings = PublishSettings()

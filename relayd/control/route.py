@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from relayd.control.values import Key
+from relayd.dns.resolver import Resolver
 from relayd.errors import BadValue
 from relayd.rules.control_events import ControlEvent
 from relayd.rules.tiers import Tier, by_name
@@ -83,6 +84,7 @@ class House:
     schedule: Schedule = DEFAULT_SCHEDULE
     release_spread_seconds: float = 300.0
     emit: Callable[[ControlEvent], None] = lambda event: None
+    resolver: Resolver = field(default_factory=Resolver)
 
     @property
     def terms(self) -> Terms:

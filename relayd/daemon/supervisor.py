@@ -28,7 +28,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing, tiers
+from relayd.daemon.terms import publishing, resolver, tiers
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
 from relayd.store.pool import Database
@@ -138,6 +138,7 @@ class Supervisor:
                 schedule=Schedule.parse(settings.warm_up.schedule),
                 release_spread_seconds=settings.delivery.release_spread_seconds,
                 emit=emit,
+                resolver=resolver(settings),
             ),
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),

@@ -139,8 +139,19 @@ UPDATE email_configurations
  WHERE id = $1
 """
 
-# Index: email_mailboxes_upstream.
-COUNT_MAILBOXES = "SELECT count(*) FROM email_mailboxes WHERE upstream_id = $1 AND deleted_at IS NULL"
+# Indexes: email_mailboxes_upstream, mailbox_upstreams_upstream.
+COUNT_MAILBOXES = """
+SELECT count(*) FROM email_mailboxes m
+ WHERE m.deleted_at IS NULL
+   AND m.id IN (SELECT id FROM email_mailboxes WHERE upstream_id = $1
+                UNION SELECT mailbox_id FROM mailbox_upstreams WHERE upstream_id = $1)
+"""
+
+# Index: mail_route_upstreams_upstream.
+COUNT_ROUTES = """
+SELECT count(*) FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id
+ WHERE x.upstream_id = $1 AND r.deleted_at IS NULL
+"""
 
 # Index: email_configurations_pkey.
 REMOVE = "UPDATE email_configurations SET deleted_at = relayd_now(), updated_by = relayd_actor() WHERE id = $1"
@@ -181,6 +192,11 @@ async def choose(connection: Connection, name: str | None, *, client_id: UUID, c
     """
     if name is None:
         name = _only(client, await living(connection, client_id=client_id))
+    return await choose_for(connection, name, client_id=client_id, client=client)
+
+
+async def choose_for(connection: Connection, name: str, *, client_id: UUID | None, client: str) -> UpstreamRecord:
+    """The upstream of that name for mail of the client (`client_id` None: of all), which then stays, as with choose."""
     upstream = await _find(connection, FIND_TO_USE, name)
     if upstream.client_id not in (None, client_id):
         raise Refusal(f"upstream {name} belongs to client {upstream.client}, not to {client}")
@@ -195,9 +211,13 @@ async def save(connection: Connection, upstream: UpstreamRecord) -> UpstreamReco
 
 
 async def remove(connection: Connection, upstream: UpstreamRecord) -> None:
-    """Remove an upstream found with find_to_change. Raises Refusal while mailboxes or mail in flight need it."""
+    """Remove an upstream found with find_to_change. Raises Refusal while anybody needs it."""
     mailboxes = await connection.fetchval(COUNT_MAILBOXES, upstream.id)
-    children = [(mailboxes, "mailbox", f"relayd mailbox set ADDRESS --upstream OTHER, for each of: {_list(upstream)}")]
+    routes = await connection.fetchval(COUNT_ROUTES, upstream.id)
+    children = [
+        (mailboxes, "mailbox", f"relayd mailbox set ADDRESS --upstream OTHER, for each of: {_list(upstream)}"),
+        (routes, "route", "relayd route set NAME --upstreams OTHER, for each of: relayd route list"),
+    ]
     mail = await needs.mail_of_upstream(connection, upstream.id)
     needs.refuse_if_needed(f"upstream {upstream.name}", children, mail, list_mail="relayd queue list --state sending")
     await connection.execute(REMOVE, upstream.id)
