@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
 from relayd.control.route import Request
-from relayd.control.values import EmailAddress, Line
+from relayd.control.values import DomainName, EmailAddress, Line
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 
@@ -101,6 +101,7 @@ class UpstreamOptions(Request):
     directory: ServerPath | None = None
     sender_address: EmailAddress | None = None
     sender_name: Line | None = None
+    spf_include: DomainName | None = None
 
 
 def changed(seal: Seal, upstream: UpstreamRecord, wanted: dict[str, Any]) -> UpstreamRecord:

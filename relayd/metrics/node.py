@@ -9,7 +9,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 import relayd
+from relayd.rules.breaker import BreakerState
 from relayd.store.gauges import Gauges
+
+BREAKER_VALUES = {BreakerState.CLOSED: 0, BreakerState.OPEN: 1, BreakerState.HALF_OPEN: 2}
 
 
 @dataclass(slots=True)
@@ -63,4 +66,11 @@ def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | Non
     )
     for (kind, use), count in gauges.budgets.items():
         budgets.add_metric([kind, use], count)
-    yield from (entries, oldest, mailboxes, lanes, budgets)
+    breakers = GaugeMetricFamily(
+        "relayd_upstream_breaker_state",
+        "Whether upstreams are used: 0 yes, 1 not, 2 one message tries it",
+        labels=["upstream"],
+    )
+    for upstream, breaker in gauges.breakers.items():
+        breakers.add_metric([upstream], BREAKER_VALUES[breaker])
+    yield from (entries, oldest, mailboxes, lanes, budgets, breakers)

@@ -1,9 +1,10 @@
 """What a scrape reads: how deep the queue is, how old, and how much of the limits is used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relayd.rules.breaker import BreakerState
 from relayd.rules.budgets import BudgetKind
 from relayd.rules.states import LIVE, LaneClass, Status
 from relayd.store.connection import Connection
@@ -32,6 +33,7 @@ class Gauges:
     mailboxes: Mapping[LimitUse, int]
     blocked_lanes: Mapping[LaneClass, int]
     budgets: Mapping[tuple[BudgetKind, LimitUse], int]
+    breakers: Mapping[str, BreakerState] = field(default_factory=dict)  # by upstream
 
 
 # Live entries by state and the age of the oldest. Index: email_queue_live.
@@ -64,6 +66,13 @@ SELECT class, count(*) AS lanes FROM mailbox_lanes, clock
  WHERE NOT held AND due_at <= now AND blocked_until > now GROUP BY class
 """
 
+# Index: upstream_breakers_pkey.
+BREAKERS = """
+SELECT u.name, COALESCE(k.state, 'closed') AS state
+  FROM email_configurations u LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
+ WHERE u.deleted_at IS NULL ORDER BY u.name LIMIT 1000
+"""
+
 # Budgets by kind and use, those of suspended owners too. All are read.
 BUDGETS = """
 SELECT kind, CASE WHEN unit_limit IS NULL THEN 'unlimited'
@@ -86,5 +95,6 @@ async def read(connection: Connection) -> Gauges:
         oldest_age_seconds={status: row["oldest_age_seconds"] for status, row in queue.items()},
         mailboxes={use: mailboxes.get(use, 0) for use in LimitUse},
         blocked_lanes={each: lanes.get(each, 0) for each in LaneClass},
+        breakers={row["name"]: BreakerState(row["state"]) for row in await connection.fetch(BREAKERS)},
         budgets={(kind, use): budgets.get((kind, use), 0) for kind in BudgetKind for use in BUDGET_USES},
     )

@@ -63,6 +63,10 @@ class UpstreamRecord:
     is_verified: bool = False
     paused_at: datetime | None = None
     paused_reason: str | None = None
+    spf_include: str | None = None
+    breaker: str = "closed"  # its state; read, never written, as the two after it
+    breaker_reason: str | None = None
+    breaker_retry_at: datetime | None = None  # None: closed, or until somebody closes it
     metadata: dict[str, Any] = field(default_factory=dict)
     created_by: str | None = None
     updated_by: str | None = None
@@ -88,9 +92,12 @@ SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.mode, u.d
        u.oauth_account, u.oauth_refresh_token_sealed, u.google_service_account, u.google_service_account_sealed,
        u.ehlo_name, host(u.source_address) AS source_address, u.max_connections, u.max_recipients,
        u.max_messages_per_connection, u.idle_seconds, u.on_uncertain, u.capture_directory, u.sender_address,
-       u.sender_name, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by, u.updated_by,
-       u.created_at, u.updated_at
-  FROM email_configurations u LEFT JOIN clients c ON c.id = u.client_id
+       u.sender_name, u.spf_include, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by,
+       u.updated_by, u.created_at, u.updated_at, COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason,
+       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
+  FROM email_configurations u
+  LEFT JOIN clients c ON c.id = u.client_id
+  LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
  WHERE u.deleted_at IS NULL
 """
 
@@ -117,11 +124,11 @@ INSERT INTO email_configurations (
   smtp_client_key_sealed, api_url, api_key_sealed, token_url, authorization_url, oauth_client_id,
   oauth_client_secret_sealed, oauth_account, oauth_refresh_token_sealed, google_service_account,
   google_service_account_sealed, ehlo_name, source_address, max_connections, max_recipients,
-  max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name, name,
-  provider_type, client_id)
+  max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name,
+  spf_include, name, provider_type, client_id)
 VALUES (
   $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)
+  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
 """
 
 # Index: email_configurations_pkey.
@@ -135,7 +142,7 @@ UPDATE email_configurations
        oauth_refresh_token_sealed = $23, google_service_account = $24, google_service_account_sealed = $25,
        ehlo_name = $26, source_address = $27::text::inet, max_connections = $28, max_recipients = $29,
        max_messages_per_connection = $30, idle_seconds = $31, on_uncertain = $32, capture_directory = $33,
-       sender_address = $34, sender_name = $35, updated_by = relayd_actor()
+       sender_address = $34, sender_name = $35, spf_include = $36, updated_by = relayd_actor()
  WHERE id = $1
 """
 
@@ -149,8 +156,8 @@ SELECT count(*) FROM email_mailboxes m
 
 # Index: mail_route_upstreams_upstream.
 COUNT_ROUTES = """
-SELECT count(*) FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id
- WHERE x.upstream_id = $1 AND r.deleted_at IS NULL
+SELECT count(*) FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id AND r.deleted_at IS NULL
+ WHERE x.upstream_id = $1
 """
 
 # Index: email_configurations_pkey.
@@ -160,13 +167,8 @@ REMOVE = "UPDATE email_configurations SET deleted_at = relayd_now(), updated_by 
 async def add(connection: Connection, upstream: UpstreamRecord) -> UpstreamRecord:
     """Store a new upstream under its id, which the caller made. Raises Refusal if the name is taken."""
     with explained(taken=f"there is an upstream {upstream.name} already"):
-        await connection.execute(
-            ADD,
-            *_settings(upstream),
-            upstream.name,
-            upstream.provider_type,
-            upstream.client_id,
-        )
+        owned = (upstream.name, upstream.provider_type, upstream.client_id)
+        await connection.execute(ADD, *_settings(upstream), *owned)
     return await find(connection, upstream.name)
 
 
@@ -249,7 +251,7 @@ async def _find(connection: Connection, statement: str, name: str) -> UpstreamRe
 
 
 def _settings(upstream: UpstreamRecord) -> tuple[Any, ...]:
-    # $1 to $35 of ADD and SAVE.
+    # $1 to $36 of ADD and SAVE.
     return (
         upstream.id,
         upstream.is_active,
@@ -286,6 +288,7 @@ def _settings(upstream: UpstreamRecord) -> tuple[Any, ...]:
         upstream.capture_directory,
         upstream.sender_address,
         upstream.sender_name,
+        upstream.spf_include,
     )
 
 
