@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test crash faults ledger bench bench-queue bench-limits check format lock clean
+.PHONY: run test crash faults ledger failover bench bench-queue bench-limits check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -25,6 +25,10 @@ faults: $(VENV)/.dev
 # Whether a limit can be passed: 200 claimers at once, and 100,000 random events. ARGS="histories --total 5000" for less.
 ledger: $(VENV)/.dev
 	$(BIN)/python -m tests.ledger $(ARGS)
+
+# An upstream dies under load and comes back. ARGS="--messages 1000" for a shorter look.
+failover: $(VENV)/.dev
+	$(BIN)/python -m tests.failover $(ARGS)
 
 # Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
 bench: $(BENCH)/.ready

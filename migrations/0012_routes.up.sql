@@ -76,12 +76,10 @@ CREATE TABLE upstream_breakers (
   failed_probes   integer NOT NULL DEFAULT 0,    -- in a row
   probing_by      text,                          -- the claim whose message tries
   probing_until   timestamptz,                   -- past it, another may
-  -- What came of attempts, in this half of the window and in the one before it.
-  half_began_at   timestamptz NOT NULL DEFAULT relayd_now(),
-  attempts        integer NOT NULL DEFAULT 0,
-  failures        integer NOT NULL DEFAULT 0,
-  attempts_before integer NOT NULL DEFAULT 0,
-  failures_before integer NOT NULL DEFAULT 0,
+  -- What came of the latest attempts; those before them fade away.
+  counted_at      timestamptz NOT NULL DEFAULT relayd_now(),
+  attempts        double precision NOT NULL DEFAULT 0,
+  failures        double precision NOT NULL DEFAULT 0,
   created_at      timestamptz NOT NULL DEFAULT relayd_now(),
   updated_at      timestamptz NOT NULL DEFAULT relayd_now(),
   CHECK ((state = 'closed') = (opened_at IS NULL)),

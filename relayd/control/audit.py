@@ -21,6 +21,8 @@ _TABLES = {
     "key": "dkim_keys",
     "quota": "google_workspace_quota",
     "pool": "mailbox_pools",
+    "route": "mail_routes",
+    "breaker": "upstream_breakers",
 }
 
 

@@ -5,6 +5,7 @@ Success alone costs nothing: the database hears of it together with failures, at
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -22,13 +23,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Count:
-    """Attempts since then, `since` in seconds of a steady clock."""
+class _Latest:
+    """The latest attempts: when, in seconds of a steady clock, and whether it failed. `reason`: of a failure that the
+    database has not heard of."""
 
-    since: float
-    attempts: float = 0.0
-    failures: int = 0
-    reason: str = ""
+    ended: deque[tuple[float, bool]]
+    reason: str | None = None
 
 
 class Breakers:
@@ -48,7 +48,7 @@ class Breakers:
         self._name_of = name_of
         self._emit = emit
         self._wake = wake
-        self._counts: dict[UUID, _Count] = {}
+        self._latest: dict[UUID, _Latest] = {}
         self._probes: dict[str, UUID] = {}
         self._due: list[UUID] = []
         self._open: set[UUID] = set()
@@ -56,10 +56,10 @@ class Breakers:
 
     async def refresh(self) -> None:
         """Tell what has failed since the last time, and look which breakers are not closed. Raises StoreUnavailable."""
-        for upstream_id, count in list(self._counts.items()):
-            if count.failures:
-                del self._counts[upstream_id]
-                await self._note(upstream_id, count)
+        for upstream_id, latest in list(self._latest.items()):
+            if latest.reason is not None:
+                del self._latest[upstream_id]
+                await self._note(upstream_id, latest, latest.reason)
         async with self._database.connection() as connection:
             found = await breakers.not_closed(connection)
         self._open = {each.upstream_id for each in found}
@@ -111,30 +111,25 @@ class Breakers:
             await asyncio.wait(self._tasks)
 
     def _count(self, upstream_id: UUID, sign: Sign) -> None:
-        now = asyncio.get_running_loop().time()
-        count = self._counts.setdefault(upstream_id, _Count(now))
-        age, window = now - count.since, self._terms.window_seconds
-        if age > window and not count.failures:
-            # Only the last window counts; successes come evenly enough.
-            count.attempts *= window / age
-            count.since = now - window
-        count.attempts += 1
+        latest = self._latest.setdefault(upstream_id, _Latest(deque(maxlen=self._terms.remembered)))
+        latest.ended.append((asyncio.get_running_loop().time(), isinstance(sign, Failing)))
         if isinstance(sign, Failing):
-            count.failures += 1
-            count.reason = describe(sign.cause)
+            latest.reason = describe(sign.cause)
 
-    async def _note(self, upstream_id: UUID, count: _Count) -> None:
+    async def _note(self, upstream_id: UUID, latest: _Latest, reason: str) -> None:
+        began = asyncio.get_running_loop().time() - self._terms.window_seconds
+        counted = [failed for at, failed in latest.ended if at >= began]
         async with self._database.transaction() as connection:
             retry_at = await breakers.note(
                 connection,
                 upstream_id,
-                attempts=max(round(count.attempts), count.failures),
-                failures=count.failures,
-                reason=count.reason,
+                attempts=len(counted),
+                failures=sum(counted),
+                reason=reason,
                 terms=self._terms,
             )
         if retry_at is not None:
-            self._opened(BreakerOpened(self._name_of(upstream_id), count.reason, retry_at, False), upstream_id)
+            self._opened(BreakerOpened(self._name_of(upstream_id), reason, retry_at, False), upstream_id)
 
     async def _trip(self, upstream_id: UUID, sign: Unfit) -> None:
         reason = describe(sign.cause)

@@ -17,13 +17,22 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerTerms:
-    """Opens at `failures` failed attempts in a window, if they are `rate` of all. A failed probe doubles the wait."""
+    """Opens at `failures` failed attempts, if they are `rate` of the latest. A failed probe doubles the wait.
+
+    What is older than `window_seconds` does not count. Nor does what lies further back than a few times `failures`
+    attempts: a busy upstream would else be left only when it has failed for as long as it has worked before.
+    """
 
     failures: int = 5
     rate: float = 0.5
     window_seconds: float = 60.0
     open_seconds: float = 30.0
     open_longest_seconds: float = 600.0
+
+    @property
+    def remembered(self) -> int:
+        """How many attempts count at most."""
+        return 4 * self.failures
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Pair:
 
 
 # Pairs in use: of lists, and of the mailboxes that have lanes of a route or that it names. $1 those of one mailbox, $2
-# of one route, NULL: of all; $3 checked longer ago, those that were never checked first; $4 at most so many.
+# of one route, whoever's mail it may be, NULL: of all; $3 checked longer ago, those that were never checked first; $4 at most so many.
 # Indexes: mailbox_upstreams_mailbox_id_upstream_id_key, mail_route_upstreams_route_id_upstream_id_key,
 # mailbox_lanes_route, upstream_alignments_pkey, dkim_keys_domain_id_selector_key.
 DUE = """
@@ -34,7 +34,12 @@ WITH used AS (
   UNION
   SELECT r.mailbox_id, x.upstream_id
     FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id
-   WHERE r.mailbox_id IS NOT NULL AND $1::uuid IS NULL AND ($2::uuid IS NULL OR x.route_id = $2)),
+   WHERE r.mailbox_id IS NOT NULL AND $1::uuid IS NULL AND ($2::uuid IS NULL OR x.route_id = $2)
+  UNION
+  SELECT m.id, x.upstream_id
+    FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id
+    JOIN email_mailboxes m ON r.mailbox_id IS NULL AND (r.client_id IS NULL OR m.client_id = r.client_id)
+   WHERE x.route_id = $2),
 pair AS (
   SELECT DISTINCT m.domain_id, used.upstream_id FROM used JOIN email_mailboxes m ON m.id = used.mailbox_id
    WHERE m.deleted_at IS NULL)

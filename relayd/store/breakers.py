@@ -38,26 +38,16 @@ SELECT upstream_id, state,
   FROM upstream_breakers WHERE state <> 'closed'
 """
 
-# $1 upstream, $2 attempts, $3 failed ones, $4 seconds of half a window. Index: upstream_breakers_pkey.
+# $1 upstream, $2 attempts, $3 failed ones, $4 seconds after which what was counted is forgotten, $5 how many attempts
+# are remembered. Index: upstream_breakers_pkey.
 NOTE = """
-WITH clock AS (SELECT relayd_now() AS now, make_interval(secs => $4) AS half)
-INSERT INTO upstream_breakers AS b (upstream_id, client_id, half_began_at, attempts, failures)
-SELECT u.id, u.client_id, now, $2, $3 FROM email_configurations u, clock WHERE u.id = $1
+INSERT INTO upstream_breakers AS b (upstream_id, client_id, counted_at, attempts, failures)
+SELECT u.id, u.client_id, relayd_now(), $2, $3 FROM email_configurations u WHERE u.id = $1
 ON CONFLICT (upstream_id) DO UPDATE
-   SET attempts_before = CASE WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => $4)
-                              THEN b.attempts_before
-                              WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => 2 * $4)
-                              THEN b.attempts ELSE 0 END,
-       failures_before = CASE WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => $4)
-                              THEN b.failures_before
-                              WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => 2 * $4)
-                              THEN b.failures ELSE 0 END,
-       attempts = EXCLUDED.attempts + CASE WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => $4)
-                                           THEN b.attempts ELSE 0 END,
-       failures = EXCLUDED.failures + CASE WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => $4)
-                                           THEN b.failures ELSE 0 END,
-       half_began_at = CASE WHEN EXCLUDED.half_began_at < b.half_began_at + make_interval(secs => $4)
-                            THEN b.half_began_at ELSE EXCLUDED.half_began_at END
+   SET (counted_at, attempts, failures) = (
+     SELECT EXCLUDED.counted_at, EXCLUDED.attempts + kept * b.attempts, EXCLUDED.failures + kept * b.failures
+       FROM (SELECT CASE WHEN EXCLUDED.counted_at > b.counted_at + make_interval(secs => $4) OR b.attempts = 0 THEN 0
+                         ELSE LEAST(1, GREATEST($5::float8 - EXCLUDED.attempts, 0) / b.attempts) END AS kept) part)
  WHERE b.state = 'closed'
 """
 
@@ -65,9 +55,8 @@ ON CONFLICT (upstream_id) DO UPDATE
 OPEN = """
 UPDATE upstream_breakers
    SET state = 'open', reason = $2, opened_at = relayd_now(), retry_at = relayd_now() + make_interval(secs => $5),
-       failed_probes = 0, attempts = 0, failures = 0, attempts_before = 0, failures_before = 0
- WHERE upstream_id = $1 AND state = 'closed' AND failures + failures_before >= $3
-   AND failures + failures_before >= $4::float8 * (attempts + attempts_before)
+       failed_probes = 0, attempts = 0, failures = 0
+ WHERE upstream_id = $1 AND state = 'closed' AND failures >= $3::float8 - 0.001 AND failures >= $4::float8 * attempts
 RETURNING retry_at
 """
 
@@ -79,7 +68,7 @@ SELECT u.id, u.client_id, 'open', $2, now, now + make_interval(secs => $3)
   FROM email_configurations u, clock WHERE u.id = $1
 ON CONFLICT (upstream_id) DO UPDATE
    SET state = 'open', reason = $2, opened_at = EXCLUDED.opened_at, retry_at = EXCLUDED.retry_at, failed_probes = 0,
-       attempts = 0, failures = 0, attempts_before = 0, failures_before = 0
+       attempts = 0, failures = 0
  WHERE b.state = 'closed'
 RETURNING retry_at
 """
@@ -95,7 +84,7 @@ ON CONFLICT (upstream_id) DO UPDATE
 CLOSE = """
 UPDATE upstream_breakers
    SET state = 'closed', reason = NULL, opened_at = NULL, retry_at = NULL, probing_by = NULL, probing_until = NULL,
-       failed_probes = 0, attempts = 0, failures = 0, attempts_before = 0, failures_before = 0
+       failed_probes = 0, attempts = 0, failures = 0
  WHERE upstream_id = $1 AND state <> 'closed' AND ($2::text IS NULL OR probing_by = $2)
 RETURNING upstream_id
 """
@@ -176,7 +165,7 @@ async def note(
     connection: Connection, upstream_id: UUID, *, attempts: int, failures: int, reason: str, terms: BreakerTerms
 ) -> datetime | None:
     """Count what came of attempts; if that opens the breaker, returns when it is tried next. In a transaction."""
-    await connection.execute(NOTE, upstream_id, attempts, failures, terms.window_seconds / 2)
+    await connection.execute(NOTE, upstream_id, attempts, failures, terms.window_seconds, terms.remembered)
     opened: datetime | None = await connection.fetchval(
         OPEN, upstream_id, reason[:1000], terms.failures, terms.rate, terms.open_seconds
     )

@@ -175,9 +175,9 @@ async def test_failures_open_it_when_they_are_enough_and_enough_of_all(house: Ho
                 c, house.first, attempts=attempts, failures=failures, reason="connect: refused", terms=TERMS
             )
 
-    assert await note(20, 3) is None
-    assert await note(4, 4) is None  # 7 of 24
-    assert await note(12, 12) is not None  # 19 of 36
+    assert await note(16, 3) is None
+    assert await note(4, 4) is None  # 6 of 16
+    assert await note(6, 6) is not None  # 9 of 16
     shown = await house.shown(house.first)
     assert (shown.state, shown.reason) == (BreakerState.OPEN, "connect: refused")
     assert await note(50, 50) is None  # it is open already
@@ -194,6 +194,14 @@ async def test_failures_of_long_ago_do_not_count(house: House) -> None:
     await house.later(31)
     async with house.db.transaction() as c:
         assert await breakers.note(c, house.first, attempts=2, failures=2, reason="x", terms=TERMS) is not None
+
+
+async def test_a_busy_upstream_is_left_when_it_has_failed_for_a_moment(house: House) -> None:
+    for _ in range(100):
+        async with house.db.transaction() as c:
+            assert await breakers.note(c, house.first, attempts=16, failures=1, reason="x", terms=TERMS) is None
+    async with house.db.transaction() as c:
+        assert await breakers.note(c, house.first, attempts=16, failures=15, reason="x", terms=TERMS) is not None
 
 
 async def test_one_message_tries_a_broken_upstream_and_no_other(house: House) -> None:
