@@ -51,7 +51,6 @@ class Breakers:
         self._latest: dict[UUID, _Latest] = {}
         self._probes: dict[str, UUID] = {}
         self._due: list[UUID] = []
-        self._open: set[UUID] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def refresh(self) -> None:
@@ -62,12 +61,7 @@ class Breakers:
                 await self._note(upstream_id, latest, latest.reason)
         async with self._database.connection() as connection:
             found = await breakers.not_closed(connection)
-        self._open = {each.upstream_id for each in found}
         self._due = [each.upstream_id for each in found if each.is_due]
-
-    def is_open(self, upstream_id: UUID) -> bool:
-        """Whether an upstream was not to be used at the last look."""
-        return upstream_id in self._open
 
     def take_due(self) -> list[UUID]:
         """Upstreams that may be probed, each once a look."""

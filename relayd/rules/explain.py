@@ -160,7 +160,8 @@ def _turn(facts: Facts, now: datetime) -> Verdict:
     if not entry.ahead:
         sentence = f"due now, first of its line, waiting for a free connection{_instead(facts)}"
         return Verdict(Where.DUE, sentence, goes_at=now)
-    line = f"in the line of mailbox {facts.mailbox.address}, {_ahead(entry)}"
+    route = f" and route {facts.route.route}" if facts.route.route else ""
+    line = f"in the line of mailbox {facts.mailbox.address}{route}, {_ahead(entry)}"
     return Verdict(
         Where.DUE, f"due now, waiting for its turn and a free connection: {line}{_instead(facts)}", goes_at=now
     )

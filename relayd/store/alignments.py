@@ -20,7 +20,7 @@ class Pair:
 
 
 # Pairs in use: of lists, and of the mailboxes that have lanes of a route or that it names. $1 those of one mailbox, $2
-# of one route, whoever's mail it may be, NULL: of all; $3 checked longer ago, those that were never checked first; $4 at most so many.
+# of one route, whoever's mail it may be, NULL: of all; $3 checked longer ago, those that never were first; $4 how many.
 # Indexes: mailbox_upstreams_mailbox_id_upstream_id_key, mail_route_upstreams_route_id_upstream_id_key,
 # mailbox_lanes_route, upstream_alignments_pkey, dkim_keys_domain_id_selector_key.
 DUE = """
