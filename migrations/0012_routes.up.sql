@@ -124,8 +124,9 @@ CREATE INDEX mailbox_lanes_route ON mailbox_lanes (route_id) WHERE route_id IS N
 -- Lanes that are not where they would be: those that a probe may be taken from. Empty when all is well.
 CREATE INDEX mailbox_lanes_away ON mailbox_lanes (preferred_id, due_at) WHERE preferred_id <> upstream_id;
 
--- Deferred since its upstream failed, and for nothing else: goes at once when there is a way again.
-ALTER TABLE email_queue ADD COLUMN upstream_failed boolean NOT NULL DEFAULT false;
+-- Deferred since its upstream failed, and for nothing else: goes at once when there is a way again. NULL is no, and takes
+-- no room: the queue's rows are to leave room for their next version on their page.
+ALTER TABLE email_queue ADD COLUMN upstream_failed boolean CHECK (upstream_failed);
 CREATE INDEX email_queue_upstream_failed ON email_queue (upstream_id, id) WHERE upstream_failed AND status = 'queued';
 
 -- When routes or lists were last changed, and when the last walk over the queue began that followed them.

@@ -65,7 +65,7 @@ settled AS (
          retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
          next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
          claimed_by = NULL, lease_expires_at = NULL, updated_at = clock.now,
-         reserved_budgets = NULL, upstream_failed = t.upstream_failed,
+         reserved_budgets = NULL, upstream_failed = NULLIF(t.upstream_failed, false),
          provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
          sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
          failed_at = CASE WHEN t.status = 'failed' THEN clock.now END,

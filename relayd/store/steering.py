@@ -43,7 +43,7 @@ target AS MATERIALIZED (
      AND NOT EXISTS (SELECT FROM upstream_breakers k WHERE k.upstream_id = l.upstream_id AND k.state <> 'closed')
    ORDER BY q.id LIMIT $2 FOR UPDATE OF q SKIP LOCKED),
 changed AS (
-  UPDATE email_queue q SET next_attempt_at = clock.now, upstream_failed = false, updated_at = clock.now
+  UPDATE email_queue q SET next_attempt_at = clock.now, upstream_failed = NULL, updated_at = clock.now
     FROM target, clock WHERE q.id = target.id
   RETURNING q.id, q.client_id, q.message_id, q.lane_id, target.goes_another_way),
 logged AS (
