@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test crash faults ledger doubts bench bench-queue bench-limits check format lock clean
+.PHONY: run test crash faults ledger doubts failover bench bench-queue bench-limits check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -29,6 +29,10 @@ ledger: $(VENV)/.dev
 # What becomes of attempts whose reply never comes: recorded, resolved, doubled, lost. ARGS="--messages 100" for less.
 doubts: $(VENV)/.dev
 	$(BIN)/python -m tests.doubts $(ARGS)
+
+# An upstream dies under load and comes back. ARGS="--messages 1000" for a shorter look.
+failover: $(VENV)/.dev
+	$(BIN)/python -m tests.failover $(ARGS)
 
 # Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
 bench: $(BENCH)/.ready

@@ -17,7 +17,7 @@ ALTER TABLE email_configurations
   DROP CONSTRAINT email_configurations_login_check,
   DROP CONSTRAINT email_configurations_client_key_check;
 UPDATE email_configurations
-   SET is_active = is_active AND provider_type IN ('smtp_relay', 'capture') AND smtp_host NOT LIKE '/%'
+   SET is_active = is_active AND provider_type IN ('smtp_relay', 'capture') AND smtp_host LIKE '/%' IS NOT TRUE
                    AND smtp_client_certificate IS NULL
                    AND smtp_auth_mechanism IS DISTINCT FROM 'XOAUTH2',
        smtp_port = CASE WHEN smtp_host LIKE '/%' THEN 25 ELSE smtp_port END,

@@ -38,8 +38,9 @@ SELECT 'mailbox_day', $1, id, false, '1 day', 'UTC', $6, $6, $7, date_trunc('day
 
 # As the trigger on mailboxes makes them, which for one mailbox reads them all.
 LANES = """
-INSERT INTO mailbox_lanes (mailbox_id, class, client_id, upstream_id, held, budget_ids)
-SELECT m.id, k.class, m.client_id, m.upstream_id, false, CASE k.class WHEN 'dsn' THEN '{}' ELSE ARRAY[b.id] END
+INSERT INTO mailbox_lanes (mailbox_id, class, client_id, upstream_id, preferred_id, held, budget_ids)
+SELECT m.id, k.class, m.client_id, m.upstream_id, m.upstream_id, false,
+       CASE k.class WHEN 'dsn' THEN '{}' ELSE ARRAY[b.id] END
   FROM email_mailboxes m JOIN budgets b ON b.owner_id = m.id
  CROSS JOIN (VALUES ('mail'), ('bulk'), ('dsn')) AS k (class)
  ORDER BY m.email_address, k.class

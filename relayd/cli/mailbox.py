@@ -8,6 +8,7 @@ from relayd.cli import bars, inbox_options, output
 from relayd.cli.inbox_options import InboxOptions
 from relayd.cli.output import Column, Row, column
 from relayd.cli.parameters import AsJson, Control, DailyLimit, LimitWindow, given, limit_of
+from relayd.cli.ways import Listed, listed
 from relayd.control.client import Reply, path_of
 
 app = App(name="mailbox")
@@ -32,7 +33,7 @@ def _inbox(inbox: Row | None) -> str:
 _COLUMNS = (
     column("email_address", "address", whole=True),
     column("client"),
-    column("upstream"),
+    Column("upstream", lambda row: ", ".join(row["upstreams"])),
     column("status"),
     Column("daily limit", _limit),
     column("used"),
@@ -44,7 +45,8 @@ _DETAILS = (
     column("display_name"),
     column("client"),
     column("domain"),
-    column("upstream"),
+    column("upstreams"),
+    column("sends_through", "sends through now"),
     column("status"),
     column("status_reason"),
     Column("daily limit", _limit),
@@ -74,6 +76,8 @@ def add(
     /,
     *,
     upstream: str | None = None,
+    upstreams: Listed | None = None,
+    allow_misaligned: Annotated[bool, Parameter(negative="")] = False,
     display_name: str | None = None,
     daily_limit: DailyLimit = 10,
     time_zone: str | None = None,
@@ -90,6 +94,10 @@ def add(
     ----------
     upstream
         Where its mail goes next; may be left out where there is only one.
+    upstreams
+        Several: a,b in order, each when those before it do not work; a=70,b=30 by weight.
+    allow_misaligned
+        Go on through an upstream even if DNS says that receivers would not take the mail for the domain's own.
     daily_limit
         Recipients a day, or unlimited. 0 is never.
     time_zone
@@ -107,6 +115,7 @@ def add(
     limits = {"daily_send_limit": limit_of(daily_limit), "is_paced": paced}
     counting = {"limit_window": limit_window, "mail_class": mail_class}
     body = {"email_address": address, "is_default": default, **limits, **given(options | counting)}
+    body |= given({"upstreams": listed(upstreams), "allow_misaligned": allow_misaligned or None})
     reply = control.post(path_of("mailboxes"), body)
     step = f"next, a login for an app: relayd credential add LOGIN --client {reply.data['client']} --sender {address}"
     limit = _limit(reply.data)
@@ -141,6 +150,8 @@ def set_(
     /,
     *,
     upstream: str | None = None,
+    upstreams: Listed | None = None,
+    allow_misaligned: Annotated[bool | None, Parameter(negative="--keep-aligned")] = None,
     display_name: str | None = None,
     daily_limit: DailyLimit | None = None,
     time_zone: str | None = None,
@@ -158,6 +169,10 @@ def set_(
 
     Parameters
     ----------
+    upstreams
+        Several: a,b in order, each when those before it do not work; a=70,b=30 by weight.
+    allow_misaligned
+        Go on through an upstream even if DNS says that receivers would not take the mail for the domain's own.
     display_name
         An empty one takes it away.
     daily_limit
@@ -176,6 +191,8 @@ def set_(
     body = given(
         {
             "upstream": upstream,
+            "upstreams": listed(upstreams),
+            "allow_misaligned": allow_misaligned,
             "time_zone": time_zone,
             "limit_window": limit_window,
             "is_paced": paced,

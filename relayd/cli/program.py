@@ -33,6 +33,7 @@ NOUNS = {
     "warmup": "Let a new mailbox's limit grow day by day.",
     "upstream": "Where mail goes next.",
     "doctor": "Look what is wrong with a provider, and what mends it.",
+    "route": "Send some mail another way than its mailbox says.",
     "credential": "SMTP logins of apps.",
     "limits": "What may leave: every limit, its use, and when it turns.",
     "queue": "Queue entries: list, show, hold, release, retry, cancel.",

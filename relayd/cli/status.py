@@ -60,6 +60,10 @@ def _upstream(upstream: Row, now: datetime) -> str:
     text = f"{upstream['name']} ({upstream['provider']}): {upstream['in_flight']:,} in flight"
     if upstream["paused_at"]:
         text += f", paused since {entries.when(upstream['paused_at'], now)}: {upstream['paused_reason']}"
+    if upstream["breaker"] != "closed":
+        again = upstream["breaker_retry_at"]
+        text += f", does not work: {upstream['breaker_reason']}"
+        text += f"; tried again {entries.when(again, now)}" if again else ", until its breaker is closed"
     return text if upstream["is_active"] else f"{text}, not active"
 
 

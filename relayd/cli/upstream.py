@@ -25,7 +25,9 @@ def _place(row: Row) -> str:
 
 
 def _state(row: Row) -> str:
-    return "paused" if row["paused_at"] else "active" if row["is_active"] else "inactive"
+    if row["paused_at"] or not row["is_active"]:
+        return "paused" if row["paused_at"] else "inactive"
+    return "active" if row["breaker"] == "closed" else "does not work"
 
 
 _COLUMNS = (
@@ -68,8 +70,12 @@ _DETAILS = (
     column("sender_address"),
     column("sender_name"),
     column("is_verified", "verified"),
-    column("paused_reason"),
     column("caution"),
+    column("spf_include"),
+    column("paused_reason"),
+    column("breaker"),
+    column("breaker_reason"),
+    column("breaker_retry_at", "tried again"),
     column("created_at", "created"),
     column("updated_at", "changed"),
 )
@@ -150,6 +156,28 @@ def set_(
     if no_login:
         said |= {"username": None, "password": None}
     output.done(control.patch(path_of("upstreams", name), said), f"upstream {name} changed", as_json=as_json)
+
+
+@app.command
+def breaker(
+    name: str,
+    state: Literal["open", "close"],
+    /,
+    *,
+    reason: str | None = None,
+    as_json: AsJson = False,
+    control: Control,
+) -> None:
+    """Stop using an upstream (open) until it is closed again, or use it at once (close).
+
+    Parameters
+    ----------
+    reason
+        Why, for whoever looks later.
+    """
+    reply = control.post(path_of("upstreams", name, "breaker"), {"state": state, **given({"reason": reason})})
+    done = "is not used any more; its mail goes through its mailboxes' next" if state == "open" else "is used again"
+    output.done(reply, f"upstream {name} {done}", as_json=as_json)
 
 
 @app.command

@@ -79,6 +79,8 @@ class Options:
         How long an unused connection is kept.
     on_uncertain
         What to do when nobody can know whether a message was taken: send it again, or hold it.
+    spf_include
+        The domain that senders through it include in their SPF record, if that is not known of its provider.
     directory
         The Maildir that capture delivers into, on the server.
     """
@@ -114,6 +116,7 @@ class Options:
     directory: str | None = None
     sender_address: str | None = None
     sender_name: str | None = None
+    spf_include: str | None = None
 
 
 def body(options: Options | None) -> dict[str, Any]:

@@ -6,21 +6,18 @@ from os import cpu_count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from relayd.config.failover import BreakerSettings, DnsSettings
+from relayd.config.feedback import ReportSettings, SuppressionSettings
+from relayd.config.section import Seconds
+from relayd.config.section import Section as _Section
 from relayd.config.verdict_settings import VerdictSettings
 from relayd.errors import RelaydError
 from relayd.rules.dns_records import records_for
-from relayd.rules.suppression import DEFAULT_DAYS
 from relayd.rules.warm_up import DEFAULT_SCHEDULE, Schedule
 from relayd.store.dsn import parse_dsn
-
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _endpoint(text: str) -> str:
@@ -249,15 +246,6 @@ class WarmUpSettings(_Section):
         return value
 
 
-class ReportSettings(_Section):
-    """Bounces, complaints and answers that come back."""
-
-    max_octets: Annotated[int, Field(ge=4096, le=26_214_400)] = 1_048_576
-    max_waiting: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    retention_days: Annotated[float, Field(gt=0, le=3650)] = 14.0
-    pull_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0
-
-
 class TierSettings(_Section):
     """A tier: what a client in it may have. What is left out is not limited."""
 
@@ -265,12 +253,6 @@ class TierSettings(_Section):
     domains: Annotated[int, Field(ge=0)] | None = None
     mailboxes: Annotated[int, Field(ge=0)] | None = None
     dedicated_ips: Annotated[int, Field(ge=0)] | None = None
-
-
-class SuppressionSettings(_Section):
-    """Addresses that get no more mail."""
-
-    hard_bounce_days: Annotated[float, Field(ge=0, le=36500)] = DEFAULT_DAYS
 
 
 class LogSettings(_Section):
@@ -296,6 +278,8 @@ class Settings(_Section):
     submission: SubmissionSettings = SubmissionSettings()
     trusted_networks: tuple[TrustedNetwork, ...] = ()
     delivery: DeliverySettings = DeliverySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    dns: DnsSettings = DnsSettings()
     http: HttpSettings = HttpSettings()
     control: ControlSettings = ControlSettings()
     publish: PublishSettings = PublishSettings()

@@ -23,6 +23,8 @@ _TABLES = {
     "pool": "mailbox_pools",
     "suppression": "suppressions",
     "inbox": "mailbox_inboxes",
+    "route": "mail_routes",
+    "breaker": "upstream_breakers",
 }
 
 

@@ -6,14 +6,17 @@ from typing import Literal
 from uuid import UUID
 
 from relayd.control import tiers
+from relayd.control.alignment import check_mailbox
 from relayd.control.inboxes import InboxView
+from relayd.control.mail_routes import Upstreams, pairs
 from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Limit, Line
-from relayd.errors import Refusal
+from relayd.errors import BadValue, Refusal
 from relayd.mail.address import Address
 from relayd.rules.budgets import LimitWindow
 from relayd.rules.mail_class import MailClass
-from relayd.store import clients, domains, inboxes, mailbox_pools, mailboxes, upstreams
+from relayd.store import clients, domains, inboxes, mailbox_pools, mailboxes, upstreams, ways
+from relayd.store.connection import Connection
 
 
 class AddMailbox(Request):
@@ -22,6 +25,8 @@ class AddMailbox(Request):
     email_address: EmailAddress
     display_name: Line | None = None
     upstream: Key | None = None
+    upstreams: Upstreams | None = None
+    allow_misaligned: bool = False
     daily_send_limit: Limit | None = 10
     time_zone: Line = "UTC"
     limit_window: LimitWindow = LimitWindow.CALENDAR
@@ -42,6 +47,8 @@ class SetMailbox(Request):
     email_address: Key
     display_name: Line | None = None
     upstream: Key | None = None
+    upstreams: Upstreams | None = None
+    allow_misaligned: bool = False
     daily_send_limit: Limit | None = None
     time_zone: Line = "UTC"
     limit_window: LimitWindow = LimitWindow.CALENDAR
@@ -61,13 +68,18 @@ class ListMailboxes(Request):
 
 
 class MailboxView(View):
-    """A mailbox. `used` counts against `daily_send_limit`; some of it comes back at `window_ends_at`."""
+    """A mailbox. `used` counts against `daily_send_limit`; some of it comes back at `window_ends_at`.
+
+    `upstreams`: all that it has, in order or as `name=weight`; `sends_through`: where its mail goes now.
+    """
 
     id: UUID
     email_address: str
     client: str
     domain: str
     upstream: str
+    upstreams: list[str]
+    sends_through: str
     display_name: str | None
     status: str
     status_reason: str | None
@@ -100,9 +112,9 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
     """It belongs to its domain's client. Refused if the domain is unknown, the upstream not clear or the tier full."""
     async with context.writing() as connection:
         domain = await domains.find_to_use(connection, Address.parse(request.email_address).domain)
-        upstream = await upstreams.choose(
-            connection, request.upstream, client_id=domain.client_id, client=domain.client
-        )
+        listed = await _listed(connection, request, domain.client_id, domain.client)
+        first = listed[0].name if listed else request.upstream
+        upstream = await upstreams.choose(connection, first, client_id=domain.client_id, client=domain.client)
         mailbox = await mailboxes.add(
             connection,
             client_id=domain.client_id,
@@ -117,8 +129,13 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
             mail_class=request.mail_class,
         )
         await tiers.check_room(connection, context.house.tiers, domain.client_id, "mailboxes")
+        if listed:
+            await ways.put(connection, mailbox, listed, may_misalign=request.allow_misaligned)
+            mailbox = await mailboxes.find(connection, mailbox.email_address)
         if request.is_default:
             mailbox = await mailboxes.make_default(connection, mailbox)
+    if listed:
+        await check_mailbox(context, mailbox.id)
     return MailboxView.model_validate(mailbox)
 
 
@@ -146,6 +163,7 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
     """A raised limit, another upstream or a status made active lets waiting mail go at once."""
     wanted = changes(request, but="email_address")
     is_default: bool | None = wanted.pop("is_default", None)
+    misalign: bool | None = wanted.get("allow_misaligned")
     if "status" in wanted:
         wanted.setdefault("status_reason", None)
     async with context.writing() as connection:
@@ -156,14 +174,27 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
                 hint=f"relayd warmup start {mailbox.email_address} --cap LIMIT bounds it; "
                 f"relayd warmup complete {mailbox.email_address} ends it",
             )
+        listed = await _listed(connection, request, mailbox.client_id, mailbox.client)
         if "upstream" in wanted:
             chosen = await upstreams.choose(
-                connection, wanted.pop("upstream"), client_id=mailbox.client_id, client=mailbox.client
+                connection, wanted["upstream"], client_id=mailbox.client_id, client=mailbox.client
             )
-            wanted["upstream_id"] = chosen.id
+            listed = [ways.Member(chosen.id, chosen.name, None)]
+        for name in ("upstream", "upstreams", "allow_misaligned"):
+            wanted.pop(name, None)
+        if listed:
+            wanted["upstream_id"] = listed[0].upstream_id
         saved = await mailboxes.save(connection, mailbox, replace(mailbox, **wanted))
+        if listed:
+            await ways.put(connection, mailbox, listed, may_misalign=misalign)
+        elif misalign is not None:
+            await ways.set_misalign(connection, mailbox, misalign)
+        if listed or misalign is not None:
+            saved = await mailboxes.find(connection, mailbox.email_address)
         if is_default is not None:
             saved = await mailboxes.make_default(connection, saved, is_default)
+    if listed and len(listed) > 1:
+        await check_mailbox(context, saved.id)
     context.house.wake()
     return MailboxView.model_validate(saved)
 
@@ -176,6 +207,17 @@ async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
         await mailboxes.remove(connection, mailbox)
         await inboxes.remove(connection, mailbox.id)
     return Removed(name=mailbox.email_address)
+
+
+async def _listed(
+    connection: Connection, request: AddMailbox | SetMailbox, client_id: UUID, client: str
+) -> list[ways.Member]:
+    """The list that was asked for; empty where none was."""
+    if request.upstreams is None:
+        return []
+    if request.upstream is not None:
+        raise BadValue("one of upstream and upstreams, not both")
+    return await ways.members(connection, pairs(request.upstreams), client_id=client_id, client=client)
 
 
 _PATH = "/v1/mailboxes/{email_address}"

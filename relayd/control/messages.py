@@ -176,7 +176,7 @@ async def resend_message(context: Context, request: Resend) -> Resent:
         await operation_audit.record(connection, "messages", "resend", details)
     # Not above: waking makes its own commit light, and this one must be on the disk.
     async with context.writing() as connection:
-        await lanes.wake(connection, [copy.lane_id])
+        await lanes.wake(connection, sorted(copy.lane_ids))
     context.house.wake()
     return Resent(queue_id=copy.queue_id, parent_id=queue_id, recipients=names)
 

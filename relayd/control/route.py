@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relayd.control.pending_logins import PendingLogins
 from relayd.control.values import Key
+from relayd.dns.resolver import Resolver
 from relayd.errors import BadValue
 from relayd.intake.bounce import Bouncer
 from relayd.rules.control_events import ControlEvent
@@ -94,6 +95,7 @@ class House:
     emit: Callable[[ControlEvent | GrantEvent], None] = lambda event: None
     logins: PendingLogins = field(default_factory=PendingLogins)
     bouncer: Bouncer | None = None  # who tells senders of what an operator calls failed
+    resolver: Resolver = field(default_factory=Resolver)
 
     @property
     def terms(self) -> Terms:

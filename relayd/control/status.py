@@ -37,6 +37,9 @@ class UpstreamView(View):
     paused_at: datetime | None
     paused_reason: str | None
     in_flight: int
+    breaker: str
+    breaker_reason: str | None
+    breaker_retry_at: datetime | None
 
 
 class QueueView(View):

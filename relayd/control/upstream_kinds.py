@@ -31,7 +31,16 @@ _OAUTH = frozenset(
 )
 _API = frozenset({"api_url", "ca_file"})
 _ANY = frozenset(
-    {"mode", "dialect", "max_connections", "max_recipients", "on_uncertain", "sender_address", "sender_name"}
+    {
+        "mode",
+        "dialect",
+        "max_connections",
+        "max_recipients",
+        "on_uncertain",
+        "sender_address",
+        "sender_name",
+        "spf_include",
+    }
 )
 
 

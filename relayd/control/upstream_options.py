@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
 from relayd.control import client_certificate
 from relayd.control.route import Request
-from relayd.control.values import EmailAddress, Line
+from relayd.control.values import DomainName, EmailAddress, Line
 from relayd.errors import Refusal
 from relayd.seal import Seal, SealError
 from relayd.store.upstreams import UpstreamRecord
@@ -103,6 +103,7 @@ class UpstreamOptions(Request):
     directory: ServerPath | None = None
     sender_address: EmailAddress | None = None
     sender_name: Line | None = None
+    spf_include: DomainName | None = None
 
 
 def changed(seal: Seal, upstream: UpstreamRecord, wanted: dict[str, Any]) -> UpstreamRecord:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, computed_field
@@ -11,8 +11,8 @@ from relayd.control import tiers
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
 from relayd.control.upstream_kinds import CAUTIONS, check, completed
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
-from relayd.control.values import Key, Name
-from relayd.store import clients, oauth_tokens, upstreams
+from relayd.control.values import Key, Line, Name
+from relayd.store import breakers, clients, oauth_tokens, operation_audit, steering, upstreams
 from relayd.store.connection import Connection
 from relayd.store.ids import new_id
 from relayd.store.upstreams import UpstreamRecord
@@ -31,6 +31,14 @@ class SetUpstream(UpstreamOptions):
 
     name: Key
     is_active: bool = True
+
+
+class SetBreaker(Request):
+    """`open`: no mail goes through it until somebody says `close`; with `close` it is used at once."""
+
+    name: Key
+    state: Literal["open", "close"]
+    reason: Line | None = None
 
 
 class ListUpstreams(Request):
@@ -88,8 +96,12 @@ class UpstreamView(View):
     directory: str | None = Field(validation_alias="capture_directory")
     sender_address: str | None
     sender_name: str | None
+    spf_include: str | None
     is_active: bool
     is_verified: bool
+    breaker: str
+    breaker_reason: str | None
+    breaker_retry_at: datetime | None
     paused_at: datetime | None
     paused_reason: str | None
     created_at: datetime
@@ -152,6 +164,23 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
     return UpstreamView.model_validate(saved)
 
 
+async def set_breaker(context: Context, request: SetBreaker) -> UpstreamView:
+    """Lanes follow; upkeep moves those that are not moved at once."""
+    async with context.writing() as connection:
+        upstream = await upstreams.find(connection, request.name)
+        if request.state == "open":
+            await breakers.hold_open(connection, upstream.id, request.reason or f"held open by {context.actor}")
+        else:
+            await breakers.close(connection, upstream.id)
+        details = {"upstream": upstream.name, "reason": request.reason}
+        await operation_audit.record(connection, "upstream_breakers", f"breaker {request.state}", details)
+    await steering.steer(context.house.database, upstream.id)
+    await steering.let_go(context.house.database, upstream.id)
+    context.house.wake()
+    async with context.reading() as connection:
+        return UpstreamView.model_validate(await upstreams.find(connection, request.name))
+
+
 async def remove_upstream(context: Context, request: Named) -> Removed:
     """Refused while a mailbox sends through it."""
     async with context.writing() as connection:
@@ -169,5 +198,6 @@ ROUTES = (
     Route("GET", "/v1/upstreams", list_upstreams, "List the upstreams", ListUpstreams, UpstreamList),
     Route("GET", "/v1/upstreams/{name}", show_upstream, "Show an upstream", Named, UpstreamView),
     Route("PATCH", "/v1/upstreams/{name}", set_upstream, "Change an upstream", SetUpstream, UpstreamView),
+    Route("POST", "/v1/upstreams/{name}/breaker", set_breaker, "Open or close its breaker", SetBreaker, UpstreamView),
     Route("DELETE", "/v1/upstreams/{name}", remove_upstream, "Remove an upstream", Named, Removed),
 )

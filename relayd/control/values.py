@@ -85,6 +85,17 @@ def _recipients(text: str) -> str:
     return "@" + _domain(text[1:]) if text.startswith("@") else Address.parse(text).key
 
 
+def domain_pattern(text: str) -> str:
+    """`example.com`, or `*.example.com` (also written `.example.com`) for all below it."""
+    below = text.startswith(("*.", "."))
+    return f"*.{_domain(text.lstrip('*').removeprefix('.'))}" if below else _domain(text)
+
+
+def sender_pattern(text: str) -> str:
+    """An address, or a domain as domain_pattern has it."""
+    return Address.parse(text).key if "@" in text else domain_pattern(text)
+
+
 # clients.name, email_configurations.name
 Name = Annotated[str, Field(json_schema_extra={"pattern": _NAME.pattern}), AfterValidator(_name)]
 # smtp_credentials.login

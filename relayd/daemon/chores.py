@@ -9,6 +9,7 @@ from relayd.daemon.gmail import Lookers
 from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
 from relayd.store.pool import Database
+from relayd.upkeep.check_alignments import check_alignments
 from relayd.upkeep.health import watch_health
 from relayd.upkeep.mirror_usage import mirror_usage
 from relayd.upkeep.move_in_pools import move_in_pools
@@ -16,12 +17,17 @@ from relayd.upkeep.prune import prune
 from relayd.upkeep.release_scheduled import release_scheduled
 from relayd.upkeep.resolve_uncertain import LookTerms, resolve_uncertain
 from relayd.upkeep.runner import Chore
+from relayd.upkeep.steer import let_go, reroute, steer
 from relayd.upkeep.wake_lanes import wake_lanes
 from relayd.upkeep.warm_up import warm_up_mailboxes
 from relayd.upkeep.warn_of_delays import warn_of_delays
 
 SCHEDULED_SECONDS = 1.0
 POOLS_SECONDS = 2.0
+REROUTE_SECONDS = 1.0
+LET_GO_SECONDS = 1.0
+STEER_SECONDS = 10.0
+ALIGNMENT_SECONDS = 15.0
 RECLAIM_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 WAKE_SECONDS = 10.0
@@ -35,10 +41,15 @@ def chores(
     database: Database, take_back: TakeBack, lookers: Lookers, settings: Settings, wake: Callable[[], None]
 ) -> list[Chore]:
     """What this node does while it holds the cluster's upkeep lock."""
+    resolver = terms.resolver(settings)
     age = timedelta(days=settings.retention_days)
     return [
         Chore("release_scheduled", SCHEDULED_SECONDS, lambda: release_scheduled(database, wake)),
         Chore("move_in_pools", POOLS_SECONDS, lambda: move_in_pools(database, emit=emit, wake=wake)),
+        Chore("reroute", REROUTE_SECONDS, lambda: reroute(database, emit=emit, wake=wake)),
+        Chore("let_go", LET_GO_SECONDS, lambda: let_go(database, wake)),
+        Chore("steer", STEER_SECONDS, lambda: steer(database, wake)),
+        Chore("check_alignments", ALIGNMENT_SECONDS, lambda: check_alignments(database, resolver)),
         Chore("reclaim", RECLAIM_SECONDS, take_back.of_lapsed_leases),
         Chore(
             "resolve_uncertain",

@@ -33,7 +33,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing, tiers, verdicts
+from relayd.daemon.terms import publishing, resolver, tiers, verdicts
 from relayd.daemon.tokens import token_source
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
@@ -180,6 +180,7 @@ class Supervisor:
             emit=emit,
             probe_of=Probes(database, seal, hostname=settings.hostname, emit=emit).of,
             bouncer=self._take_back.bouncer,
+            resolver=resolver(settings),
         )
 
     def _tokens(self, record: UpstreamRecord) -> TokenSource:

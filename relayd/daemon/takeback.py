@@ -21,6 +21,7 @@ from relayd.mail.address import Address
 from relayd.rules.doubt import Way, way_of
 from relayd.rules.outcome import Outcome
 from relayd.seal import Seal
+from relayd.store import breakers
 from relayd.store.clock import DatabaseClock
 from relayd.store.leases import LapsedClaim
 from relayd.store.pool import Database
@@ -89,6 +90,8 @@ class TakeBack:
     async def _reclaim(self, dead: Sequence[str]) -> int:
         async with self._database.connection() as connection:
             await self._clock.sync(connection)
+            if dead:
+                await breakers.release(connection, dead)
         return await reclaim(self._database, self._settle, emit=emit, dead=dead)
 
     async def _settle(self, outcomes: Sequence[tuple[LapsedClaim, Outcome]]) -> None:

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 from relayd.config.settings import Settings
 from relayd.control.route import Publishing
+from relayd.dns.resolver import Resolver
 from relayd.intake.door import DoorTerms
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Scope, Stage
 from relayd.rules.retry import RetryPolicy
@@ -68,6 +70,17 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
     )
+
+
+def breaker_terms(settings: Settings) -> BreakerTerms:
+    """When an upstream that fails is not used any more."""
+    return BreakerTerms(**settings.breaker.model_dump())
+
+
+def resolver(settings: Settings) -> Resolver:
+    """Whom to ask about DNS."""
+    chosen = settings.dns
+    return Resolver(chosen.nameservers, port=chosen.port, timeout_seconds=chosen.timeout_seconds)
 
 
 def tiers(settings: Settings) -> dict[str, Tier]:

@@ -24,9 +24,11 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import door_terms, look_policy, retry_policy, session_limits, verdicts
+from relayd.daemon.terms import breaker_terms, door_terms, look_policy, retry_policy, session_limits, verdicts
 from relayd.daemon.tls import server_context
-from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Pace
+from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import RelaydError
@@ -93,10 +95,14 @@ class Worker:
             emit=emit,
         )
         self._fleet = Fleet(providers.load)
+        self._breakers = Breakers(
+            database, breaker_terms(settings), name_of=self._fleet.name_of, emit=emit, wake=self.wake
+        )
         self._scheduler = Scheduler(
             database,
             self._fleet,
             self._settler,
+            self._breakers,
             self._clock,
             claimant=orders.claimant,
             pace=Pace(
@@ -166,6 +172,7 @@ class Worker:
         if self._delivering:
             await self._delivering
         await self._suppressions.close()
+        await self._breakers.drain()
         await self._fleet.close()
         await self._database.close()
         return all(ended)

@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from relayd import failpoints
+from relayd.delivery.breakers import Breakers
 from relayd.delivery.settler import Ended, Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
@@ -81,6 +82,7 @@ async def run(
     started: Start,
     fleet: Fleet,
     settler: Settler,
+    breakers: Breakers,
     *,
     finisher: Finisher | None,
     keep: Keep,
@@ -107,6 +109,8 @@ async def run(
         on_delivered()
     failpoints.reach("attempt-ended")
     seconds = asyncio.get_running_loop().time() - began
+    # First, so that what is due again at once does not find the same upstream.
+    await breakers.judge(attempt.terms.id, attempt.entries[0].claimed_by, outcomes)
     await settler.settle(
         [
             _ended(attempt, entry, started.notices.get(entry.entry_id, NOTHING_SAID), outcome, seconds)

@@ -8,22 +8,22 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from uuid import UUID
 
 from relayd import failpoints
 from relayd.delivery import attempt
 from relayd.delivery.attempt import Attempt, Finisher, ReturnPaths
 from relayd.delivery.backlog import Backlog
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Claimer, Pace
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet
 from relayd.errors import StoreUnavailable
 from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
 from relayd.store import attempts
 from relayd.store.attempts import Start
-from relayd.store.claim import ClaimedEntry, claim
+from relayd.store.claim import ClaimedEntry
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 
@@ -41,18 +41,6 @@ MAX_AHEAD = 200
 LOOKS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How the loop runs. The lease of a started attempt outlives `attempt_seconds` by `lease_margin_seconds`."""
-
-    poll_seconds: float = 1.0
-    read_limit: int = 200
-    claim_lease_seconds: float = 60.0
-    attempt_seconds: float = 900.0
-    lease_margin_seconds: float = 60.0
-    release_spread_seconds: float = 300.0
-
-
 class Scheduler:
     """Runs until `drain`. Wakes on `wake` and polls for what other workers, nodes and clocks make due."""
 
@@ -61,6 +49,7 @@ class Scheduler:
         database: Database,
         fleet: Fleet,
         settler: Settler,
+        breakers: Breakers,
         clock: DatabaseClock,
         *,
         claimant: str,
@@ -72,9 +61,9 @@ class Scheduler:
         self._database = database
         self._fleet = fleet
         self._settler = settler
+        self._breakers = breakers
         self._clock = clock
-        self._claimant = claimant
-        self._claims = count(1)
+        self._claimer = Claimer(database, breakers, claimant=claimant, pace=pace)
         self._pace = pace
         self._emit = emit
         self._finisher = finisher
@@ -135,6 +124,7 @@ class Scheduler:
                 if clock() - refreshed >= self._pace.poll_seconds:
                     await self._refresh()
                     refreshed = clock()
+                    await self._probe_due()
                 more = await self._claim()
             except StoreUnavailable as error:
                 self._emit(StoreLost("claim", str(error)))
@@ -188,6 +178,7 @@ class Scheduler:
         async with self._database.connection() as connection:
             await self._clock.sync(connection)
         await self._fleet.refresh()
+        await self._breakers.refresh()
 
     async def _claim(self) -> bool:
         """One claim; False when nothing more is due or there is no room."""
@@ -196,15 +187,7 @@ class Scheduler:
             return False
         looks, self._looks = self._looks, 0
         began = asyncio.get_running_loop().time()
-        async with self._database.transaction() as connection:
-            claimed = await claim(
-                connection,
-                wanted,
-                read_limit=self._pace.read_limit,
-                claimant=f"{self._claimant}/{next(self._claims)}",
-                lease_seconds=self._pace.claim_lease_seconds,
-                spread_seconds=self._pace.release_spread_seconds,
-            )
+        claimed = await self._claimer.claim(wanted)
         for reached in claimed.limits_reached:
             self._emit(reached)
         if claimed.leaves_more:
@@ -214,11 +197,20 @@ class Scheduler:
             return self._looks > 0
         failpoints.reach("claimed")
         self._emit(BatchCommitted("claim", len(claimed.entries), asyncio.get_running_loop().time() - began))
-        planned, unknown = attempt.plan(claimed.entries, self._fleet)
+        self._plan(claimed.entries)
+        return self._looks > 0
+
+    async def _probe_due(self) -> None:
+        """For each upstream whose breaker lets one message try: claim that message, if there is one."""
+        for upstream_id in self._breakers.take_due():
+            if self._fleet.room(upstream_id):
+                self._plan(await self._claimer.probe(upstream_id))
+
+    def _plan(self, entries: list[ClaimedEntry]) -> None:
+        planned, unknown = attempt.plan(entries, self._fleet)
         self._untried(unknown, "its upstream was removed")
         self._backlog.add(planned)
         self._startable.set()
-        return self._looks > 0
 
     def _wanted(self) -> dict[UUID, int]:
         """As many more as keep one batch at hand for each upstream; few at a time are not worth a claim."""
@@ -249,7 +241,7 @@ class Scheduler:
         self._emit(BatchCommitted("start", len(started.entries), asyncio.get_running_loop().time() - began))
         self._untried(
             [entry for entry, _ in claims if entry not in started.entries],
-            "its window, its limit or a pause changed before it began",
+            "its window, its limit, its upstream or a pause changed before it began",
         )
         for each in taken:
             entries = tuple(entry for entry in each.entries if entry in started.entries)
@@ -260,9 +252,11 @@ class Scheduler:
         """Give claims back that were not tried, budget and all, however long Postgres stays away."""
         if entries:
             self._emit(ClaimsReturned(len(entries), reason))
-            self._track(
-                asyncio.create_task(self._settler.settle([attempt.untried(entry, reason) for entry in entries]))
-            )
+            self._track(asyncio.create_task(self._give_back(entries, reason)))
+
+    async def _give_back(self, entries: list[ClaimedEntry], reason: str) -> None:
+        await self._breakers.give_back(list({entry.claimed_by for entry in entries}))
+        await self._settler.settle([attempt.untried(entry, reason) for entry in entries])
 
     def _launch(self, each: Attempt, started: Start) -> None:
         self._fleet.take(each.terms.id)
@@ -273,6 +267,7 @@ class Scheduler:
                     started,
                     self._fleet,
                     self._settler,
+                    self._breakers,
                     finisher=self._finisher,
                     keep=self._keep,
                     return_paths=self._return_paths,

@@ -81,6 +81,11 @@ class Fleet:
         """The terms of an upstream, None if it is gone."""
         return self._terms.get(upstream_id)
 
+    def name_of(self, upstream_id: UUID) -> str:
+        """Its name, or its id once it is gone."""
+        terms = self._terms.get(upstream_id)
+        return terms.name if terms else str(upstream_id)
+
     def take(self, upstream_id: UUID) -> None:
         """One more transaction is under way."""
         self._busy[upstream_id] = self._busy.get(upstream_id, 0) + 1

@@ -8,15 +8,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 
 from relayd import failpoints
 from relayd.errors import StoreFull, StoreUnavailable
 from relayd.intake import dropping, instructions
-from relayd.intake.dropping import Dropped, Prepared, dropped_among
+from relayd.intake.dropping import Dropped, Prepared, dropped_among, leaving
 from relayd.intake.instructions import Instructions
 from relayd.intake.prospects import Prospect, Prospects
+from relayd.intake.routing import Routing
 from relayd.intake.senders import Senders, Way
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission, entries_of
@@ -75,6 +77,7 @@ class Door:
         self._signer = signer
         self._prospects = prospects
         self._suppressions = suppressions
+        self._routing = Routing(database)
         self._terms = terms
         self._emit = emit
         self._wake = wake
@@ -112,10 +115,12 @@ class Door:
             way = await self._senders.way_for(submission.identity, sole_author, asked, recipients=len(entries))
             if isinstance(way, Reply):
                 return self._refuse(submission, "from_not_allowed", way)
-            prospect = await self._prospect(submission, way, asked, recipients=len(entries) - len(dropped))
+            queue_id = new_id()
+            entries = await self._routing.place(queue_id, way.mailbox, way.mail_class, sole_author, entries)
+            prospect = await self._prospect(submission, way, asked, leaving(entries, dropped))
             if isinstance(prospect, Reply):
                 return self._refuse(submission, "leaves_too_late", prospect)
-            message = await self._prepare(submission, scan, sole_author, way, asked, entries)
+            message = await self._prepare(queue_id, submission, scan, sole_author, way, asked, entries)
             await self._batcher.submit(Prepared(message, dropped))
         except StoreUnavailable as error:
             self._emit(StoreLost("enqueue", str(error)))
@@ -135,12 +140,13 @@ class Door:
             await self._waking
 
     async def _prospect(
-        self, submission: Submission, way: Way, asked: Instructions, *, recipients: int
+        self, submission: Submission, way: Way, asked: Instructions, entries: Sequence[queue.NewEntry]
     ) -> Prospect | Reply | None:
         """When it would leave, None where no limit says, or the refusal of a login that does not wait so long."""
-        if not (way.mailbox.is_limited and recipients) or asked.not_before is not None:
+        if not (way.mailbox.is_limited and entries) or asked.not_before is not None:
             return None  # whoever names a time knows that it waits
-        lane_id = way.mailbox.lane_id(way.mail_class)
+        # Where recipients go different ways, that of the first: their limits are the same, but for the providers'.
+        lane_id, recipients = entries[0].lane_id or way.mailbox.lane_id(way.mail_class), len(entries)
         prospect = await self._prospects.join(lane_id, recipients)
         longest = submission.identity.refuse_after_seconds
         refusal = prospect.refusal(longest) if prospect and longest is not None else None
@@ -150,6 +156,7 @@ class Door:
 
     async def _prepare(
         self,
+        queue_id: UUID,
         submission: Submission,
         scan: HeaderScan,
         sole_author: Address,
@@ -157,7 +164,7 @@ class Door:
         asked: Instructions,
         entries: tuple[queue.NewEntry, ...],
     ) -> queue.NewMessage:
-        now, queue_id = self._now(), new_id()
+        now = self._now()
         envelope = submission.envelope
         message_id = headers.message_id(scan) or f"<{queue_id}@{way.domain.domain}>"
         prepared = headers.prepare(

@@ -48,6 +48,12 @@ async def dropped_among(
     return tuple(Dropped(entry, by_key[entry.recipient.key]) for entry in entries if entry.recipient.key in by_key)
 
 
+def leaving(entries: Sequence[NewEntry], dropped: Sequence[Dropped]) -> tuple[NewEntry, ...]:
+    """Those of the entries that are not dropped."""
+    ended = {each.entry.entry_id for each in dropped}
+    return tuple(entry for entry in entries if entry.entry_id not in ended)
+
+
 async def enqueue(connection: Connection, batch: Sequence[Prepared]) -> None:
     """As `queue.enqueue`, with the ends of what is dropped. Call inside a transaction."""
     await queue.enqueue(connection, [prepared.message for prepared in batch])

@@ -19,6 +19,8 @@ from relayd.rules.relay_events import (
     AttemptStarted,
     BatchCommitted,
     Bounced,
+    BreakerClosed,
+    BreakerOpened,
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
@@ -37,7 +39,14 @@ from relayd.rules.session_events import (
     SessionRefused,
     TlsFailed,
 )
-from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned
+from relayd.rules.upkeep_events import (
+    DoubtLookedInto,
+    LookResult,
+    MailboxPaused,
+    MailRerouted,
+    PoolMailMoved,
+    WarmUpTurned,
+)
 
 
 def record(event: Event) -> None:
@@ -76,12 +85,14 @@ def level_of(event: Event) -> int:
             return logging.INFO
         case Complained() | InboxFailed():
             return logging.WARNING
-        case LimitReached() | PoolMailMoved():
-            return logging.INFO
         case DoubtLookedInto(conclusion=LookResult.HELD | LookResult.FAILED):
             return logging.WARNING
         case DoubtLookedInto():
             return logging.INFO
+        case LimitReached() | PoolMailMoved() | MailRerouted() | BreakerClosed():
+            return logging.INFO
+        case BreakerOpened():
+            return logging.WARNING
         case WorkerDied() | GrantDied():
             return logging.ERROR
         case _:

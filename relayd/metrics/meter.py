@@ -11,6 +11,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from relayd.metrics.labels import BoundedNames
+from relayd.metrics.report_meter import ReportMeter
 from relayd.rules.control_events import SecretsResealed, TierRefused
 from relayd.rules.events import Event
 from relayd.rules.grant_events import GrantDied
@@ -22,6 +23,8 @@ from relayd.rules.relay_events import (
     AttemptStarted,
     BatchCommitted,
     Bounced,
+    BreakerClosed,
+    BreakerOpened,
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
@@ -43,7 +46,15 @@ from relayd.rules.session_events import (
     TlsFailed,
 )
 from relayd.rules.suppression import SuppressionReason
-from relayd.rules.upkeep_events import DoubtLookedInto, LookResult, MailboxPaused, PoolMailMoved, WarmUpTurned, Way
+from relayd.rules.upkeep_events import (
+    DoubtLookedInto,
+    LookResult,
+    MailboxPaused,
+    MailRerouted,
+    PoolMailMoved,
+    WarmUpTurned,
+    Way,
+)
 
 MAX_UPSTREAMS = 100
 # Words that our own code chooses; the cap is for the day on which one of them is not a word.
@@ -66,6 +77,7 @@ class Meter:
         self._steps = BoundedNames(MAX_WORDS)
         self._mechanisms = BoundedNames(MAX_WORDS)
         self._outcomes = BoundedNames(MAX_WORDS)
+        self._reports = ReportMeter(registry)
         self._create_session_metrics()
         self._create_relay_metrics()
 
@@ -127,22 +139,20 @@ class Meter:
                 self._tier_refusals.labels(self._reasons.label(event.noun)).inc()
             case SecretsResealed():
                 self._secrets_resealed.inc(event.resealed)
-            case ReportRead():
-                self._reports.labels(event.kind, event.status).inc()
-            case BouncedLater():
-                self._bounced_later.labels(event.bounce_type, event.category).inc()
-            case Complained():
-                self._complaints.inc()
-            case Replied():
-                self._replies.inc()
-            case InboxFailed():
-                self._inbox_failures.inc()
+            case ReportRead() | BouncedLater() | Complained() | Replied() | InboxFailed():
+                self._reports.record(event)
             case PoolMailMoved():
                 self._pool_moves.inc(event.entries)
             case GrantDied():
                 self._grants_died.labels(self._upstreams.label(event.upstream)).inc()
             case DoubtLookedInto():
                 self._looks.labels(event.conclusion).inc()
+            case BreakerOpened():
+                self._breaker_changes.labels(self._upstreams.label(event.upstream), "opened").inc()
+            case BreakerClosed():
+                self._breaker_changes.labels(self._upstreams.label(event.upstream), "closed").inc()
+            case MailRerouted():
+                self._rerouted.inc(event.entries)
             case _:
                 assert_never(event)
 
@@ -245,16 +255,14 @@ class Meter:
             "Looks at an upstream for an attempt in doubt, one a recipient, by what came of them",
             conclusion=LookResult,
         )
-        self._reports = self._counter(
-            "relayd_reports_total", "Bounces, complaints and answers read, by kind and status", kind=(), status=()
+        self._breaker_changes = self._counter(
+            "relayd_upstream_breaker_changes_total",
+            "Times an upstream's breaker was opened, each probe that failed included, or closed",
+            upstream=(),
+            change=(),
         )
-        self._bounced_later = self._counter(
-            "relayd_bounced_later_total", "Sent messages that came back, by type and category", type=(), category=()
-        )
-        self._complaints = self._counter("relayd_complaints_total", "Sent messages that a reader called spam")
-        self._replies = self._counter("relayd_replies_total", "Sent messages that a reader answered")
-        self._inbox_failures = self._counter(
-            "relayd_inbox_failures_total", "Times that a mailbox's inbox could not be read"
+        self._rerouted = self._counter(
+            "relayd_rerouted_total", "Queued entries that took another way since routes or lists had changed"
         )
         self._claims_in_doubt = self._counter(
             "relayd_claims_in_doubt_total", "Attempts whose worker died in the middle: sent or not, nobody knows"

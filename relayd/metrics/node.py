@@ -9,7 +9,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 import relayd
+from relayd.rules.breaker import BreakerState
 from relayd.store.gauges import Gauges
+
+BREAKER_VALUES = {BreakerState.CLOSED: 0, BreakerState.OPEN: 1, BreakerState.HALF_OPEN: 2}
 
 
 @dataclass(slots=True)
@@ -76,4 +79,11 @@ def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | Non
     yield GaugeMetricFamily(
         "relayd_oauth_grants_dead", "Upstreams whose grant gives no token until mended", value=gauges.dead_grants
     )
-    yield from (entries, oldest, mailboxes, lanes, budgets)
+    breakers = GaugeMetricFamily(
+        "relayd_upstream_breaker_state",
+        "Whether upstreams are used: 0 yes, 1 not, 2 one message tries it",
+        labels=["upstream"],
+    )
+    for upstream, breaker in gauges.breakers.items():
+        breakers.add_metric([upstream], BREAKER_VALUES[breaker])
+    yield from (entries, oldest, mailboxes, lanes, budgets, breakers)

@@ -32,6 +32,7 @@ class Where(StrEnum):
     STOPPED = "stopped"  # somebody must resume, activate or raise something
     LIMITED = "limited"
     BLOCKED = "blocked"  # the upstream said not before
+    BROKEN = "broken"  # its upstream does not work, and there is no other
     DEFERRED = "deferred"
     DUE = "due"
 
@@ -174,7 +175,8 @@ def _stopped(facts: Facts, now: datetime) -> Verdict | None:
 def _waiting(facts: Facts, now: datetime) -> Verdict:
     """Nothing but time is in its way: the latest of what says "not before" decides, and gives the verdict its name."""
     candidates = [_turn(facts, now)]
-    candidates += [found for found in (_retry(facts, now), _blocked(facts, now), _limited(facts, now)) if found]
+    held_back = (_retry(facts, now), _blocked(facts, now), _limited(facts, now), _broken(facts, now))
+    candidates += [found for found in held_back if found]
     latest = max(candidates, key=lambda verdict: verdict.goes_at or now)
     others = [found.sentence for found in candidates[1:] if found is not latest]
     return Verdict(latest.where, "; also ".join([latest.sentence, *others]), goes_at=latest.goes_at)
@@ -183,9 +185,32 @@ def _waiting(facts: Facts, now: datetime) -> Verdict:
 def _turn(facts: Facts, now: datetime) -> Verdict:
     entry = facts.entry
     if not entry.ahead:
-        return Verdict(Where.DUE, "due now, first of its line, waiting for a free connection", goes_at=now)
-    line = f"in the line of mailbox {facts.mailbox.address}, {_ahead(entry)}"
-    return Verdict(Where.DUE, f"due now, waiting for its turn and a free connection: {line}", goes_at=now)
+        sentence = f"due now, first of its line, waiting for a free connection{_instead(facts)}"
+        return Verdict(Where.DUE, sentence, goes_at=now)
+    route = f" and route {facts.route.route}" if facts.route.route else ""
+    line = f"in the line of mailbox {facts.mailbox.address}{route}, {_ahead(entry)}"
+    return Verdict(
+        Where.DUE, f"due now, waiting for its turn and a free connection: {line}{_instead(facts)}", goes_at=now
+    )
+
+
+def _instead(facts: Facts) -> str:
+    """What mail that goes another way than usual is told of it."""
+    route = facts.route
+    if route.preferred is None or route.broken is None:
+        return ""
+    return f"; it goes through {route.upstream}, for {route.preferred} does not work{because(route.broken.reason)}"
+
+
+def _broken(facts: Facts, now: datetime) -> Verdict | None:
+    route, broken = facts.route, facts.route.broken
+    if broken is None or route.preferred is not None:
+        return None
+    what = f"upstream {broken.upstream} does not work{because(broken.reason)}, and there is no other that may take over"
+    if broken.retry_at is None:
+        return None  # an operator's doing: see `stops`
+    retry_at = max(broken.retry_at, now)
+    return Verdict(Where.BROKEN, f"{what}; one message tries it again {at_time(retry_at, now)}", goes_at=retry_at)
 
 
 def _retry(facts: Facts, now: datetime) -> Verdict | None:

@@ -57,6 +57,15 @@ class MailboxFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerFacts:
+    """An upstream that is not used. `retry_at` None: until somebody closes its breaker."""
+
+    upstream: str
+    reason: str | None
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RouteFacts:
     """Where it goes next, and whether anything goes at all."""
 
@@ -68,6 +77,9 @@ class RouteFacts:
     all_paused_reason: str | None
     grant_died_at: datetime | None = None
     grant_error: str | None = None
+    route: str | None = None  # the route that says so; None: its mailbox's list
+    preferred: str | None = None  # where it would go if all worked, if that is another upstream
+    broken: BreakerFacts | None = None  # why the upstream, or the preferred one, is not used
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,23 @@ class LimitReached:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    """An upstream is not used any more, or, `after_probe`, still not: one message tries it at `retry_at`."""
+
+    upstream: str
+    reason: str
+    retry_at: datetime
+    after_probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    """An upstream is used again."""
+
+    upstream: str
+
+
 RelayEvent = (
     Accepted
     | Rejected
@@ -163,4 +180,6 @@ RelayEvent = (
     | LimitReached
     | WorkerDied
     | StoreLost
+    | BreakerOpened
+    | BreakerClosed
 )

@@ -1,7 +1,7 @@
 """Decide what an outcome makes of a queue entry. Pure: the one place where Outcome becomes state."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -54,6 +54,7 @@ class Settlement:
     provider_message_id: str | None = None
     spent_limit: SpentLimit | None = None  # the ledger learns of it
     look_at: datetime | None = None  # in doubt: relayd looks at the upstream then
+    upstream_failed: bool = False  # it waits for its upstream alone, and goes at once when there is another way
 
 
 def settle(
@@ -80,8 +81,9 @@ def settle(
                 provider_message_id=provider_message_id,
                 relays=not dsn_passed,
             )
-        case Deferred(_, cause):
-            return _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
+        case Deferred(scope, cause):
+            deferred = _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
+            return replace(deferred, upstream_failed=scope is Scope.UPSTREAM and deferred.status is Status.QUEUED)
         case Postponed(scope, cause, hold_seconds, limit):
             until = now + timedelta(seconds=hold_seconds)
             return Settlement(
@@ -89,7 +91,8 @@ def settle(
                 LogEvent.POSTPONED,
                 cause,
                 describe(cause),
-                next_attempt_at=until if scope is not Scope.MAILBOX else now,
+                # The mailbox's lane waits, or the upstream's breaker does: the entry need not.
+                next_attempt_at=now if scope in (Scope.MAILBOX, Scope.UPSTREAM) else until,
                 spends_attempt=False,
                 blocks_mailbox_until=until if scope is Scope.MAILBOX else None,
                 spent_limit=_spent(scope, limit),

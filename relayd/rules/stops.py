@@ -26,6 +26,9 @@ def _paused(route: RouteFacts, now: datetime) -> Iterator[tuple[str, str | None]
     if route.upstream_paused_at is not None:
         since = at_time(route.upstream_paused_at, now)
         yield f"{upstream} is paused since {since}{because(route.upstream_paused_reason)}", f"relayd resume {upstream}"
+    if route.broken is not None and route.broken.retry_at is None and route.preferred is None:
+        sentence = f"the breaker of {upstream} is held open{because(route.broken.reason)}"
+        yield sentence, f"relayd upstream breaker {route.upstream} close"
     if not route.upstream_is_active:
         yield f"{upstream} is not active", f"relayd upstream set {route.upstream} --active"
 

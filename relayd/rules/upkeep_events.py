@@ -80,4 +80,11 @@ class DoubtLookedInto:
     text: str
 
 
-UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved | DoubtLookedInto
+@dataclass(frozen=True, slots=True)
+class MailRerouted:
+    """Entries that waited go another way, as routes or lists say now."""
+
+    entries: int
+
+
+UpkeepEvent = WarmUpTurned | MailboxPaused | PoolMailMoved | DoubtLookedInto | MailRerouted

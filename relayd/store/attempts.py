@@ -41,11 +41,11 @@ class Start:
 
 
 # Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned, no
-# limit was lowered under it, there is no new one in which nothing is reserved for it, and its mailbox goes the same
-# way. A reference is an attempt's own: that of the one before must not answer for it. IS NOT DISTINCT FROM rules out
-# the indexes over what is in flight, which look cheap to a plan that was made while nothing was. $3 lease seconds,
-# $4 provider, $5 claim and $7 mark by entry. A message comes with its first entry, and its body as long as those before
-# it have under $6 octets.
+# limit was lowered under it, there is no new one in which nothing is reserved for it, and its lane goes the same way,
+# which is open. A probe is the exception: its lane goes another way, and its upstream is what it tries. A reference is
+# an attempt's own: that of the one before must not answer for it. IS NOT DISTINCT FROM rules out the indexes over what
+# is in flight, which look cheap to a plan that was made while nothing was. $3 lease seconds, $4 provider, $5 claim and
+# $7 mark by entry. A message comes with its first entry, and its body as long as those before it have under $6 octets.
 # Indexes: email_queue_pkey, budgets_pkey, email_mailboxes_pkey, messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
@@ -60,7 +60,11 @@ started AS (
    WHERE q.id = t.id AND q.fence = t.fence AND q.status IS NOT DISTINCT FROM 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
      AND l.id = q.lane_id AND NOT l.held
-     AND l.upstream_id = q.upstream_id AND COALESCE(q.reserved_budgets, '{}') @> l.budget_ids
+     AND CASE WHEN EXISTS (SELECT FROM upstream_breakers k WHERE k.upstream_id = q.upstream_id AND k.state <> 'closed')
+              THEN EXISTS (SELECT FROM upstream_breakers k
+                            WHERE k.upstream_id = q.upstream_id AND k.probing_by = q.claimed_by)
+                   AND COALESCE(q.reserved_budgets, '{}') @> relayd_budgets_of(l.mailbox_id, l.class, q.upstream_id)
+              ELSE l.upstream_id = q.upstream_id AND COALESCE(q.reserved_budgets, '{}') @> l.budget_ids END
      AND c.id = q.upstream_id AND c.is_active AND c.paused_at IS NULL AND s.paused_at IS NULL
      AND NOT EXISTS (SELECT FROM budgets b
                       WHERE b.id = ANY(q.reserved_budgets)

@@ -52,7 +52,7 @@ SELECT m.id, m.client_id, c.bounces, m.mailbox_id, m.reverse_path, m.smtputf8, m
   JOIN message_bodies b ON b.message_id = m.id
   JOIN email_mailboxes x ON x.id = m.mailbox_id
   JOIN email_domains d ON d.id = x.domain_id
-  JOIN mailbox_lanes lane ON lane.mailbox_id = m.mailbox_id AND lane.class = 'dsn'
+  JOIN mailbox_lanes lane ON lane.mailbox_id = m.mailbox_id AND lane.class = 'dsn' AND lane.is_home
  WHERE m.id = ANY($1::uuid[]) AND m.origin <> 'dsn'
 """
 

@@ -45,7 +45,8 @@ SELECT u.kind, concat_ws(' ', CASE WHEN u.kind = 'client_day' THEN c.name END, e
   LEFT JOIN email_mailboxes m ON m.id = COALESCE(g.mailbox_id, u.owner_id)
   LEFT JOIN email_domains d ON d.id = COALESCE(m.domain_id, u.owner_id)
  WHERE ($1::uuid IS NULL
-        OR u.budget_id = ANY((SELECT budget_ids FROM mailbox_lanes WHERE mailbox_id = $1 AND class = 'mail')::int[]))
+        OR u.budget_id = ANY((SELECT budget_ids FROM mailbox_lanes
+                               WHERE mailbox_id = $1 AND class = 'mail' AND is_home)::int[]))
    AND ($2::uuid IS NULL OR d.id = $2) AND ($3::uuid IS NULL OR u.client_id = $3)
    AND ($4::uuid IS NULL OR g.upstream_id = $4)
  ORDER BY array_position('{client_day,domain_day,mailbox_day,mailbox_hour,provider_day,provider_hour}', u.kind), whose

@@ -53,7 +53,8 @@ class Claim:
 # claim's name; $5 lease seconds; $6 where in the ring of clients to look for those that others crowd out.
 # Not worth a wait for the disk: a claim that is lost with Postgres was not started, since the start's commit is later
 # in the same log and does wait.
-# Indexes: mailbox_lanes_runnable, mailbox_lanes_client, budgets_pkey, email_queue_due, email_queue_message.
+# Indexes: upstream_breakers_pkey, mailbox_lanes_runnable, mailbox_lanes_client, budgets_pkey, email_queue_due,
+# email_queue_message.
 CLAIM = """
 WITH RECURSIVE clock AS MATERIALIZED (
   SELECT relayd_now() AS now, set_config('synchronous_commit', 'off', true) AS cheap),
@@ -62,7 +63,10 @@ upstream AS MATERIALIZED (
     FROM clock
     JOIN relayd_state s ON s.paused_at IS NULL
     CROSS JOIN unnest($1::uuid[], $2::int[]) AS u (id, wanted)
-    JOIN email_configurations c ON c.id = u.id AND c.is_active AND c.paused_at IS NULL),
+    JOIN email_configurations c ON c.id = u.id AND c.is_active AND c.paused_at IS NULL
+    -- From one whose breaker is not closed nothing is taken, but by the claim that is its probe.
+    LEFT JOIN upstream_breakers k ON k.upstream_id = u.id AND k.state <> 'closed'
+   WHERE k.upstream_id IS NULL OR k.probing_by = $4),
 longest AS MATERIALIZED (
   SELECT l.*
     FROM clock, upstream u

@@ -100,9 +100,9 @@ SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domai
    AND m.id = COALESCE((SELECT x.id FROM email_mailboxes x WHERE lower(x.email_address) = $1 AND x.deleted_at IS NULL),
                        d.default_mailbox_id)
   JOIN clients c ON c.id = m.client_id
-  JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail'
-  JOIN mailbox_lanes bulk ON bulk.mailbox_id = m.id AND bulk.class = 'bulk'
-  JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
+  JOIN mailbox_lanes mail ON mail.mailbox_id = m.id AND mail.class = 'mail' AND mail.is_home
+  JOIN mailbox_lanes bulk ON bulk.mailbox_id = m.id AND bulk.class = 'bulk' AND bulk.is_home
+  JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn' AND dsn.is_home
  WHERE d.domain = $2 AND d.deleted_at IS NULL
 """
 

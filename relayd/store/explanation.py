@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.rules.estimate import Outlook
-from relayd.rules.facts import EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
+from relayd.rules.facts import BreakerFacts, EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
 from relayd.rules.states import LaneClass, PendingReason, Status
 from relayd.store import outlook
 from relayd.store.connection import Connection
@@ -51,8 +51,9 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
        d.domain, d.status AS domain_status, c.name AS client, c.status AS client_status,
        goes.name AS upstream, goes.is_active AND goes.deleted_at IS NULL AS upstream_is_active,
        goes.paused_at AS upstream_paused_at, goes.paused_reason AS upstream_paused_reason,
-       s.paused_at AS all_paused_at, s.paused_reason AS all_paused_reason,
-       dead.died_at AS grant_died_at, dead.error AS grant_error
+       s.paused_at AS all_paused_at, s.paused_reason AS all_paused_reason, r.name AS route, likes.name AS preferred,
+       k.upstream_id IS NOT NULL AS is_broken, k.reason AS broken_reason,
+       NULLIF(k.retry_at, 'infinity') AS broken_retry_at, dead.died_at AS grant_died_at, dead.error AS grant_error
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN relayd_state s
   CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS t (id, place)
@@ -62,6 +63,9 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
   JOIN email_domains d ON d.id = m.domain_id
   JOIN clients c ON c.id = q.client_id
   JOIN email_configurations goes ON goes.id = l.upstream_id
+  JOIN email_configurations likes ON likes.id = l.preferred_id
+  LEFT JOIN mail_routes r ON r.id = l.route_id AND r.deleted_at IS NULL
+  LEFT JOIN upstream_breakers k ON k.upstream_id = l.preferred_id AND k.state <> 'closed'
   LEFT JOIN email_configurations went ON went.id = q.upstream_id
   LEFT JOIN LATERAL (
        SELECT o.died_at, o.error FROM oauth_tokens o
@@ -98,18 +102,26 @@ def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahe
             entry=_entry(row, most_ahead),
             lane=LaneFacts(LaneClass(row["class"]), row["blocked_until"], row["blocked_reason"]),
             mailbox=_mailbox(row),
-            route=RouteFacts(
-                upstream=row["upstream"],
-                upstream_is_active=row["upstream_is_active"],
-                upstream_paused_at=row["upstream_paused_at"],
-                upstream_paused_reason=row["upstream_paused_reason"],
-                all_paused_at=row["all_paused_at"],
-                all_paused_reason=row["all_paused_reason"],
-                grant_died_at=row["grant_died_at"],
-                grant_error=row["grant_error"],
-            ),
+            route=_route(row),
             limits=_limits(row["ahead"], lane, course),
         ),
+    )
+
+
+def _route(row: asyncpg.Record) -> RouteFacts:
+    broken = BreakerFacts(row["preferred"], row["broken_reason"], row["broken_retry_at"]) if row["is_broken"] else None
+    return RouteFacts(
+        upstream=row["upstream"],
+        upstream_is_active=row["upstream_is_active"],
+        upstream_paused_at=row["upstream_paused_at"],
+        upstream_paused_reason=row["upstream_paused_reason"],
+        all_paused_at=row["all_paused_at"],
+        all_paused_reason=row["all_paused_reason"],
+        grant_died_at=row["grant_died_at"],
+        grant_error=row["grant_error"],
+        route=row["route"],
+        preferred=row["preferred"] if row["preferred"] != row["upstream"] else None,
+        broken=broken,
     )
 
 

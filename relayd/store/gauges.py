@@ -1,9 +1,10 @@
 """What a scrape reads: how deep the queue is, how old, and how much of the limits is used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relayd.rules.breaker import BreakerState
 from relayd.rules.budgets import BudgetKind
 from relayd.rules.states import LIVE, LaneClass, Status
 from relayd.store.connection import Connection
@@ -33,6 +34,7 @@ class Gauges:
     blocked_lanes: Mapping[LaneClass, int]
     budgets: Mapping[tuple[BudgetKind, LimitUse], int]
     dead_grants: int = 0
+    breakers: Mapping[str, BreakerState] = field(default_factory=dict)  # by upstream
 
 
 # Live entries by state and the age of the oldest. Index: email_queue_live.
@@ -54,7 +56,7 @@ SELECT CASE WHEN l.held THEN 'paused'
             WHEN u.used::bigint * 2 >= u.daily_send_limit THEN 'above_half'
             ELSE 'below_half' END AS limit_use,
        count(*) AS mailboxes
-  FROM email_mailbox_usage u JOIN mailbox_lanes l ON l.mailbox_id = u.mailbox_id AND l.class = 'mail'
+  FROM email_mailbox_usage u JOIN mailbox_lanes l ON l.mailbox_id = u.mailbox_id AND l.class = 'mail' AND l.is_home
  GROUP BY 1
 """
 
@@ -63,6 +65,13 @@ BLOCKED_LANES = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now)
 SELECT class, count(*) AS lanes FROM mailbox_lanes, clock
  WHERE NOT held AND due_at <= now AND blocked_until > now GROUP BY class
+"""
+
+# Index: upstream_breakers_pkey.
+BREAKERS = """
+SELECT u.name, COALESCE(k.state, 'closed') AS state
+  FROM email_configurations u LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
+ WHERE u.deleted_at IS NULL ORDER BY u.name LIMIT 1000
 """
 
 # Budgets by kind and use, those of suspended owners too. All are read.
@@ -91,6 +100,7 @@ async def read(connection: Connection) -> Gauges:
         oldest_age_seconds={status: row["oldest_age_seconds"] for status, row in queue.items()},
         mailboxes={use: mailboxes.get(use, 0) for use in LimitUse},
         blocked_lanes={each: lanes.get(each, 0) for each in LaneClass},
+        breakers={row["name"]: BreakerState(row["state"]) for row in await connection.fetch(BREAKERS)},
         budgets={(kind, use): budgets.get((kind, use), 0) for kind in BudgetKind for use in BUDGET_USES},
         dead_grants=await connection.fetchval(DEAD_GRANTS),
     )

@@ -21,6 +21,8 @@ class MailboxRecord:
     domain: str
     upstream_id: UUID
     upstream: str
+    upstreams: list[str]  # all that it has, `name` in order or `name=weight`
+    sends_through: str  # where its ordinary mail goes now
     display_name: str | None
     status: str
     status_reason: str | None
@@ -40,6 +42,9 @@ class MailboxRecord:
 # All the living. Index: email_mailboxes_address.
 SELECT_LIVING = """
 SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.domain, m.upstream_id, u.name AS upstream,
+       COALESCE((SELECT array_agg(e.name || COALESCE('=' || x.weight, '') ORDER BY x.position)
+                   FROM mailbox_upstreams x JOIN email_configurations e ON e.id = x.upstream_id
+                  WHERE x.mailbox_id = m.id), ARRAY[u.name]) AS upstreams, goes.name AS sends_through,
        m.display_name, m.status, m.status_reason, m.daily_send_limit,
        m.warmup_enabled AND m.warmup_completed_at IS NULL AS is_warming, m.time_zone,
        m.limit_window, m.is_paced, m.mail_class,
@@ -49,6 +54,8 @@ SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.doma
   JOIN clients c ON c.id = m.client_id
   JOIN email_domains d ON d.id = m.domain_id
   JOIN email_configurations u ON u.id = m.upstream_id
+  JOIN mailbox_lanes l ON l.mailbox_id = m.id AND l.class = 'mail' AND l.is_home
+  JOIN email_configurations goes ON goes.id = l.upstream_id
   LEFT JOIN email_mailbox_usage usage ON usage.mailbox_id = m.id
  WHERE m.deleted_at IS NULL
 """
@@ -58,7 +65,8 @@ LIST = (
     SELECT_LIVING
     + """
    AND ($1::uuid IS NULL OR m.client_id = $1) AND ($2::uuid IS NULL OR m.domain_id = $2)
-   AND ($3::uuid IS NULL OR m.upstream_id = $3)
+   AND ($3::uuid IS NULL OR m.upstream_id = $3
+        OR EXISTS (SELECT FROM mailbox_upstreams x WHERE x.mailbox_id = m.id AND x.upstream_id = $3))
  ORDER BY d.domain, lower(m.email_address)
 """
 )

@@ -106,19 +106,22 @@ SELECT id FROM messages WHERE id = $1 UNION ALL SELECT message_id FROM email_que
 # Index: message_bodies_pkey.
 CONTENT = "SELECT content FROM message_bodies WHERE message_id = $1"
 
-# Everything that a copy needs; it waits in a line of the class that the original waited in, so that a bounce spends no
-# budget, but of the message's mailbox: one of a pool may have been moved.
+# Everything that a copy needs; each recipient waits in the line that it waited in, so that it goes the same way and a
+# bounce spends no budget; where that is another mailbox's, one of a pool's, in one of its class of the message's own.
 # Indexes: messages_pkey, email_queue_message, mailbox_lanes_pkey, mailbox_lanes_mailbox_id_class_key.
 ORIGINAL = """
 SELECT m.*, b.content, mailbox.email_address, mailbox.deleted_at IS NOT NULL OR d.deleted_at IS NOT NULL AS is_removed,
        (SELECT own.id FROM email_queue q
           JOIN mailbox_lanes lane ON lane.id = q.lane_id
-          JOIN mailbox_lanes own ON own.mailbox_id = m.mailbox_id AND own.class = lane.class
+          JOIN mailbox_lanes own ON own.mailbox_id = m.mailbox_id AND own.class = lane.class AND own.is_home
          WHERE q.message_id = m.id LIMIT 1) AS lane_id,
        (SELECT max(q.max_retries) FROM email_queue q WHERE q.message_id = m.id) AS max_retries,
        ARRAY(SELECT q.recipient_address FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS recipients,
        ARRAY(SELECT q.dsn_notify FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS notifies,
-       ARRAY(SELECT q.dsn_orcpt FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS orcpts
+       ARRAY(SELECT q.dsn_orcpt FROM email_queue q WHERE q.message_id = m.id ORDER BY q.id) AS orcpts,
+       ARRAY(SELECT lane.id FROM email_queue q
+               LEFT JOIN mailbox_lanes lane ON lane.id = q.lane_id AND lane.mailbox_id = m.mailbox_id
+              WHERE q.message_id = m.id ORDER BY q.id) AS lane_ids
   FROM messages m
   LEFT JOIN message_bodies b ON b.message_id = m.id
   JOIN email_mailboxes mailbox ON mailbox.id = m.mailbox_id
@@ -194,6 +197,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
         raise Refusal(f"the bytes of message {queue_id} have been removed; it cannot be sent again")
     chosen = _chosen(queue_id, tuple(row["recipients"]), recipients)
     asked = dict(zip(row["recipients"], zip(row["notifies"], row["orcpts"], strict=True), strict=True))
+    lane_ids = dict(zip(row["recipients"], row["lane_ids"], strict=True))
     return NewMessage(
         queue_id=new_id(),
         client_id=row["client_id"],
@@ -213,7 +217,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
         peer=row["peer"],
         max_retries=row["max_retries"],
         entries=tuple(
-            NewEntry(entry_id, Address.parse(recipient), notify=asked[recipient][0], orcpt=asked[recipient][1])
+            NewEntry(entry_id, Address.parse(recipient), lane_ids[recipient], *asked[recipient])
             for entry_id, recipient in zip(new_ids(len(chosen)), chosen, strict=True)
         ),
         sign_at_attempt=row["sign_at_attempt"],

@@ -126,8 +126,10 @@ SELECT u.budget_id, u.kind, u.unit_limit, u.bulk_limit, u.used, u.is_rolling, u.
  ORDER BY u.budget_id
 """
 
-# Index: mailbox_lanes_mailbox_id_class_key.
-LANES_OF = "SELECT id FROM mailbox_lanes WHERE mailbox_id = $1 AND class IN ('mail', 'bulk') ORDER BY class DESC"
+# The home lane of ordinary mail first. Index: mailbox_lanes_mailbox_id_class_key.
+LANES_OF = """
+SELECT id FROM mailbox_lanes WHERE mailbox_id = $1 AND class IN ('mail', 'bulk') ORDER BY is_home DESC, class DESC, id
+"""
 
 # $1 lanes. What is scheduled for later, by the hour. Index: email_queue_scheduled.
 COMING = """

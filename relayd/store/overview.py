@@ -38,6 +38,9 @@ class UpstreamLoad:
     paused_at: datetime | None
     paused_reason: str | None
     in_flight: int
+    breaker: str
+    breaker_reason: str | None
+    breaker_retry_at: datetime | None  # None: closed, or until somebody closes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,15 @@ SELECT CASE WHEN held THEN 'mailbox, domain or client is paused or suspended' EL
  WHERE due_at < 'infinity' AND (held OR blocked_until > relayd_now()) GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
-# Index: email_queue_in_flight.
+# Indexes: email_queue_in_flight, upstream_breakers_pkey.
 UPSTREAMS = """
 SELECT u.name, u.provider_type AS provider, u.is_active, u.paused_at, u.paused_reason,
-       COALESCE(flight.count, 0) AS in_flight
+       COALESCE(flight.count, 0) AS in_flight, COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason,
+       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
   FROM email_configurations u
   LEFT JOIN (SELECT upstream_id, count(*) AS count FROM email_queue WHERE status = 'sending' GROUP BY 1) flight
     ON flight.upstream_id = u.id
+  LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
  WHERE u.deleted_at IS NULL ORDER BY u.name
 """
 

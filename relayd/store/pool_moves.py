@@ -37,6 +37,7 @@ SELECT w.pool_id, l.id AS lane_id, l.class AS lane_class, m.email_address AS mai
        CASE WHEN m.status NOT IN ('warming', 'active') THEN 'it is ' || m.status
             WHEN l.held THEN 'it may not send'
             WHEN l.blocked_until > relayd_now() THEN COALESCE(l.blocked_reason, 'it is parked')
+            WHEN k.upstream_id IS NOT NULL THEN 'its upstream does not work'
             ELSE 'its upstream is paused' END AS why
   FROM relayd_state s
   CROSS JOIN waiting w
@@ -44,8 +45,10 @@ SELECT w.pool_id, l.id AS lane_id, l.class AS lane_class, m.email_address AS mai
   JOIN mailbox_lanes l ON l.id = w.lane_id
   JOIN email_mailboxes m ON m.id = l.mailbox_id
   JOIN email_configurations u ON u.id = l.upstream_id
+  LEFT JOIN upstream_breakers k ON k.upstream_id = u.id AND k.state <> 'closed'
  WHERE s.paused_at IS NULL
-   AND (l.held OR l.blocked_until > relayd_now() OR NOT u.is_active OR u.paused_at IS NOT NULL)
+   AND (l.held OR l.blocked_until > relayd_now() OR NOT u.is_active OR u.paused_at IS NOT NULL
+        OR k.upstream_id IS NOT NULL)
  ORDER BY w.pool_id, w.lane_id
 """
 
@@ -60,7 +63,9 @@ home AS MATERIALIZED (
    WHERE m.id = (SELECT mailbox_id FROM mailbox_lanes WHERE id = $3) AND m.deleted_at IS NULL
      FOR KEY SHARE SKIP LOCKED),
 lane AS MATERIALIZED (
-  SELECT l.id, l.held, l.blocked_until, u.is_active AND u.paused_at IS NULL AS takes_mail
+  SELECT l.id, l.held, l.blocked_until,
+         u.is_active AND u.paused_at IS NULL AND NOT EXISTS (
+           SELECT FROM upstream_breakers k WHERE k.upstream_id = u.id AND k.state <> 'closed') AS takes_mail
     FROM mailbox_lanes l JOIN email_configurations u ON u.id = l.upstream_id
    WHERE l.id IN ($2, $3) ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED),
 target AS MATERIALIZED (

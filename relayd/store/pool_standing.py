@@ -57,13 +57,15 @@ FIND_POOL_ID = "SELECT id FROM mailbox_pools WHERE client_id = $1 AND name = $2 
 STANDINGS = """
 WITH lane AS MATERIALIZED (
   SELECT p.pool_id, l.id, l.mailbox_id, l.class, l.upstream_id, l.held, l.blocked_until, l.budget_ids
-    FROM mailbox_pool_members p JOIN mailbox_lanes l ON l.mailbox_id = p.mailbox_id AND l.class IN ('mail', 'bulk')
+    FROM mailbox_pool_members p
+    JOIN mailbox_lanes l ON l.mailbox_id = p.mailbox_id AND l.class IN ('mail', 'bulk') AND l.is_home
    WHERE p.pool_id = ANY($1::uuid[])),
 usage AS MATERIALIZED (
   SELECT budget_id, unit_limit, bulk_limit, used FROM budget_usage
    WHERE budget_id IN (SELECT unnest(budget_ids) FROM lane))
 SELECT lane.pool_id, lane.class, lane.id AS lane_id,
-       NOT lane.held AND lane.blocked_until <= relayd_now() AND u.is_active AND u.paused_at IS NULL AS may_send,
+       NOT lane.held AND lane.blocked_until <= relayd_now() AND u.is_active AND u.paused_at IS NULL
+         AND k.upstream_id IS NULL AS may_send,
        budget.units_left, budget.unit_limit, COALESCE(budget.used_share, 0) AS used_share, waiting.entries,
        m.id, m.client_id, m.email_address, m.mail_class, m.spam_rate, m.bounce_rate,
        d.id AS domain_id, d.client_id AS domain_client_id, d.domain, dsn.id AS dsn_lane_id
@@ -72,7 +74,8 @@ SELECT lane.pool_id, lane.class, lane.id AS lane_id,
   JOIN email_domains d ON d.id = m.domain_id AND d.status IN ('pending', 'active')
   JOIN clients c ON c.id = m.client_id AND c.status = 'active'
   JOIN email_configurations u ON u.id = lane.upstream_id
-  JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn'
+  LEFT JOIN upstream_breakers k ON k.upstream_id = u.id AND k.state <> 'closed'
+  JOIN mailbox_lanes dsn ON dsn.mailbox_id = m.id AND dsn.class = 'dsn' AND dsn.is_home
   CROSS JOIN LATERAL (
     SELECT min(most - used) AS units_left, max(used / GREATEST(most, 1)::float8) AS used_share,
            (array_agg(most ORDER BY used / GREATEST(most, 1)::float8 DESC))[1] AS unit_limit

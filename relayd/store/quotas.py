@@ -53,6 +53,9 @@ SELECT g.id, e.name AS upstream, m.email_address AS mailbox, g.daily_limit, g.ho
  ORDER BY lower(m.email_address) NULLS FIRST
 """
 
+# Indexes: email_mailboxes_upstream, mailbox_upstreams_upstream, mail_route_upstreams_upstream, mailbox_lanes_route.
+MAY_SEND = "SELECT $2 IN (SELECT relayd_senders_through($1))"
+
 # Index: google_workspace_quota_of.
 PUT = """
 INSERT INTO google_workspace_quota AS g (client_id, upstream_id, mailbox_id, daily_limit, hourly_limit, limit_window,
@@ -101,7 +104,7 @@ async def put(
     connection: Connection, upstream: UpstreamRecord, mailbox: MailboxRecord | None, terms: QuotaTerms
 ) -> QuotaRecord:
     """Store what holds from now on; both are locked already. Raises Refusal for a mailbox that sends elsewhere."""
-    if mailbox is not None and mailbox.upstream_id != upstream.id:
+    if mailbox is not None and not await connection.fetchval(MAY_SEND, upstream.id, mailbox.id):
         raise Refusal(
             f"mailbox {mailbox.email_address} sends through {mailbox.upstream}, not through {upstream.name}",
             hint=f"relayd upstream quota {mailbox.upstream} --mailbox {mailbox.email_address} … limits it there",

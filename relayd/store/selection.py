@@ -92,14 +92,14 @@ SELECT t.id FROM unnest($1::uuid[]) AS t (id)
  WHERE EXISTS (SELECT FROM messages m WHERE m.id = t.id) OR EXISTS (SELECT FROM email_queue q WHERE q.id = t.id)
 """
 
-# $1-$11. An entry goes by its latest claim's upstream; one that waits, by its mailbox's. Absent conditions fold away
+# $1-$11. An entry goes by its latest claim's upstream; one that waits, by its lane's. Absent conditions fold away
 # when the statement is planned for its parameters (see CUSTOM_PLANS), so that the right index serves what is left.
 _MATCHES = """
        ($1::uuid[] IS NULL OR q.id = ANY($1) OR q.message_id = ANY($1))
    AND ($2::uuid[] IS NULL OR q.mailbox_id = ANY($2))
    AND ($3::uuid IS NULL OR q.client_id = $3)
    AND ($4::uuid IS NULL OR $4 = CASE WHEN q.status IN ('pending', 'queued') OR q.upstream_id IS NULL
-          THEN (SELECT m.upstream_id FROM email_mailboxes m WHERE m.id = q.mailbox_id) ELSE q.upstream_id END)
+          THEN (SELECT l.upstream_id FROM mailbox_lanes l WHERE l.id = q.lane_id) ELSE q.upstream_id END)
    AND ($5::text IS NULL OR lower(q.recipient_address) = $5)
    AND ($6::text IS NULL OR right(lower(q.recipient_address), length($6)) = $6)
    AND ($7::timestamptz IS NULL OR q.created_at >= $7)

@@ -39,10 +39,10 @@ WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 given AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
                        $8::bool[], $9::bool[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[],
-                       $15::text[], $16::text[], $17::bool[], $19::text[], $20::timestamptz[], $21::bool[])
+                       $15::text[], $16::text[], $17::bool[], $19::text[], $20::timestamptz[], $21::bool[], $22::bool[])
     AS t (id, fence, status, event, reason, pending_reason, next_attempt_at, spends_attempt, returns_unit,
           provider_message_id, stage, error_code, enhanced_code, error_message, provider, claimed_by,
-          only_if_unstarted, bounce_type, look_at, only_if_unreferenced)),
+          only_if_unstarted, bounce_type, look_at, only_if_unreferenced, upstream_failed)),
 target AS MATERIALIZED (
   SELECT g.*, q.client_id, q.message_id, q.mailbox_id, q.lane_id, q.upstream_id, q.reserved_budgets,
          q.status <> 'sending' OR q.fence <> g.fence AS late, q.fence <> g.fence AS overtakes,
@@ -67,7 +67,7 @@ settled AS (
          retry_count = q.retry_count + (t.spends_attempt AND NOT t.late)::int,
          next_attempt_at = COALESCE(t.next_attempt_at, q.next_attempt_at),
          claimed_by = NULL, lease_expires_at = NULL, updated_at = clock.now,
-         reserved_budgets = NULL, look_at = t.look_at,
+         reserved_budgets = NULL, look_at = t.look_at, upstream_failed = NULLIF(t.upstream_failed, false),
          provider_message_id = COALESCE(t.provider_message_id, q.provider_message_id),
          sent_at = CASE WHEN t.status = 'sent' THEN clock.now END,
          failed_at = CASE WHEN t.status = 'failed' THEN clock.now END,
@@ -190,5 +190,6 @@ async def _apply(connection: Connection, results: Sequence[Result], *, is_alone:
         [s.bounce_type for s in settlements],
         [s.look_at for s in settlements],
         [result.only_if_unreferenced for result in results],
+        [s.upstream_failed for s in settlements],
     )
     return rows

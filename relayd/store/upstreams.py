@@ -63,6 +63,10 @@ class UpstreamRecord:
     is_verified: bool = False
     paused_at: datetime | None = None
     paused_reason: str | None = None
+    spf_include: str | None = None
+    breaker: str = "closed"  # its state; read, never written, as the two after it
+    breaker_reason: str | None = None
+    breaker_retry_at: datetime | None = None  # None: closed, or until somebody closes it
     metadata: dict[str, Any] = field(default_factory=dict)
     created_by: str | None = None
     updated_by: str | None = None
@@ -88,9 +92,12 @@ SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.mode, u.d
        u.oauth_account, u.oauth_refresh_token_sealed, u.google_service_account, u.google_service_account_sealed,
        u.ehlo_name, host(u.source_address) AS source_address, u.max_connections, u.max_recipients,
        u.max_messages_per_connection, u.idle_seconds, u.on_uncertain, u.capture_directory, u.sender_address,
-       u.sender_name, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by, u.updated_by,
-       u.created_at, u.updated_at
-  FROM email_configurations u LEFT JOIN clients c ON c.id = u.client_id
+       u.sender_name, u.spf_include, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by,
+       u.updated_by, u.created_at, u.updated_at, COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason,
+       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
+  FROM email_configurations u
+  LEFT JOIN clients c ON c.id = u.client_id
+  LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
  WHERE u.deleted_at IS NULL
 """
 
@@ -117,11 +124,11 @@ INSERT INTO email_configurations (
   smtp_client_key_sealed, api_url, api_key_sealed, token_url, authorization_url, oauth_client_id,
   oauth_client_secret_sealed, oauth_account, oauth_refresh_token_sealed, google_service_account,
   google_service_account_sealed, ehlo_name, source_address, max_connections, max_recipients,
-  max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name, name,
-  provider_type, client_id)
+  max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name,
+  spf_include, name, provider_type, client_id)
 VALUES (
   $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)
+  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
 """
 
 # Index: email_configurations_pkey.
@@ -135,7 +142,7 @@ UPDATE email_configurations
        oauth_refresh_token_sealed = $23, google_service_account = $24, google_service_account_sealed = $25,
        ehlo_name = $26, source_address = $27::text::inet, max_connections = $28, max_recipients = $29,
        max_messages_per_connection = $30, idle_seconds = $31, on_uncertain = $32, capture_directory = $33,
-       sender_address = $34, sender_name = $35, is_verified = false, updated_by = relayd_actor()
+       sender_address = $34, sender_name = $35, spf_include = $36, is_verified = false, updated_by = relayd_actor()
  WHERE id = $1
 """
 
@@ -147,23 +154,41 @@ SOME_SENDER = """
 SELECT email_address FROM email_mailboxes WHERE upstream_id = $1 AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1
 """
 
-# Index: email_mailboxes_upstream.
-COUNT_MAILBOXES = "SELECT count(*) FROM email_mailboxes WHERE upstream_id = $1 AND deleted_at IS NULL"
+# Indexes: email_mailboxes_upstream, mailbox_upstreams_upstream.
+COUNT_MAILBOXES = """
+SELECT count(*) FROM email_mailboxes m
+ WHERE m.deleted_at IS NULL
+   AND m.id IN (SELECT id FROM email_mailboxes WHERE upstream_id = $1
+                UNION SELECT mailbox_id FROM mailbox_upstreams WHERE upstream_id = $1)
+"""
+
+# Index: mail_route_upstreams_upstream.
+COUNT_ROUTES = """
+SELECT count(*) FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route_id AND r.deleted_at IS NULL
+ WHERE x.upstream_id = $1
+"""
 
 # Index: email_configurations_pkey.
 REMOVE = "UPDATE email_configurations SET deleted_at = relayd_now(), updated_by = relayd_actor() WHERE id = $1"
 
 
+# $1 to $36 of ADD and SAVE.
+_SETTINGS = (
+    "id", "is_active", "mode", "dialect", "smtp_host", "smtp_port", "smtp_tls", "smtp_verify_certificate",
+    "smtp_ca_file", "smtp_username", "smtp_password_sealed", "smtp_auth_mechanism", "smtp_allow_plaintext_auth",
+    "smtp_client_certificate", "smtp_client_key_sealed", "api_url", "api_key_sealed", "token_url",
+    "authorization_url", "oauth_client_id", "oauth_client_secret_sealed", "oauth_account",
+    "oauth_refresh_token_sealed", "google_service_account", "google_service_account_sealed", "ehlo_name",
+    "source_address", "max_connections", "max_recipients", "max_messages_per_connection", "idle_seconds",
+    "on_uncertain", "capture_directory", "sender_address", "sender_name", "spf_include",
+)  # fmt: skip
+
+
 async def add(connection: Connection, upstream: UpstreamRecord) -> UpstreamRecord:
     """Store a new upstream under its id, which the caller made. Raises Refusal if the name is taken."""
     with explained(taken=f"there is an upstream {upstream.name} already"):
-        await connection.execute(
-            ADD,
-            *_settings(upstream),
-            upstream.name,
-            upstream.provider_type,
-            upstream.client_id,
-        )
+        owned = (upstream.name, upstream.provider_type, upstream.client_id)
+        await connection.execute(ADD, *_settings(upstream), *owned)
     return await find(connection, upstream.name)
 
 
@@ -189,6 +214,11 @@ async def choose(connection: Connection, name: str | None, *, client_id: UUID, c
     """
     if name is None:
         name = _only(client, await living(connection, client_id=client_id))
+    return await choose_for(connection, name, client_id=client_id, client=client)
+
+
+async def choose_for(connection: Connection, name: str, *, client_id: UUID | None, client: str) -> UpstreamRecord:
+    """The upstream of that name for mail of the client (`client_id` None: of all), which then stays, as with choose."""
     upstream = await _find(connection, FIND_TO_USE, name)
     if upstream.client_id not in (None, client_id):
         raise Refusal(f"upstream {name} belongs to client {upstream.client}, not to {client}")
@@ -214,9 +244,13 @@ async def some_sender(connection: Connection, upstream: UpstreamRecord) -> str |
 
 
 async def remove(connection: Connection, upstream: UpstreamRecord) -> None:
-    """Remove an upstream found with find_to_change. Raises Refusal while mailboxes or mail in flight need it."""
+    """Remove an upstream found with find_to_change. Raises Refusal while anybody needs it."""
     mailboxes = await connection.fetchval(COUNT_MAILBOXES, upstream.id)
-    children = [(mailboxes, "mailbox", f"relayd mailbox set ADDRESS --upstream OTHER, for each of: {_list(upstream)}")]
+    routes = await connection.fetchval(COUNT_ROUTES, upstream.id)
+    children = [
+        (mailboxes, "mailbox", f"relayd mailbox set ADDRESS --upstream OTHER, for each of: {_list(upstream)}"),
+        (routes, "route", "relayd route set NAME --upstreams OTHER, for each of: relayd route list"),
+    ]
     mail = await needs.mail_of_upstream(connection, upstream.id)
     needs.refuse_if_needed(f"upstream {upstream.name}", children, mail, list_mail="relayd queue list --state sending")
     await connection.execute(REMOVE, upstream.id)
@@ -248,44 +282,7 @@ async def _find(connection: Connection, statement: str, name: str) -> UpstreamRe
 
 
 def _settings(upstream: UpstreamRecord) -> tuple[Any, ...]:
-    # $1 to $35 of ADD and SAVE.
-    return (
-        upstream.id,
-        upstream.is_active,
-        upstream.mode,
-        upstream.dialect,
-        upstream.smtp_host,
-        upstream.smtp_port,
-        upstream.smtp_tls,
-        upstream.smtp_verify_certificate,
-        upstream.smtp_ca_file,
-        upstream.smtp_username,
-        upstream.smtp_password_sealed,
-        upstream.smtp_auth_mechanism,
-        upstream.smtp_allow_plaintext_auth,
-        upstream.smtp_client_certificate,
-        upstream.smtp_client_key_sealed,
-        upstream.api_url,
-        upstream.api_key_sealed,
-        upstream.token_url,
-        upstream.authorization_url,
-        upstream.oauth_client_id,
-        upstream.oauth_client_secret_sealed,
-        upstream.oauth_account,
-        upstream.oauth_refresh_token_sealed,
-        upstream.google_service_account,
-        upstream.google_service_account_sealed,
-        upstream.ehlo_name,
-        upstream.source_address,
-        upstream.max_connections,
-        upstream.max_recipients,
-        upstream.max_messages_per_connection,
-        upstream.idle_seconds,
-        upstream.on_uncertain,
-        upstream.capture_directory,
-        upstream.sender_address,
-        upstream.sender_name,
-    )
+    return tuple(getattr(upstream, name) for name in _SETTINGS)
 
 
 def _record(row: asyncpg.Record) -> UpstreamRecord:

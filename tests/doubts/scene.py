@@ -15,11 +15,14 @@ from typing import Any
 from uuid import UUID
 
 from relayd.daemon.gmail import others
-from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Pace
+from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, Upstream, UpstreamTerms
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.doubt import LookPolicy, Seen, Way
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import OnUncertain
@@ -179,10 +182,18 @@ class _House:
             looks=POLICY,
         )
         self.fleet = Fleet(load)
+        breakers = Breakers(
+            db,
+            BreakerTerms(),
+            name_of=self.fleet.name_of,
+            emit=lambda event: None,
+            wake=lambda: self.scheduler.wake(),
+        )
         self.scheduler = Scheduler(
             db,
             self.fleet,
             self._settler,
+            breakers,
             clock,
             claimant="n/1/1",
             pace=Pace(poll_seconds=0.05, release_spread_seconds=0),

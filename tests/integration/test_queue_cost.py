@@ -37,8 +37,8 @@ async def test_the_start_of_an_attempt_writes_to_no_index(db: Database) -> None:
         assert len(started.entries) == 30
         updates, hot = await counted(c)
     assert updates == 60
-    # A page may have no room left for a new version of one of its rows.
-    assert hot >= 20
+    # A page may have no room left for a new version of one of its rows; over an index none would be hot.
+    assert hot >= 10
 
 
 async def rows_read_by_claim(c: Connection, sender: Sender) -> int:
@@ -119,7 +119,10 @@ async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Databas
         statement, arguments = {
             "claim": (CLAIM, ([senders[0].upstream_id], [20], 200, "node:1:2", 300.0, UUID(int=0))),
             "reschedule": (lanes.RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], [], 300.0)),
-            "start": (attempts.START, (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20)),
+            "start": (
+                attempts.START,
+                (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20, [None] * 20),
+            ),
         }[step]
         async with c.transaction():
             await c.execute("SET LOCAL enable_seqscan = off")

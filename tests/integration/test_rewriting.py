@@ -10,7 +10,9 @@ from uuid import UUID
 import pytest
 
 from relayd.delivery.attempt import plan
-from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Pace
+from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.intake.keys import make_keys
@@ -18,6 +20,7 @@ from relayd.intake.rewriting import Rewriter
 from relayd.intake.signer import Signer
 from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.seal import Seal, new_key, parse_key
@@ -80,6 +83,7 @@ async def deliver_all(db: Database, sender: Sender, seal: Seal) -> list[Transmis
         db,
         Fleet(load),
         settler,
+        Breakers(db, BreakerTerms(), name_of=str, emit=lambda event: None, wake=lambda: None),
         clock,
         claimant="n/1/1",
         pace=Pace(poll_seconds=3600.0),

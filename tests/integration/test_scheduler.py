@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from relayd.delivery.scheduler import Pace, Scheduler
+from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Pace
+from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.intake.bounce import Told
@@ -16,6 +18,7 @@ from relayd.intake.return_paths import PURPOSE, ReturnPaths
 from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.mail.return_path import subject_of
+from relayd.rules.breaker import BreakerTerms
 from relayd.rules.news import News
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.relay_events import BatchCommitted, RelayEvent
@@ -112,8 +115,9 @@ async def running(
         wake=lambda: scheduler.wake(),
         now=clock.now,
     )
+    breakers = Breakers(db, BreakerTerms(), name_of=fleet.name_of, emit=events.append, wake=lambda: scheduler.wake())
     scheduler = Scheduler(
-        db, fleet, settler, clock, claimant=claimant, pace=pace, emit=events.append, return_paths=return_paths
+        db, fleet, settler, breakers, clock, claimant=claimant, pace=pace, emit=events.append, return_paths=return_paths
     )
     loop = asyncio.create_task(scheduler.run())
     try:
@@ -208,7 +212,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         taken.append(len(claimed.entries))
         return claimed
 
-    monkeypatch.setattr("relayd.delivery.scheduler.claim", noted)
+    monkeypatch.setattr("relayd.delivery.claimer.claim", noted)
     return taken
 
 

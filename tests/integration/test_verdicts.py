@@ -103,7 +103,9 @@ async def test_sendgrid_sends_either_way_from_its_row(
         body = {"name": "out", "provider": "sendgrid", "mode": mode, "api_key": KEY, "ca_file": authority.file, **where}
         added = await control.ok("POST", "upstreams", body)
         assert (added["caution"] is None) == (mode == "smtp")
-        providers = Providers(control.db, control.house.seal, hostname="relay.example.org", index=0, workers=1)
+        providers = Providers(
+            control.db, control.house.seal, hostname="relay.example.org", index=0, workers=1, emit=lambda event: None
+        )
         ((terms, build),) = await providers.load()
         assert terms.provider == "sendgrid"
         upstream = build()
@@ -120,7 +122,9 @@ async def test_an_upstream_without_its_key_is_told_and_the_others_go_on(
 ) -> None:
     await control.ok("POST", "upstreams", {"name": "out", "provider": "sendgrid", "mode": "api"})
     await control.ok("POST", "upstreams", {"name": "box", "provider": "capture", "directory": "/m"})
-    providers = Providers(control.db, control.house.seal, hostname="relay.example.org", index=0, workers=1)
+    providers = Providers(
+        control.db, control.house.seal, hostname="relay.example.org", index=0, workers=1, emit=lambda event: None
+    )
     assert [terms.name for terms, _ in await providers.load()] == ["box"]
     assert "relayd upstream set out --api-key-file" in caplog.text
 
@@ -131,7 +135,13 @@ async def test_the_operators_rules_reach_the_connections(control: Control) -> No
         for name in ("other", "out"):
             await control.ok("POST", "upstreams", {"name": name, **body})
         providers = Providers(
-            control.db, control.house.seal, hostname="relay.example.org", index=0, workers=1, verdicts=(OWN,)
+            control.db,
+            control.house.seal,
+            hostname="relay.example.org",
+            index=0,
+            workers=1,
+            verdicts=(OWN,),
+            emit=lambda event: None,
         )
         found = {}
         for terms, build in await providers.load():

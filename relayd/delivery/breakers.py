@@ -1,0 +1,187 @@
+"""What a worker's attempts tell of their upstreams: counted here, decided in the database, the same for all workers.
+
+Success alone costs nothing: the database hears of it together with failures, at most once a poll.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from relayd.errors import StoreUnavailable
+from relayd.rules.breaker import Alive, BreakerTerms, Failing, Sign, Unfit, sign_of
+from relayd.rules.outcome import Outcome
+from relayd.rules.relay_events import BreakerClosed, BreakerOpened, RelayEvent, StoreLost
+from relayd.rules.settlement import describe
+from relayd.store import breakers, steering
+from relayd.store.pool import Database
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Latest:
+    """The latest attempts: when, in seconds of a steady clock, and whether it failed. `reason`: of a failure that the
+    database has not heard of."""
+
+    ended: deque[tuple[float, bool]]
+    reason: str | None = None
+
+
+class Breakers:
+    """One a worker. `name_of` gives an upstream's name, for events."""
+
+    def __init__(
+        self,
+        database: Database,
+        terms: BreakerTerms,
+        *,
+        name_of: Callable[[UUID], str],
+        emit: Callable[[RelayEvent], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._terms = terms
+        self._name_of = name_of
+        self._emit = emit
+        self._wake = wake
+        self._latest: dict[UUID, _Latest] = {}
+        self._probes: dict[str, UUID] = {}
+        self._due: list[UUID] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def refresh(self) -> None:
+        """Tell what has failed since the last time, and look which breakers are not closed. Raises StoreUnavailable."""
+        for upstream_id, latest in list(self._latest.items()):
+            if latest.reason is not None:
+                del self._latest[upstream_id]
+                await self._note(upstream_id, latest, latest.reason)
+        async with self._database.connection() as connection:
+            found = await breakers.not_closed(connection)
+        self._due = [each.upstream_id for each in found if each.is_due]
+
+    def take_due(self) -> list[UUID]:
+        """Upstreams that may be probed, each once a look."""
+        due, self._due = self._due, []
+        return due
+
+    def probing(self, claimant: str, upstream_id: UUID) -> None:
+        """That claim is the upstream's probe."""
+        self._probes[claimant] = upstream_id
+
+    async def judge(self, upstream_id: UUID, claimant: str, outcomes: Sequence[Outcome]) -> None:
+        """Learn from an attempt of that claim, before it is settled: what cannot be used is not used again."""
+        sign = sign_of(outcomes)
+        try:
+            if self._probes.pop(claimant, None) is not None:
+                await self._end_probe(upstream_id, claimant, sign, outcomes)
+            elif isinstance(sign, Unfit):
+                await self._trip(upstream_id, sign)
+            elif sign is not None:
+                self._count(upstream_id, sign)
+        except StoreUnavailable as error:
+            # Whoever comes next finds it out anew; a probe's time runs out.
+            self._emit(StoreLost("breaker", str(error)))
+        except Exception:
+            # The outcome has to be settled, whatever is wrong here.
+            log.exception("breaker of upstream %s could not be told", self._name_of(upstream_id))
+
+    async def give_back(self, claimants: Sequence[str]) -> None:
+        """These claims were not tried: if a probe is among them, another may be made."""
+        probes = [claimant for claimant in claimants if self._probes.pop(claimant, None) is not None]
+        if probes:
+            try:
+                async with self._database.connection() as connection:
+                    await breakers.release(connection, [_literally(each) for each in probes])
+            except StoreUnavailable as error:
+                self._emit(StoreLost("breaker", str(error)))
+
+    async def drain(self) -> None:
+        """Wait until lanes have moved."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _count(self, upstream_id: UUID, sign: Sign) -> None:
+        latest = self._latest.setdefault(upstream_id, _Latest(deque(maxlen=self._terms.remembered)))
+        latest.ended.append((asyncio.get_running_loop().time(), isinstance(sign, Failing)))
+        if isinstance(sign, Failing):
+            latest.reason = describe(sign.cause)
+
+    async def _note(self, upstream_id: UUID, latest: _Latest, reason: str) -> None:
+        began = asyncio.get_running_loop().time() - self._terms.window_seconds
+        counted = [failed for at, failed in latest.ended if at >= began]
+        async with self._database.transaction() as connection:
+            retry_at = await breakers.note(
+                connection,
+                upstream_id,
+                attempts=len(counted),
+                failures=sum(counted),
+                reason=reason,
+                terms=self._terms,
+            )
+        if retry_at is not None:
+            self._opened(BreakerOpened(self._name_of(upstream_id), reason, retry_at, False), upstream_id)
+
+    async def _trip(self, upstream_id: UUID, sign: Unfit) -> None:
+        reason = describe(sign.cause)
+        async with self._database.connection() as connection:
+            retry_at = await breakers.trip(
+                connection, upstream_id, reason, sign.hold_seconds or self._terms.open_seconds
+            )
+        if retry_at is not None:
+            self._opened(BreakerOpened(self._name_of(upstream_id), reason, retry_at, False), upstream_id)
+
+    async def _end_probe(
+        self, upstream_id: UUID, claimant: str, sign: Sign | None, outcomes: Sequence[Outcome]
+    ) -> None:
+        async with self._database.connection() as connection:
+            match sign:
+                case Alive():
+                    if await breakers.close(connection, upstream_id, probing_by=claimant):
+                        self._closed(upstream_id)
+                    return
+                case Failing() | Unfit():
+                    reason = describe(sign.cause)
+                case None:
+                    # Silence is no sign of life.
+                    reason = describe(outcomes[0].cause)
+                case _:
+                    assert_never(sign)
+            hold_seconds = sign.hold_seconds or None if isinstance(sign, Unfit) else None
+            retry_at = await breakers.reopen(
+                connection, upstream_id, claimant, reason, hold_seconds=hold_seconds, terms=self._terms
+            )
+        if retry_at is not None:
+            self._emit(BreakerOpened(self._name_of(upstream_id), reason, retry_at, True))
+
+    def _opened(self, event: BreakerOpened, upstream_id: UUID) -> None:
+        self._emit(event)
+        self._follow(upstream_id)
+
+    def _closed(self, upstream_id: UUID) -> None:
+        self._emit(BreakerClosed(self._name_of(upstream_id)))
+        self._follow(upstream_id)
+
+    def _follow(self, upstream_id: UUID) -> None:
+        """Lanes follow beside the work; upkeep does what is cut off here."""
+        task = asyncio.create_task(self._steer(upstream_id), name="steering")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _steer(self, upstream_id: UUID) -> None:
+        try:
+            await steering.steer(self._database, upstream_id)
+            await steering.let_go(self._database, upstream_id)
+        except StoreUnavailable as error:
+            self._emit(StoreLost("steer", str(error)))
+        except Exception:
+            log.exception("lanes could not follow the breaker of upstream %s", self._name_of(upstream_id))
+        self._wake()
+
+
+def _literally(claimant: str) -> str:
+    """A LIKE pattern that matches just this."""
+    return claimant.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,181 @@
+"""Whether a domain's SPF record lets somebody send (RFC 7208). Pure: it yields what it has to ask of DNS.
+
+Only what a check by address or by included domain needs: macros match nothing here, for they speak of one message.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+# RFC 7208 4.6.4.
+MOST_LOOKUPS = 10
+MOST_VOID_LOOKUPS = 2
+MOST_HOSTS = 10
+
+IpAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to DNS; the answer is the records' texts, none if there is no such record."""
+
+    type: str  # A, AAAA, MX or TXT
+    name: str
+
+
+Answer = tuple[str, ...]
+
+
+class Result(StrEnum):
+    """What a record says of a sender."""
+
+    PASS = "pass"  # noqa: S105 (RFC 7208's word)
+    NO = "no"  # fail, softfail or neutral
+    NONE = "none"  # there is no record
+    ERROR = "error"  # the record is wrong, so receivers do not go by it
+
+
+class _Wrong(Exception):
+    """RFC 7208's permerror; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who would send: from one of the addresses that this domain's record lets send, or from an address."""
+
+    include: str | None = None
+    address: IpAddress | None = None
+
+
+@dataclass(slots=True)
+class _Spent:
+    lookups: int = 0
+    void: int = 0
+
+
+def check(domain: str, sender: Sender) -> Generator[Question, Answer, tuple[Result, str]]:
+    """The record's word on the sender, and a text that says why."""
+    try:
+        return (yield from _check(domain, sender, _Spent()))
+    except _Wrong as error:
+        return Result.ERROR, str(error)
+
+
+def _check(domain: str, sender: Sender, spent: _Spent) -> Generator[Question, Answer, tuple[Result, str]]:
+    found = [text for text in (yield Question("TXT", domain)) if _is_spf(text)]
+    if not found:
+        return Result.NONE, f"{domain} has no SPF record"
+    if len(found) > 1:
+        raise _Wrong(f"{domain} has {len(found)} SPF records, so receivers go by none of them")
+    redirect = None
+    for term in found[0].split()[1:]:
+        name, _, value = term.partition("=")
+        if ":" not in name and "/" not in name and value:
+            redirect = value if name.lower() == "redirect" else redirect
+            continue
+        qualifier, mechanism = (term[0], term[1:]) if term[0] in "+-~?" else ("+", term)
+        if (yield from _matches(mechanism, domain, sender, spent)):
+            passes = qualifier == "+"
+            return Result.PASS if passes else Result.NO, f"the SPF record of {domain} says {term}"
+    if redirect is not None:
+        _count(spent, domain)
+        if _is_named(redirect, sender):
+            return Result.PASS, f"the SPF record of {domain} redirects to {redirect}"
+        result, why = yield from _check(redirect.lower(), sender, spent)
+        if result is Result.NONE:
+            raise _Wrong(f"the SPF record of {domain} redirects to {redirect}, which has none")
+        return result, why
+    return Result.NO, f"the SPF record of {domain} does not name it"
+
+
+def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Generator[Question, Answer, bool]:
+    head, _, rest = mechanism.partition(":")
+    kind = head.partition("/")[0].lower()
+    match kind:
+        case "all":
+            return True
+        case "ip4" | "ip6":
+            return _in_network(rest, sender, domain)
+        case "include":
+            _count(spent, domain)
+            if _is_named(rest, sender):
+                return True
+            if "%" in rest:
+                return False
+            result, _ = yield from _check(rest.lower().rstrip("."), sender, spent)
+            if result is Result.NONE:
+                raise _Wrong(f"the SPF record of {domain} includes {rest}, which has none")
+            return result is Result.PASS
+        case "a" | "mx":
+            _count(spent, domain)
+            target, v4_bits, v6_bits = _target(mechanism[len(kind) :], domain)
+            if sender.address is None or "%" in target:
+                return False
+            hosts = [target]
+            if kind == "mx":
+                hosts = [each for each in (yield from _ask(Question("MX", target), spent))][:MOST_HOSTS]
+            for host in hosts:
+                record = "A" if sender.address.version == 4 else "AAAA"
+                bits = v4_bits if sender.address.version == 4 else v6_bits
+                for found in (yield from _ask(Question(record, host), spent)):
+                    if sender.address in ip_network(f"{found}/{bits}", strict=False):
+                        return True
+            return False
+        case "exists" | "ptr":
+            _count(spent, domain)
+            return False
+        case _:
+            raise _Wrong(f"the SPF record of {domain} has {mechanism}, which is no mechanism")
+
+
+def _ask(question: Question, spent: _Spent) -> Generator[Question, Answer, Answer]:
+    answer = yield question
+    if not answer:
+        spent.void += 1
+        if spent.void > MOST_VOID_LOOKUPS:
+            raise _Wrong(f"SPF: more than {MOST_VOID_LOOKUPS} look-ups find nothing, so receivers stop there")
+    return answer
+
+
+def _count(spent: _Spent, domain: str) -> None:
+    spent.lookups += 1
+    if spent.lookups > MOST_LOOKUPS:
+        raise _Wrong(f"the SPF record of {domain} needs more than {MOST_LOOKUPS} look-ups, so receivers stop there")
+
+
+def _is_spf(text: str) -> bool:
+    return text.split(" ", 1)[0].lower() == "v=spf1"
+
+
+def _is_named(name: str, sender: Sender) -> bool:
+    return sender.include is not None and name.lower().rstrip(".") == sender.include.lower().rstrip(".")
+
+
+def _in_network(text: str, sender: Sender, domain: str) -> bool:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise _Wrong(f"the SPF record of {domain} has {text}, which is no network") from None
+    return sender.address is not None and sender.address in network
+
+
+def _target(rest: str, domain: str) -> tuple[str, int, int]:
+    """`:name/24//64`, each part or none, as name, IPv4 bits, IPv6 bits."""
+    name, _, bits = rest.removeprefix(":").partition("/")
+    v4, _, v6 = bits.partition("//") if not bits.startswith("/") else ("", "", bits[1:])
+    try:
+        found = int(v4 or 32), int(v6 or 128)
+    except ValueError:
+        raise _Wrong(f"the SPF record of {domain} has {rest}, which is no prefix length") from None
+    if not (0 <= found[0] <= 32 and 0 <= found[1] <= 128):
+        raise _Wrong(f"the SPF record of {domain} has {rest}, which is no prefix length")
+    return (name or domain).lower().rstrip("."), *found
+
+
+def parse_address(text: str) -> IpAddress | None:
+    """The address that a text is, None if it is a name."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

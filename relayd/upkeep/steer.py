@@ -1,0 +1,100 @@
+"""Keep mail on its way: lanes that a worker could not move any more, entries that a broken upstream has kept back, and
+what waits where routes and lists said before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from relayd.rules.routing import Choice, route_for, share_of
+from relayd.rules.states import LaneClass, Status
+from relayd.rules.upkeep_events import MailRerouted, UpkeepEvent
+from relayd.store import routing, steering
+from relayd.store.connection import Connection
+from relayd.store.pool import Database
+from relayd.store.routing import ClientRoutes, Waiting
+
+PAGE = 500
+# What workers know of routes is a second old, and a message may take a while from there into the queue.
+AGAIN_AFTER = timedelta(seconds=5)
+
+
+async def steer(database: Database, wake: Callable[[], None]) -> None:
+    """Every lane that could be elsewhere."""
+    if await steering.steer(database):
+        wake()
+
+
+async def let_go(database: Database, wake: Callable[[], None]) -> None:
+    """What was deferred since its upstream failed, and has another way."""
+    if await steering.let_go(database):
+        wake()
+
+
+async def reroute(database: Database, *, emit: Callable[[UpkeepEvent], None], wake: Callable[[], None]) -> None:
+    """Walk over all that waits, if routes or lists have changed. What is cut off begins anew."""
+    async with database.connection() as connection:
+        began_at = await routing.to_follow(connection, again_after=AGAIN_AFTER)
+    if began_at is None:
+        return
+    known = _Known()
+    moved = 0
+    for status in (Status.QUEUED, Status.PENDING):
+        moved += await _walk(database, status, known, wake)
+    async with database.connection() as connection:
+        await routing.followed(connection, began_at)
+    if moved:
+        emit(MailRerouted(moved))
+
+
+async def _walk(database: Database, status: Status, known: "_Known", wake: Callable[[], None]) -> int:
+    moved, last = 0, None
+    while True:
+        async with database.transaction() as connection:
+            page = await routing.waiting(connection, status, last, PAGE)
+            moves = await known.moves(connection, page)
+            moved += await routing.move(connection, moves) if moves else 0
+        if moves:
+            wake()
+        if len(page) < PAGE:
+            return moved
+        last = page[-1]
+
+
+@dataclass
+class _Known:
+    """What one walk has learned: the same for all that it sees."""
+
+    routes: dict[UUID, ClientRoutes] = field(default_factory=dict)
+    choices: dict[UUID, tuple[Choice, ...]] = field(default_factory=dict)
+    lanes: dict[tuple[UUID, LaneClass, UUID | None, UUID | None], int | None] = field(default_factory=dict)
+
+    async def moves(self, connection: Connection, page: Sequence[Waiting]) -> list[tuple[UUID, int, int]]:
+        """Those that stand in another lane than they should: id, from, to."""
+        for client_id in {each.client_id for each in page} - self.routes.keys():
+            self.routes[client_id] = await routing.routes_of(connection, client_id)
+        unknown = {each.mailbox_id for each in page} - self.choices.keys()
+        if unknown:
+            found = await routing.choices_of(connection, sorted(unknown))
+            self.choices |= {mailbox_id: found.get(mailbox_id, ()) for mailbox_id in unknown}
+        moves = []
+        for each in page:
+            route_id, share_id = self._way(each)
+            if (route_id, share_id) == (each.route_id, each.share_id):
+                continue
+            key = (each.mailbox_id, each.lane_class, route_id, share_id)
+            if key not in self.lanes:
+                self.lanes[key] = await routing.lane(connection, *key)
+            lane_id = self.lanes[key]
+            if lane_id is not None:
+                moves.append((each.entry_id, each.lane_id, lane_id))
+        return moves
+
+    def _way(self, each: Waiting) -> tuple[UUID | None, UUID | None]:
+        if each.lane_class is LaneClass.DSN:
+            return None, None
+        rules = self.routes[each.client_id].rules
+        rule = route_for(rules, mailbox_id=each.mailbox_id, author=each.author, recipient=each.recipient)
+        if rule is None:
+            return None, share_of(each.queue_id, self.choices[each.mailbox_id])
+        return rule.id, share_of(each.queue_id, rule.choices)

@@ -1,0 +1,126 @@
+"""What a worker makes of its attempts' outcomes: who is left at once, who after a while, and who is used again."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from relayd.delivery.breakers import Breakers
+from relayd.rules.breaker import BreakerState, BreakerTerms
+from relayd.rules.outcome import Cause, Deferred, Failed, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.rules.relay_events import BreakerClosed, BreakerOpened
+from relayd.store import breakers
+from relayd.store.pool import Database
+from tests.builders import Sender, make_sender, put
+
+REFUSED = Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, "connection refused"))
+DEAD_GRANT = Postponed(Scope.UPSTREAM, Cause(Stage.AUTH, "the grant is dead"), 3600)
+NO_SUCH_USER = Failed(Scope.RECIPIENT, Cause(Stage.RCPT, "no such user", 550, "5.1.1"))
+SENT = Sent(Cause(Stage.DOT, "ok", 250))
+
+
+@dataclass
+class Worker:
+    db: Database
+    sender: Sender
+    events: list[Any] = field(default_factory=list)
+    wakes: list[None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.breakers = Breakers(
+            self.db,
+            BreakerTerms(failures=3),
+            name_of=lambda upstream_id: "capture",
+            emit=self.events.append,
+            wake=lambda: self.wakes.append(None),
+        )
+
+    @property
+    def upstream_id(self) -> UUID:
+        return self.sender.upstream_id
+
+    async def judge(self, *outcomes: Any, claimant: str = "w/1/1") -> None:
+        await self.breakers.judge(self.upstream_id, claimant, outcomes)
+
+    async def state(self) -> BreakerState:
+        await self.breakers.drain()
+        async with self.db.connection() as c:
+            return (await breakers.show(c, self.upstream_id)).state
+
+    async def probe(self, claimant: str) -> None:
+        async with self.db.connection() as c:
+            await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + interval '2 hours'")
+            assert await breakers.begin_probe(c, self.upstream_id, claimant, 600)
+        self.breakers.probing(claimant, self.upstream_id)
+
+
+@pytest.fixture
+async def worker(db: Database) -> Worker:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+    return Worker(db, sender)
+
+
+async def test_failures_are_told_at_the_next_look_and_successes_alone_never(worker: Worker) -> None:
+    for _ in range(50):
+        await worker.judge(SENT)
+    await worker.breakers.refresh()
+    async with worker.db.connection() as c:
+        assert await c.fetchval("SELECT count(*) FROM upstream_breakers") == 0
+    for _ in range(8):
+        await worker.judge(REFUSED)
+    assert await worker.state() is BreakerState.CLOSED
+    await worker.breakers.refresh()
+    assert await worker.state() is BreakerState.OPEN
+    (opened,) = worker.events
+    assert isinstance(opened, BreakerOpened)
+    assert (opened.upstream, opened.reason, opened.after_probe) == ("capture", "connect: connection refused", False)
+    assert worker.wakes  # lanes that have moved may be able to go
+
+
+async def test_refused_recipients_and_silence_after_the_dot_open_nothing(worker: Worker) -> None:
+    for _ in range(50):
+        await worker.judge(NO_SUCH_USER)
+        await worker.judge(Uncertain(Cause(Stage.DOT, "timed out")))
+    await worker.judge(REFUSED)
+    await worker.breakers.refresh()
+    assert await worker.state() is BreakerState.CLOSED
+
+
+async def test_an_upstream_that_cannot_send_is_left_before_its_outcome_is_settled(worker: Worker) -> None:
+    await worker.judge(DEAD_GRANT)
+    assert await worker.state() is BreakerState.OPEN
+    await worker.judge(DEAD_GRANT)
+    assert [type(each) for each in worker.events] == [BreakerOpened]
+    await worker.breakers.refresh()
+    assert worker.breakers.take_due() == []
+
+
+async def test_a_probe_decides_and_nobody_else(worker: Worker) -> None:
+    await worker.judge(DEAD_GRANT)
+    await worker.probe("w/1/7")
+    await worker.judge(SENT, claimant="w/1/6")  # begun before the breaker opened
+    assert await worker.state() is BreakerState.HALF_OPEN
+    await worker.judge(REFUSED, claimant="w/1/7")
+    assert await worker.state() is BreakerState.OPEN
+    await worker.probe("w/1/8")
+    await worker.judge(NO_SUCH_USER, claimant="w/1/8")
+    assert await worker.state() is BreakerState.CLOSED
+    assert [type(each) for each in worker.events] == [BreakerOpened, BreakerOpened, BreakerClosed]
+
+
+async def test_a_probe_that_hears_nothing_has_failed(worker: Worker) -> None:
+    await worker.judge(DEAD_GRANT)
+    await worker.probe("w/1/7")
+    await worker.judge(Uncertain(Cause(Stage.DOT, "timed out")), claimant="w/1/7")
+    assert await worker.state() is BreakerState.OPEN
+
+
+async def test_a_probe_that_did_not_begin_leaves_the_try_to_another(worker: Worker) -> None:
+    await worker.judge(DEAD_GRANT)
+    await worker.probe("w/1/7")
+    await worker.breakers.give_back(["w/1/7", "w/1/6"])
+    await worker.breakers.refresh()
+    assert worker.breakers.take_due() == [worker.upstream_id]
