@@ -33,6 +33,7 @@ LOOK_SECONDS = 5.0
 WAKE_SECONDS = 10.0
 WARM_UP_SECONDS = 30.0
 MIRROR_SECONDS = 60.0
+GIVE_UP_SECONDS = 60.0
 PRUNE_SECONDS = 3600.0
 DELAYS_SECONDS = 30.0
 
@@ -51,6 +52,7 @@ def chores(
         Chore("steer", STEER_SECONDS, lambda: steer(database, wake)),
         Chore("check_alignments", ALIGNMENT_SECONDS, lambda: check_alignments(database, resolver)),
         Chore("reclaim", RECLAIM_SECONDS, take_back.of_lapsed_leases),
+        Chore("give_up", GIVE_UP_SECONDS, take_back.of_overdue),
         Chore(
             "resolve_uncertain",
             LOOK_SECONDS,

@@ -25,6 +25,7 @@ from relayd.store import breakers
 from relayd.store.clock import DatabaseClock
 from relayd.store.leases import LapsedClaim
 from relayd.store.pool import Database
+from relayd.upkeep.give_up import give_up
 from relayd.upkeep.reclaim import reclaim
 
 RETRY_SECONDS = 1.0
@@ -86,6 +87,12 @@ class TakeBack:
     async def of_lapsed_leases(self) -> None:
         """Claims, anybody's, whose lease has run out."""
         await self._reclaim([])
+
+    async def of_overdue(self) -> None:
+        """Entries whose time is over while nobody may try them."""
+        async with self._database.connection() as connection:
+            await self._clock.sync(connection)
+        await give_up(self._database, self._settle, give_up_seconds=self._settler.policy.give_up_after_seconds)
 
     async def _reclaim(self, dead: Sequence[str]) -> int:
         async with self._database.connection() as connection:
