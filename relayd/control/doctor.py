@@ -19,12 +19,13 @@ from relayd.upstream import google_doctor
 from relayd.upstream.code_exchange import GMAIL_URL
 from relayd.upstream.findings import Finding, ok, problem, unknown
 from relayd.upstream.google import identity_of
-from relayd.upstream.granting import grant_of, logs_in_by_token, token_source
+from relayd.upstream.granting import grant_of, token_source
 from relayd.upstream.grants import TOKEN_URL
 from relayd.upstream.http import HttpClient
 from relayd.upstream.http import Timeouts as HttpTimeouts
 from relayd.upstream.scopes import scopes_of
 from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Timeouts, Tls
+from relayd.upstream.token_login import logs_in_by_token
 from relayd.upstream.tokens import TokenSource
 
 CHECK_SECONDS = 25.0

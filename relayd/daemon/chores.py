@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from relayd.config.settings import Settings
-from relayd.daemon import terms
+from relayd.daemon import house_terms, terms
 from relayd.daemon.gmail import Lookers
 from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
@@ -42,7 +42,7 @@ def chores(
     database: Database, take_back: TakeBack, lookers: Lookers, settings: Settings, wake: Callable[[], None]
 ) -> list[Chore]:
     """What this node does while it holds the cluster's upkeep lock."""
-    resolver = terms.resolver(settings)
+    resolver = house_terms.resolver(settings)
     age = timedelta(days=settings.retention_days)
     return [
         Chore("release_scheduled", SCHEDULED_SECONDS, lambda: release_scheduled(database, wake)),
@@ -69,7 +69,7 @@ def chores(
         Chore(
             "warn_of_delays",
             DELAYS_SECONDS,
-            lambda: warn_of_delays(database, take_back.bouncer, terms.delays(settings), emit=emit, wake=wake),
+            lambda: warn_of_delays(database, take_back.bouncer, house_terms.delays(settings), emit=emit, wake=wake),
         ),
         Chore("prune", PRUNE_SECONDS, lambda: prune(database, age)),
     ]
@@ -83,5 +83,5 @@ async def _look(
 
 
 async def _look_after_mailboxes(database: Database, settings: Settings, wake: Callable[[], None]) -> None:
-    await watch_health(database, terms.health(settings), emit=emit)
-    await warm_up_mailboxes(database, terms.warm_up(settings), emit=emit, wake=wake)
+    await watch_health(database, house_terms.health(settings), emit=emit)
+    await warm_up_mailboxes(database, house_terms.warm_up(settings), emit=emit, wake=wake)

@@ -8,9 +8,9 @@ from relayd.daemon import smtp_relay
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.google import Identify, identify
-from relayd.upstream.granting import logs_in_by_token
 from relayd.upstream.settings import SmarthostSettings
 from relayd.upstream.smarthost import Smarthost
+from relayd.upstream.token_login import logs_in_by_token
 from relayd.upstream.tokens import TokenSource
 from relayd.upstream.verdict import GENERIC, Rule
 

@@ -1,14 +1,12 @@
 """From an upstream's row to the object that speaks to it. The only place that knows every provider."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relayd.daemon import gmail, google, sendgrid, smtp_relay
+from relayd.daemon import smtp_relay
 from relayd.daemon.terms import share
-from relayd.daemon.tokens import token_source
 from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
 from relayd.rules.doubt import way_of
@@ -18,10 +16,9 @@ from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
-from relayd.upstream.gmail_api import GmailApi
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.table import OperatorRule, table_of
-from relayd.upstream.tokens import TokenSource
+from relayd.upstream.token_login import logs_in_by_token
 
 log = logging.getLogger(__name__)
 
@@ -76,32 +73,24 @@ class Providers:
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:
         connections = share(record.max_connections, self._index, self._workers)
         rules = table_of(record, self._verdicts).rules
-        match record.provider_type:
-            case "capture":
-                assert record.capture_directory
-                return partial(Capture, Path(record.capture_directory))
-            case "smtp_relay":
-                chosen = smtp_relay.settings(record, self._seal, self._hostname, connections, rules=rules)
-                return partial(Smarthost, google.with_tokens(record, chosen, self._tokens(record)))
-            case "sendgrid":
-                return sendgrid.builder(record, self._seal, self._hostname, connections, rules)
-            case "google_workspace" if record.mode in ("smtp-relay", "xoauth2"):
-                return google.builder(
-                    record,
-                    self._seal,
-                    self._tokens(record),
-                    hostname=self._hostname,
-                    max_connections=connections,
-                    rules=rules,
-                )
-            case "google_workspace":
-                settings = gmail.settings(record, self._tokens(record), connections, self._workers)
-                return partial(GmailApi, settings, gmail.others(self._database))
-            case other:
-                raise RelaydError(f"provider {other} is not supported by this version")
+        if record.provider_type == "capture":
+            assert record.capture_directory
+            return partial(Capture, Path(record.capture_directory))
+        if record.provider_type == "smtp_relay" and not logs_in_by_token(record):
+            return partial(Smarthost, smtp_relay.settings(record, self._seal, self._hostname, connections, rules=rules))
+        # An HTTP client and Google's library with it: workers that speak nothing but SMTP start without.
+        from relayd.daemon import web_providers
 
-    def _tokens(self, record: UpstreamRecord) -> TokenSource:
-        return token_source(record, self._seal, self._database, self._emit, time.monotonic)
+        return web_providers.builder(
+            record,
+            self._database,
+            self._seal,
+            hostname=self._hostname,
+            connections=connections,
+            workers=self._workers,
+            rules=rules,
+            emit=self._emit,
+        )
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -22,6 +22,7 @@ from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
 from relayd.daemon.crew import Crew
 from relayd.daemon.gmail import Lookers
+from relayd.daemon.house_terms import publishing, resolver, tiers
 from relayd.daemon.http import HttpEndpoint
 from relayd.daemon.keyring import Keyring
 from relayd.daemon.orders import Secrets
@@ -33,7 +34,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import publishing, resolver, tiers, verdicts
+from relayd.daemon.terms import verdicts
 from relayd.daemon.tokens import token_source
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule

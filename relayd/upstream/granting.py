@@ -62,15 +62,5 @@ def token_source(
     )
 
 
-def logs_in_by_token(record: UpstreamRecord) -> bool:
-    """Whether AUTH XOAUTH2 is how it logs in."""
-    if record.mode == "xoauth2" or record.smtp_auth_mechanism == "XOAUTH2":
-        return True
-    has_grant = record.google_service_account_sealed is not None or record.oauth_refresh_token_sealed is not None
-    return record.provider_type == "google_workspace" and (
-        record.mode == "gmail_api" or (has_grant and record.smtp_password_sealed is None)
-    )
-
-
 def _opened(record: UpstreamRecord, seal: Seal, column: str, sealed: bytes) -> str:
     return seal.open(sealed, row=record.seal_row(column)).decode()

@@ -64,6 +64,7 @@ def ready(house: House) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+@at_length
 @pytest.mark.parametrize(
     "visit", [2, *(pytest.param(each, marks=at_length) for each in (1, 3))], ids=lambda each: f"at batch {each}"
 )

@@ -267,6 +267,7 @@ async def canaries(node: House, database: FreshDatabase, secret: str) -> list[tu
     return found
 
 
+@at_length
 @pytest.mark.parametrize(
     "override", [pytest.param("", id="as it is"), pytest.param("1", id="its memory left open", marks=at_length)]
 )

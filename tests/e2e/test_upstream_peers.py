@@ -45,6 +45,7 @@ def certificates(directory: Path) -> tuple[Path, Path]:
     return directory / "authority.pem", both
 
 
+@at_length
 def test_postfix_takes_mail_from_who_logs_in_under_tls(
     house: House, directory: Path, certificates: tuple[Path, Path]
 ) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from relayd.config.settings import Settings
-from relayd.daemon.terms import publishing
+from relayd.daemon.house_terms import publishing
 
 
 def test_everything_to_publish_reaches_the_records():
