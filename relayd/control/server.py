@@ -1,7 +1,9 @@
 """The control server: HTTP and JSON on a Unix socket. Who may open the socket may do everything that it offers."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -68,10 +70,14 @@ def _application(house: Callable[[], House], routes: Sequence[Route], version: s
     application = web.Application(client_max_size=MAX_BODY_OCTETS, middlewares=[answering_errors])
     for route in routes:
         application.router.add_route(route.method, _any_name(route.path), _aiohttp_handler(house, route))
-    document = openapi.document(routes, version=version)
+
+    @cache
+    def document() -> dict[str, Any]:
+        # A tenth of a second that few ask for.
+        return openapi.document(routes, version=version)
 
     async def describe(request: web.Request) -> web.Response:
-        return web.json_response(document)
+        return web.json_response(document())
 
     application.router.add_get(openapi.PATH, describe)
     return application
