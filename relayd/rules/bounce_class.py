@@ -7,38 +7,10 @@ the words of that reply, the report's own status, the reply's code, the words of
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from relayd.rules import bounce_words
+from relayd.rules.bounce_category import BounceKind, Category
 from relayd.rules.bounce_words import expression
-
-
-class BounceKind(StrEnum):
-    """email_queue.bounce_type."""
-
-    HARD = "hard"
-    SOFT = "soft"
-
-
-class Category(StrEnum):
-    """What kind of bounce."""
-
-    NO_SUCH_USER = "no_such_user"
-    INACTIVE = "inactive"
-    DOMAIN_NOT_FOUND = "domain_not_found"
-    RELAYING = "relaying"
-    LOOP = "loop"
-    MAILBOX_FULL = "mailbox_full"
-    TOO_LARGE = "too_large"
-    RATE_LIMITED = "rate_limited"
-    AUTH = "auth"
-    BLOCKED = "blocked"
-    SPAM_OR_POLICY = "spam_or_policy"
-    CONTENT = "content"
-    UNREACHABLE = "unreachable"
-    DELAYED = "delayed"
-    UNKNOWN = "unknown"
-
 
 HARD = frozenset(
     {Category.NO_SUCH_USER, Category.INACTIVE, Category.DOMAIN_NOT_FOUND, Category.RELAYING, Category.LOOP}

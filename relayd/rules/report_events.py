@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from relayd.rules.bounce_class import BounceKind, Category
+from relayd.rules.bounce_category import BounceKind, Category
 
 
 class ReportKind(StrEnum):

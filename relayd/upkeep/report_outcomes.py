@@ -6,7 +6,8 @@ from typing import Any
 
 from relayd.mail import legacy_bounce, loose_header, mime_parts
 from relayd.mail.report import Complaint, ReportedRecipient
-from relayd.rules.bounce_class import BounceClass, BounceKind, Category, classify
+from relayd.rules.bounce_category import BounceKind, Category
+from relayd.rules.bounce_class import BounceClass, classify
 from relayd.rules.report_events import BouncedLater, Complained, Replied
 from relayd.rules.states import LogEvent, Status
 from relayd.rules.suppression import SuppressionReason, is_suppressing

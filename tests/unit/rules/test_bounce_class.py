@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from relayd.rules.bounce_class import Category, classify
+from relayd.rules.bounce_category import Category
+from relayd.rules.bounce_class import classify
 from relayd.rules.complaint_class import counts
 
 REPLIES = [
