@@ -23,7 +23,7 @@ SEEDS = Path(__file__).with_name("seeds")
     ("failpoint", "victim"),
     [
         ("enqueue-sent", Victim.WORKER),
-        ("upstream-dot-after", Victim.SUPERVISOR),
+        pytest.param("upstream-dot-after", Victim.SUPERVISOR, marks=at_length),
         pytest.param("settle-bounce-sent", Victim.POSTGRES, marks=at_length),
     ],
 )

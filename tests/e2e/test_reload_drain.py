@@ -193,6 +193,7 @@ def test_a_broken_configuration_is_refused_whole(house: House, broken: dict[str,
     assert house.stop() == 0
 
 
+@at_length
 def test_reloading_under_load_loses_nothing(house: House, sink: Sink) -> None:
     house.start()
     furnish(house, sink.port)

@@ -23,6 +23,7 @@ def _clean(verdict: Any) -> Verdict:
     return verdict
 
 
+@at_length
 def test_a_promoted_standby_takes_over_and_nothing_is_lost(
     tmp_path: Path, state_directory: Path, impatient: dict[str, Any]
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_crowded_postgres_is_used_with_the_connections_held_and_waited_for_wit
     assert _clean(verdict).unanswered == 0
 
 
+@at_length
 def test_a_full_disk_is_told_apart_and_mail_is_taken_again_once_there_is_room(
     tmp_path: Path, short: dict[str, Any]
 ) -> None:

@@ -20,6 +20,7 @@ from bench.queue_cost import server
 from relayd.embedded import EmbeddedPostgres
 from relayd.store.pool import Database
 from tests.builders import make_sender
+from tests.conftest import at_length
 
 SMALL = World(clients=3, live=6, crowd=30, entries=100, crowd_clients=3, crowd_limit=10, crowd_used=10)
 TURNLESS = Path(node.__file__).parent / "turnless"
@@ -33,6 +34,7 @@ async def bench(postgres: EmbeddedPostgres, tmp_path: Path) -> AsyncIterator[Ben
     await main.close()
 
 
+@at_length
 async def test_mail_of_the_live_arrives_beside_a_blocked_crowd(bench: Bench) -> None:
     sink = Sink(bench.directory)
     await server.make_database(bench.server, "bench_small")

@@ -12,6 +12,7 @@ from relayd.store.connection import Connection
 from relayd.store.ids import new_ids
 from relayd.store.pool import Database
 from tests.builders import Sender, claim_all, make_sender, put_many
+from tests.conftest import at_length
 
 COUNTS = """
 SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot FROM pg_stat_user_tables WHERE relname = 'email_queue'
@@ -106,7 +107,7 @@ PLANNED_WHILE_EMPTY = {
 
 
 @pytest.mark.parametrize("step", list(PLANNED_WHILE_EMPTY))
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("mode", ["force_generic_plan", pytest.param("force_custom_plan", marks=at_length)])
 async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Database, step: str, mode: str) -> None:
     async with db.connection() as c:
         senders = [await make_sender(c, f"box{number}@example.com") for number in range(40)]
