@@ -65,9 +65,7 @@ def ready(house: House) -> tuple[int, str]:
 
 
 @at_length
-@pytest.mark.parametrize(
-    "visit", [2, *(pytest.param(each, marks=at_length) for each in (1, 3))], ids=lambda each: f"at batch {each}"
-)
+@pytest.mark.parametrize("visit", [1, 2, 3], ids=lambda each: f"at batch {each}")
 def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(
     make_house: Callable[..., House], sink: Sink, visit: int
 ) -> None:
@@ -82,6 +80,8 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(
     reload(house)
     wait_until(lambda: keys_told(house) == [2], what="the word that both keys are here")
     send(house, ["before@example.net"])
+    # Or the kill might catch it in its attempt, and the retry of a doubt comes after a minute.
+    wait_until(lambda: "before@example.net" in sink.recipients, what="the first message")
 
     with pytest.raises(RelaydError, match="without an answer"):
         rotate(house)

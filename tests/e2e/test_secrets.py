@@ -268,9 +268,7 @@ async def canaries(node: House, database: FreshDatabase, secret: str) -> list[tu
 
 
 @at_length
-@pytest.mark.parametrize(
-    "override", [pytest.param("", id="as it is"), pytest.param("1", id="its memory left open", marks=at_length)]
-)
+@pytest.mark.parametrize("override", [pytest.param("", id="as it is"), pytest.param("1", id="its memory left open")])
 def test_a_worker_that_crashes_leaves_no_core(node: House, override: str) -> None:
     """With the memory left open there is one, with the key in it: so it would be found."""
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
