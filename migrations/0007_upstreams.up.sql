@@ -19,7 +19,14 @@ ALTER TABLE email_configurations
   ADD COLUMN oauth_account                 text CHECK (length(oauth_account) <= 254),  -- whose grant it is
   ADD COLUMN oauth_refresh_token_sealed    bytea,
   ADD COLUMN google_service_account        text CHECK (length(google_service_account) <= 254),  -- its address
-  ADD COLUMN google_service_account_sealed bytea,                                               -- its key file
+  ADD COLUMN google_service_account_sealed bytea;                                               -- its key file
+
+-- Such rows are there after a way back from a version that knew their modes; they were made inactive then.
+UPDATE email_configurations
+   SET mode = CASE provider_type WHEN 'google_workspace' THEN 'gmail_api' ELSE 'api' END, is_active = false
+ WHERE provider_type IN ('google_workspace', 'sendgrid');
+
+ALTER TABLE email_configurations
   DROP CONSTRAINT email_configurations_check1,
   DROP CONSTRAINT email_configurations_check3,
   DROP CONSTRAINT email_configurations_smtp_tls_check,

@@ -6,6 +6,7 @@ from typing import Any
 from relayd.control.upstream_options import COLUMNS, SECRETS
 from relayd.errors import BadValue
 from relayd.store.upstreams import UpstreamRecord
+from relayd.upstream.token_login import logs_in_by_token
 
 _DEFAULT_PORTS = {"opportunistic": 25, "starttls": 587, "implicit": 465, "none": 25}
 
@@ -154,7 +155,7 @@ def _check_smtp(upstream: UpstreamRecord) -> None:
         raise BadValue("a client's certificate and its key go together")
     if upstream.smtp_client_certificate is not None and upstream.smtp_tls == "none":
         raise BadValue("a client's certificate is of no use without TLS", hint="use --tls starttls or implicit")
-    has_secret = upstream.smtp_username is not None or uses_tokens or upstream.mode == "xoauth2"
+    has_secret = upstream.smtp_username is not None or logs_in_by_token(upstream)
     is_told = upstream.smtp_auth_mechanism != "CRAM-MD5" and not upstream.smtp_allow_plaintext_auth
     if has_secret and is_told and upstream.smtp_tls in ("none", "opportunistic") and not _is_unix_socket(upstream):
         raise BadValue(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 from relayd.config.settings import Settings
 from relayd.daemon.gmail import Tokens
@@ -23,11 +24,15 @@ PRUNE_SECONDS = 3600.0
 
 def report_chores(database: Database, seal: Callable[[], Seal], tokens: Tokens, settings: Settings) -> list[Chore]:
     """What this node does of it while it holds the cluster's upkeep lock."""
-    return_paths = ReturnPaths(database, seal())
+
+    def subject_of(address: str) -> UUID | None:
+        # By the keys of now: a reload may have brought others.
+        return ReturnPaths(database, seal()).subject_of(address)
+
     days = settings.suppression.hard_bounce_days
     settling = Aside(
         "settle_reports",
-        lambda: settle_reports(database, return_paths.subject_of, suppression_days=days, emit=emit),
+        lambda: settle_reports(database, subject_of, suppression_days=days, emit=emit),
     )
     pull = PullTerms(
         every_seconds=settings.reports.pull_seconds,

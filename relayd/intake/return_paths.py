@@ -25,6 +25,11 @@ class ReportAddress:
     forward_path: Address
     subject: UUID | None
 
+    @property
+    def meaning(self) -> tuple[str, UUID | str]:
+        """What it comes to, however it is spelled."""
+        return self.domain.bounce_domain, self.subject or self.forward_path.local_part.strip('"').lower()
+
 
 class ReturnPaths:
     """Bounce domains are known as they were a second ago."""

@@ -17,7 +17,8 @@ MAX_MESSAGE_ID_CHARACTERS = 998
 _FIELD = re.compile(rb"([!-9;-~]++):[^\r\n\0]*+\r\n(?:[ \t][^\r\n\0]*+\r\n)*+")
 _SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
 # As Postfix does on entry: a Bcc must not reach its readers, and Return-Path is the last hop's to write.
-_REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+# X-SMTPAPI gives orders to SendGrid, recipients among them: they would pass every limit and list by.
+_REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path", b"x-smtpapi"})
 # What an app tells relayd is nobody else's business.
 _FOR_RELAYD = b"x-relayd-"
 

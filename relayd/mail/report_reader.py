@@ -3,8 +3,9 @@
 RFC 3464 first, a complaint by its own form next, words last: the more a form says, the less has to be guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from relayd.mail import (
     auto_reply,
@@ -17,7 +18,6 @@ from relayd.mail import (
     returned_message,
 )
 from relayd.mail.delivery_report import DeliveryStatus
-from relayd.mail.legacy_bounce import Writer
 from relayd.mail.loose_header import LooseHeader
 from relayd.mail.mime_parts import Part
 from relayd.mail.report import (
@@ -33,6 +33,7 @@ from relayd.mail.report import (
     Unrecognised,
 )
 
+MAX_SAID_CHARACTERS = 16_384
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "message/delivery-report")
 
 # RFC 8098: it has fields of the same names.
@@ -72,9 +73,14 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
     says_delayed = legacy_bounce.is_delay(who, said)
     original = returned_message.find(header, parts, quoted or said, below=part.within)
     original = _with_ids_of(original, status)
+
+    @cache
+    def told(action: Action) -> list[str]:
+        found = legacy_bounce.failed(header, who, said, original, action)
+        return [each.address for each in found if "@" in each.address]
+
     recipients = [
-        _completed(each, said, header, who, original)
-        for each in delivery_report.recipients(status, says_delayed=says_delayed)
+        _completed(each, said, told) for each in delivery_report.recipients(status, says_delayed=says_delayed)
     ]
     if not recipients:
         return None
@@ -115,14 +121,12 @@ def _reads_as_status(part: Part) -> bool:
     )
 
 
-def _completed(
-    found: ReportedRecipient, said: str, header: LooseHeader, who: Writer, original: Original
-) -> ReportedRecipient:
+def _completed(found: ReportedRecipient, said: str, told: Callable[[Action], list[str]]) -> ReportedRecipient:
     """What the fields leave out, from the text: the address, the reply, a status that says something."""
     address = found.address
     if "@" not in address:
-        told = [each for each in legacy_bounce.failed(header, who, said, original, found.action) if "@" in each.address]
-        address = told[0].address if len(told) == 1 else address
+        named = told(found.action)
+        address = named[0] if len(named) == 1 else address
     diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address)
     status = found.status
     if delivery_report.is_vague(status):
@@ -167,7 +171,8 @@ def _said(parts: Sequence[Part], within: int) -> tuple[str, str]:
         before, after = returned_message.split_text(plain_text.text_of(part))
         said.append(before)
         quoted = quoted or after
-    return "\n".join(said), quoted
+    # To look for addresses and reasons in it costs time by its length, and what matters is said early.
+    return "\n".join(said)[:MAX_SAID_CHARACTERS], quoted
 
 
 def _header_around(parts: Sequence[Part], inner: Part) -> LooseHeader:

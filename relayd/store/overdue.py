@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from relayd.store.connection import Connection
 from relayd.store.leases import LapsedClaim
 
+# An upstream that has only just failed may be back in a moment, for one more attempt.
+OPEN_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
@@ -14,16 +17,20 @@ class Overdue:
     reason: str
 
 
-# $1 seconds after the first attempt. What is older than they are and still waits is little.
+# $1 seconds after the first attempt, $3 seconds for which nobody may have tried. Not what waits for a limit, a pause or
+# an operator: its time is not over. What is older than they are and still waits is little.
 # Indexes: email_queue_live, mailbox_lanes_pkey, upstream_breakers_pkey, email_configurations_pkey.
 OVERDUE = """
 SELECT q.id, q.fence, q.first_attempt_at, q.retry_count, q.max_retries, q.message_id, q.client_id, q.mailbox_id,
        q.recipient_address, u.name, u.provider_type, u.on_uncertain, b.reason
   FROM email_queue q
-  JOIN mailbox_lanes l ON l.id = q.lane_id
+  JOIN mailbox_lanes l ON l.id = q.lane_id AND NOT l.held AND l.blocked_until <= relayd_now()
   JOIN upstream_breakers b ON b.upstream_id = l.upstream_id AND b.state <> 'closed'
-  JOIN email_configurations u ON u.id = l.upstream_id
- WHERE q.status = 'queued' AND q.created_at < relayd_now() - make_interval(secs => $1)
+                          AND b.opened_at < relayd_now() - make_interval(secs => $3)
+  JOIN email_configurations u ON u.id = l.upstream_id AND u.paused_at IS NULL
+  JOIN relayd_state s ON s.paused_at IS NULL
+ WHERE q.status = 'queued' AND (q.status IN ('pending', 'queued', 'sending')) IS TRUE
+   AND q.created_at < relayd_now() - make_interval(secs => $1)
    AND q.first_attempt_at < relayd_now() - make_interval(secs => $1) AND q.next_attempt_at <= relayd_now()
  ORDER BY q.created_at LIMIT $2
 """
@@ -31,7 +38,7 @@ SELECT q.id, q.fence, q.first_attempt_at, q.retry_count, q.max_retries, q.messag
 
 async def overdue(connection: Connection, *, give_up_seconds: float, limit: int) -> list[Overdue]:
     """The oldest of them."""
-    rows = await connection.fetch(OVERDUE, give_up_seconds, limit)
+    rows = await connection.fetch(OVERDUE, give_up_seconds, limit, OPEN_SECONDS)
     return [
         Overdue(
             LapsedClaim(

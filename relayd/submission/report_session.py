@@ -10,6 +10,9 @@ from relayd.submission.transaction import Transaction
 
 __all__ = ["IncomingReport", "ReportDoor", "place"]
 
+# A report is about one message: each address costs a copy of it.
+MAX_REPORT_ADDRESSES = 10
+TOO_MANY = Reply(452, "4.5.3", "Too many recipients of a report")
 ONE_KIND = Reply(452, "4.5.3", "Reports and other mail need transactions of their own")
 
 
@@ -25,6 +28,8 @@ async def place(service: Service, transaction: Transaction, recipient: Recipient
     if isinstance(found, ReportAddress):
         if transaction.recipients:
             return Fault(ONE_KIND, Reason.POLICY, f"<{forward_path}>")
+        if len(transaction.report_addresses) >= MAX_REPORT_ADDRESSES:
+            return Fault(TOO_MANY, Reason.TOO_MANY_RECIPIENTS, f"<{forward_path}>")
         transaction.add_report(found)
         return None
     if transaction.report_addresses:

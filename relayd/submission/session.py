@@ -214,7 +214,7 @@ class Session(PlainVerbs):
         if transaction is None:
             await self.refuse(Stage.RCPT, replies.MAIL_FIRST, Reason.BAD_SEQUENCE)
             return
-        if transaction.recipients >= self.limits.max_recipients:
+        if transaction.recipients + len(transaction.report_addresses) >= self.limits.max_recipients:
             await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
             return
         parsed = parse_rcpt(argument or "", is_extended=self._is_extended, smtputf8=transaction.mail.smtputf8)

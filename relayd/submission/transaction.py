@@ -32,8 +32,8 @@ class Transaction:
         self._notices.setdefault(recipient.forward_path, recipient.notice)
 
     def add_report(self, address: ReportAddress) -> None:
-        """Add an address that takes reports, once."""
-        if address not in self.report_addresses:
+        """Add an address that takes reports, once, however often and in whatever spelling it is named."""
+        if all(address.meaning != known.meaning for known in self.report_addresses):
             self.report_addresses.append(address)
 
     def envelope(self, content: bytes) -> Envelope:

@@ -91,9 +91,15 @@ class GmailLook:
         if match is None:
             return absent
         found = await self._search(match.group(1), subject)
+        if found.status != 200:
+            # What could not be looked for is not absent.
+            return _unexpected("messages.list", found)
         for each in _objects(json_object(found.content), "messages"):
             path = f"messages/{quote(str(each.get('id')), safe='')}"
-            message = json_object((await self._ask("GET", path, subject, _METADATA)).content)
+            reply = await self._ask("GET", path, subject, _METADATA)
+            if reply.status not in (200, 404):
+                return _unexpected("messages.get", reply)
+            message = json_object(reply.content)
             if _is_ours(message, reference.mark):
                 return _sent("its draft is gone, and the sent message is there", message)
         return absent

@@ -118,7 +118,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     try:
         wanted, now = parsedate_to_datetime(text), parsedate_to_datetime(response.headers.get("Date", ""))
         return max(0.0, (wanted - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError):
         return None
 
 

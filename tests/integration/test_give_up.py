@@ -32,6 +32,19 @@ async def test_what_an_open_breaker_keeps_beyond_its_time_is_given_up(db: Databa
     assert status == "queued", "its five days are not over"
 
     await house.execute("UPDATE relayd_state SET clock_offset = interval '121 hours'")
+    for block, free in (
+        ("UPDATE mailbox_lanes SET blocked_until = 'infinity'", "UPDATE mailbox_lanes SET blocked_until = '-infinity'"),
+        ("UPDATE mailbox_lanes SET held = true", "UPDATE mailbox_lanes SET held = false"),
+        (
+            "UPDATE email_configurations SET paused_at = relayd_now(), paused_reason = 'night'",
+            "UPDATE email_configurations SET paused_at = NULL, paused_reason = NULL",
+        ),
+    ):
+        await house.execute(block)
+        await take_back.of_overdue()
+        ((status, _),) = await house.fetch(states, "old@example.net")
+        assert status == "queued", f"it waits for something else: {block}"
+        await house.execute(free)
     await take_back.of_overdue()
     ((status, reason),) = await house.fetch(states, "old@example.net")
     assert status == "failed" and "given up" in reason and "connection refused" in reason

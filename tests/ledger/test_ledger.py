@@ -24,8 +24,12 @@ async def test_claimers_of_two_processes_take_exactly_the_limit(database: FreshD
 
 async def test_the_race_catches_a_claim_that_reads_and_then_writes(database: FreshDatabase) -> None:
     async with racing(database, SMALL) as race:
-        told = [await race.round(number, bug="naive-claim") for number in (2, 4)]
-    assert any(each.used > each.limit for each in told), told
+        # It takes luck to meet it: as often as it needs, but not for ever.
+        for number in (2, 4, 6, 8, 10, 12):
+            told = await race.round(number, bug="naive-claim")
+            if told.used > told.limit:
+                return
+    pytest.fail(f"six rounds without a unit too many, the last: {told}")
 
 
 @pytest.mark.parametrize("seed", ["short-1", "short-2"])
