@@ -24,10 +24,6 @@ class Pace:
     release_spread_seconds: float = 300.0
 
 
-class _NothingToProbe(Exception):
-    """Rolls a probe back: its lane had nothing that fits its budgets."""
-
-
 class Claimer:
     """Names each claim anew. Raises StoreUnavailable."""
 
@@ -47,17 +43,17 @@ class Claimer:
         """The message that tries this upstream, committed; nothing if another tries it, or there is none."""
         claimant = self._name()
         seconds = self._pace.claim_lease_seconds + self._pace.attempt_seconds + self._pace.lease_margin_seconds
-        try:
-            async with self._database.transaction() as connection:
-                lane_id = await breakers.begin_probe(connection, upstream_id, claimant, seconds)
-                if lane_id is None:
-                    return []
-                claimed = await self._claim_as(connection, claimant, {upstream_id: 1})
-                if not claimed.entries:
-                    raise _NothingToProbe
-                # The rest of its lane does not wait for the outcome.
-                await steering.steer_lanes(connection, [lane_id])
-        except _NothingToProbe:
+        async with self._database.transaction() as connection:
+            lane_id = await breakers.begin_probe(connection, upstream_id, claimant, seconds)
+            if lane_id is None:
+                return []
+            claimed = await self._claim_as(connection, claimant, {upstream_id: 1})
+            if not claimed.entries:
+                # The lane had nothing that may go, and is called so from now on: the next look finds another.
+                await breakers.release(connection, [claimant])
+            # The rest of its lane does not wait for the outcome.
+            await steering.steer_lanes(connection, [lane_id])
+        if not claimed.entries:
             return []
         self._breakers.probing(claimant, upstream_id)
         return claimed.entries

@@ -123,12 +123,12 @@ candidate AS MATERIALIZED (
     WHERE l.upstream_id = $1 AND NOT l.held AND l.runnable_at <= clock.now ORDER BY l.runnable_at LIMIT 20)
   UNION ALL
   (SELECT l.id FROM breaker, clock, mailbox_lanes l
-    WHERE l.preferred_id = $1 AND l.preferred_id <> l.upstream_id AND NOT l.held AND l.due_at <= clock.now
+    WHERE l.preferred_id = $1 AND l.preferred_id <> l.upstream_id AND NOT l.held AND l.runnable_at <= clock.now
     ORDER BY l.due_at LIMIT 20)
   UNION ALL
   (SELECT l.id FROM breaker, clock, mailbox_lanes l
     WHERE EXISTS (SELECT FROM upstream_breakers o WHERE o.upstream_id <> $1 AND o.state <> 'closed')
-      AND l.id = ANY(relayd_lanes_of_upstream($1)) AND NOT l.held AND l.due_at <= clock.now AND l.upstream_id <> $1
+      AND l.id = ANY(relayd_lanes_of_upstream($1)) AND NOT l.held AND l.runnable_at <= clock.now AND l.upstream_id <> $1
       AND EXISTS (SELECT FROM relayd_ways(ARRAY[l.id]) w
                     JOIN relayd_ways(ARRAY[l.id]) is_at ON is_at.upstream_id = l.upstream_id
                    WHERE w.upstream_id = $1 AND (w.is_allowed OR w.place = 1)

@@ -1,18 +1,20 @@
 """What a worker makes of its attempts' outcomes: who is left at once, who after a while, and who is used again."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from relayd.delivery.breakers import Breakers
+from relayd.delivery.claimer import Claimer, Pace
 from relayd.rules.breaker import BreakerState, BreakerTerms
 from relayd.rules.outcome import Cause, Deferred, Failed, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.rules.relay_events import BreakerClosed, BreakerOpened
 from relayd.store import breakers
 from relayd.store.pool import Database
-from tests.builders import Sender, make_sender, put
+from tests.builders import Sender, make_sender, put, put_many
 
 REFUSED = Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, "connection refused"))
 DEAD_GRANT = Postponed(Scope.UPSTREAM, Cause(Stage.AUTH, "the grant is dead"), 3600)
@@ -124,3 +126,22 @@ async def test_a_probe_that_did_not_begin_leaves_the_try_to_another(worker: Work
     await worker.breakers.give_back(["w/1/7", "w/1/6"])
     await worker.breakers.refresh()
     assert worker.breakers.take_due() == [worker.upstream_id]
+
+
+async def test_a_lane_that_may_not_send_keeps_no_other_from_the_probe(db: Database) -> None:
+    async with db.connection() as c:
+        spent = await make_sender(c, "spent@example.com", upstream="only", daily_limit=0)
+        await put_many(c, spent, 2)
+        ready = await make_sender(c, "ready@example.com", upstream="only")
+        await put_many(c, ready, 2)
+        waits = "UPDATE mailbox_lanes SET due_at = relayd_now() - $2::interval WHERE id = $1"
+        await c.execute(waits, spent.mail_lane_id, timedelta(days=1))
+        await c.execute(waits, ready.mail_lane_id, timedelta(0))
+        await breakers.trip(c, ready.upstream_id, "connection refused", 0)
+    watching = Breakers(db, BreakerTerms(), name_of=str, emit=lambda event: None, wake=lambda: None)
+    claimer = Claimer(db, watching, claimant="n/1/1", pace=Pace())
+    for _ in range(8):
+        if entries := await claimer.probe(ready.upstream_id):
+            break
+    assert [each.mailbox_id for each in entries] == [ready.mailbox_id]
+    assert await claimer.probe(ready.upstream_id) == [], "one at a time"
