@@ -1,12 +1,13 @@
 """A settler with all that tells of mail's fate, on a real database: entries are claimed, started and settled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message
 from typing import Any
 
+from relayd.delivery.attempt import untried
 from relayd.delivery.settler import Ended, Settler
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
@@ -85,21 +86,11 @@ class House:
 
     def _ended(self, entry: ClaimedEntry, outcome: Outcome) -> Ended:
         notice = self.notices.get(entry.entry_id)
-        return Ended(
-            entry_id=entry.entry_id,
-            fence=entry.fence,
-            claimed_by=entry.claimed_by,
-            queue_id=entry.queue_id,
-            mailbox_id=entry.mailbox_id,
-            recipient=entry.recipient,
-            retry_count=entry.retry_count,
-            max_retries=entry.max_retries,
-            first_attempt_at=entry.first_attempt_at,
+        return replace(
+            untried(entry, "its end is told below"),
             upstream="capture",
             provider="capture",
-            on_uncertain="retry",
             outcome=outcome,
-            seconds=0,
             asks_of_success=is_wanted(Action.RELAYED, notice.notify if notice else None),
         )
 

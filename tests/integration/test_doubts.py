@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from relayd.daemon.takeback import _ended
+from relayd.delivery.attempt import untried
 from relayd.delivery.settler import Ended, Settler
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
@@ -104,21 +105,11 @@ class Desk:
 
 
 def _ended_entry(entry: ClaimedEntry, outcome: Outcome, *, can_look: bool) -> Ended:
-    return Ended(
-        entry_id=entry.entry_id,
-        fence=entry.fence,
-        claimed_by=entry.claimed_by,
-        queue_id=entry.queue_id,
-        mailbox_id=entry.mailbox_id,
-        recipient=entry.recipient,
-        retry_count=entry.retry_count,
-        max_retries=entry.max_retries,
-        first_attempt_at=entry.first_attempt_at,
+    return replace(
+        untried(entry, "its end is told below"),
         upstream="gmail",
         provider="google_workspace",
-        on_uncertain="retry",
         outcome=outcome,
-        seconds=0,
         can_look=can_look,
     )
 
