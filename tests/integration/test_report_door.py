@@ -116,6 +116,15 @@ async def test_a_report_that_is_too_large_or_one_too_many_is_refused(db: Databas
             assert (await client.ask(BODY)).startswith(code)
 
 
+async def test_an_address_is_one_in_every_spelling(db: Database, sender: Sender) -> None:
+    spellings = [f"{name}@{BOUNCES}" for name in ("postmaster", "POSTMASTER", "PostMaster", '"postmaster"')]
+    async with serving(trusted=False, reports=door(db)) as server:
+        client = await server.connect()
+        assert await hand_in(client, *spellings) == [250] * 6
+        assert await client.codes("DATA", BODY) == [354, 250]
+    assert len(await stored(db)) == 1
+
+
 async def test_what_cannot_be_stored_is_not_answered_250(db: Database, sender: Sender) -> None:
     async with serving(trusted=False, reports=door(db)) as server:
         client = await server.connect()

@@ -106,7 +106,7 @@ def test_preparing_keeps_what_is_there() -> None:
 def test_preparing_removes_blind_copies_and_return_paths() -> None:
     content = (
         b"Return-Path: <r@x>\r\nDate: d\r\nBcc: secret@x,\r\n more@x\r\nMessage-ID: <m>\r\n"
-        b"resent-bcc: s@x\r\nBCC: again@x\r\nX-Bcc: kept\r\n"
+        b'resent-bcc: s@x\r\nBCC: again@x\r\nX-SMTPAPI: {"to": ["more@x"]}\r\nX-Bcc: kept\r\n'
         b"X-Relayd-Class: bulk\r\nx-RELAYD-anything:\r\n else\r\n\r\nbody\r\n"
     )
     assert _prepared(content) == RECEIVED + b"Date: d\r\nMessage-ID: <m>\r\nX-Bcc: kept\r\n\r\nbody\r\n"
