@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 from tests.crash.loopback import loopback
+from tests.peers.winding_up import wind_up
 
 
 class Proxy:
@@ -37,20 +38,13 @@ class Proxy:
     async def _serve(self, started: threading.Event) -> None:
         self._stopping, self._forwarding = asyncio.Event(), asyncio.Event()
         self._forwarding.set()
-        self._tasks: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stopping.wait()
-        server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await wind_up(server)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
         try:
             await self._forwarding.wait()
             there, back = await asyncio.open_connection(loopback("127.0.0.1"), self._target_port)
@@ -61,7 +55,6 @@ class Proxy:
         except (OSError, EOFError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
