@@ -202,7 +202,7 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
 async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
     """Refused while it has mail that is not settled, or is the last one of a pool in use."""
     async with context.writing() as connection:
-        mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        mailbox = await mailboxes.find_to_remove(connection, request.email_address)
         await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
         await inboxes.remove(connection, mailbox.id)
