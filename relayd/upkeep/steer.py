@@ -19,6 +19,8 @@ _LaneKey = tuple[UUID, LaneClass, UUID | None, UUID | None]
 PAGE = 500
 # What workers know of routes is a second old, and a message may take a while from there into the queue.
 AGAIN_AFTER = timedelta(seconds=5)
+# The second walk over a long queue takes a while; what it has not come to yet may be claimed where it was before.
+WALK = timedelta(minutes=5)
 
 
 async def steer(database: Database, wake: Callable[[], None]) -> None:
@@ -33,10 +35,19 @@ async def let_go(database: Database, wake: Callable[[], None]) -> None:
         wake()
 
 
-async def reroute(database: Database, *, emit: Callable[[UpkeepEvent], None], wake: Callable[[], None]) -> None:
-    """Walk over all that waits, if routes or lists have changed. What is cut off begins anew."""
+async def reroute(
+    database: Database,
+    *,
+    longest_flight: timedelta,
+    emit: Callable[[UpkeepEvent], None],
+    wake: Callable[[], None],
+) -> None:
+    """Walk over all that waits, if routes or lists have changed. What is cut off begins anew.
+
+    `longest_flight`: the longest that an entry may be out of the queue, from its claim until it is taken back.
+    """
     async with database.connection() as connection:
-        began_at = await routing.to_follow(connection, again_after=AGAIN_AFTER)
+        began_at = await routing.to_follow(connection, again_after=[AGAIN_AFTER, longest_flight + WALK])
     if began_at is None:
         return
     known = _Known()

@@ -20,7 +20,7 @@ from relayd.store.pool import Database
 from relayd.store.queue import NewEntry, enqueue
 from relayd.upkeep.steer import reroute
 from tests.builders import Sender, claim_all, make_sender, make_upstream, new_message
-from tests.integration.test_breakers import SENT, listed, settle
+from tests.integration.test_breakers import OFFSET, REFUSED, SENT, listed, settle
 
 AUTHOR = Address.parse("noreply@example.com")
 
@@ -65,7 +65,8 @@ class House:
     async def follow(self) -> int:
         """The walk that a change causes; returns how many entries moved."""
         self.events.clear()
-        await reroute(self.db, emit=self.events.append, wake=lambda: None)
+        longest = timedelta(seconds=1020)
+        await reroute(self.db, longest_flight=longest, emit=self.events.append, wake=lambda: None)
         return sum(event.entries for event in self.events if isinstance(event, MailRerouted))
 
     async def waiting(self) -> dict[str, int]:
@@ -142,6 +143,25 @@ async def test_a_walk_over_the_queue_is_made_once_and_once_more_after_a_change(h
         assert await house.follow() == 1
         await enqueue(c, [new_message(house.sender, "later@example.net")])
         assert await house.follow() == 0
+
+
+async def test_what_was_in_flight_during_both_walks_follows_once_it_is_back(house: House) -> None:
+    await house.put("a@example.net")
+    async with house.db.connection() as c:
+        claimed = await claim_all(c, house.sender.upstream_id)
+        await attempts.start(c, [(each, "capture") for each in claimed], lease_seconds=960)
+        await house.route("net", "second", recipient_domain="example.net")
+        for seconds in (0, 6):
+            await c.execute(OFFSET, seconds)
+            assert await house.follow() == 0
+        await settle(c, claimed, REFUSED)
+        assert await house.waiting() == {"first": 1}
+        await c.execute(OFFSET, 1400)
+        assert await house.follow() == 1
+        assert await house.waiting() == {"second": 1}
+        await c.execute(OFFSET, 5000)
+        await enqueue(c, [new_message(house.sender, "later@example.net")])
+        assert await house.follow() == 0, "that was the last walk"
 
 
 async def test_pages_of_the_walk_leave_nothing_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
