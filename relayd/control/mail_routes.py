@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from relayd.control.alignment import check_route
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Name, domain_pattern, sender_pattern
+from relayd.control.versions import check_all_know
 from relayd.errors import BadValue, NotFound, Refusal
 from relayd.mail.address import Address
 from relayd.rules.breaker import BreakerState
@@ -126,6 +127,7 @@ async def add_route(context: Context, request: AddRoute) -> MailRouteView:
             hint="where all of a mailbox's mail goes is said by: relayd mailbox set ADDRESS --upstreams a,b",
         )
     async with context.writing() as connection:
+        await check_all_know(connection, "a route")
         client = await clients.find_to_use(connection, request.client) if request.client else None
         mailbox = await mailboxes.find(connection, request.mailbox) if request.mailbox else None
         if mailbox and client and mailbox.client_id != client.id:

@@ -11,6 +11,7 @@ from relayd.control.inboxes import InboxView
 from relayd.control.mail_routes import Upstreams, pairs
 from relayd.control.route import Context, Removed, Request, Route, View, changes
 from relayd.control.values import EmailAddress, Key, Limit, Line
+from relayd.control.versions import check_all_know
 from relayd.errors import BadValue, Refusal
 from relayd.mail.address import Address
 from relayd.rules.budgets import LimitWindow
@@ -202,7 +203,7 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
 async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:
     """Refused while it has mail that is not settled, or is the last one of a pool in use."""
     async with context.writing() as connection:
-        mailbox = await mailboxes.find_to_change(connection, request.email_address)
+        mailbox = await mailboxes.find_to_remove(connection, request.email_address)
         await mailbox_pools.leave_all(connection, mailbox.id, mailbox.client, mailbox.email_address)
         await mailboxes.remove(connection, mailbox)
         await inboxes.remove(connection, mailbox.id)
@@ -217,6 +218,8 @@ async def _listed(
         return []
     if request.upstream is not None:
         raise BadValue("one of upstream and upstreams, not both")
+    if len(request.upstreams) > 1:
+        await check_all_know(connection, "a list of upstreams")
     return await ways.members(connection, pairs(request.upstreams), client_id=client_id, client=client)
 
 

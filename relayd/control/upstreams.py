@@ -12,6 +12,8 @@ from relayd.control.route import Context, Named, Removed, Request, Route, View, 
 from relayd.control.upstream_kinds import CAUTIONS, check, completed
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Line, Name
+from relayd.control.versions import check_all_know
+from relayd.rules.doubt import way_of
 from relayd.store import breakers, clients, oauth_tokens, operation_audit, steering, upstreams
 from relayd.store.connection import Connection
 from relayd.store.ids import new_id
@@ -130,6 +132,7 @@ async def add_upstream(context: Context, request: AddUpstream) -> UpstreamView:
     async with context.writing() as connection:
         if request.client is not None:
             upstream = replace(upstream, client_id=(await clients.find_to_use(connection, request.client)).id)
+        await _check_lookable(connection, None, upstream)
         added = await upstreams.add(connection, upstream)
         await _check_dedicated(context, connection, added)
     return UpstreamView.model_validate(added)
@@ -154,9 +157,10 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
     """Workers take it over within a second; connections under way end as they began."""
     wanted = changes(request, but="name")
     async with context.writing() as connection:
-        upstream = await upstreams.find_to_change(connection, request.name)
-        upstream = changed(context.house.seal, upstream, wanted)
+        before = await upstreams.find_to_change(connection, request.name)
+        upstream = changed(context.house.seal, before, wanted)
         check(upstream)
+        await _check_lookable(connection, before, upstream)
         saved = await upstreams.save(connection, upstream)
         if "source_address" in wanted:
             await _check_dedicated(context, connection, saved)
@@ -186,6 +190,13 @@ async def remove_upstream(context: Context, request: Named) -> Removed:
     async with context.writing() as connection:
         await upstreams.remove(connection, await upstreams.find_to_change(connection, request.name))
     return Removed(name=request.name)
+
+
+async def _check_lookable(connection: Connection, before: UpstreamRecord | None, after: UpstreamRecord) -> None:
+    # Older nodes would take a doubt for one that nobody can resolve.
+    way = way_of(after.provider_type, after.mode)
+    if way is not None and (before is None or way_of(before.provider_type, before.mode) is not way):
+        await check_all_know(connection, f"an upstream in mode {after.mode}")
 
 
 async def _check_dedicated(context: Context, connection: Connection, upstream: UpstreamRecord) -> None:

@@ -8,6 +8,7 @@ from relayd.daemon import house_terms, terms
 from relayd.daemon.gmail import Lookers
 from relayd.daemon.reporting import emit
 from relayd.daemon.takeback import TakeBack
+from relayd.delivery.claimer import Pace
 from relayd.store.pool import Database
 from relayd.upkeep.check_alignments import check_alignments
 from relayd.upkeep.health import watch_health
@@ -44,10 +45,16 @@ def chores(
     """What this node does while it holds the cluster's upkeep lock."""
     resolver = house_terms.resolver(settings)
     age = timedelta(days=settings.retention_days)
+    pace = Pace(attempt_seconds=settings.delivery.attempt_seconds)
+    longest_flight = timedelta(
+        seconds=pace.claim_lease_seconds + pace.attempt_seconds + pace.lease_margin_seconds + RECLAIM_SECONDS
+    )
     return [
         Chore("release_scheduled", SCHEDULED_SECONDS, lambda: release_scheduled(database, wake)),
         Chore("move_in_pools", POOLS_SECONDS, lambda: move_in_pools(database, emit=emit, wake=wake)),
-        Chore("reroute", REROUTE_SECONDS, lambda: reroute(database, emit=emit, wake=wake)),
+        Chore(
+            "reroute", REROUTE_SECONDS, lambda: reroute(database, longest_flight=longest_flight, emit=emit, wake=wake)
+        ),
         Chore("let_go", LET_GO_SECONDS, lambda: let_go(database, wake)),
         Chore("steer", STEER_SECONDS, lambda: steer(database, wake)),
         Chore("check_alignments", ALIGNMENT_SECONDS, lambda: check_alignments(database, resolver)),

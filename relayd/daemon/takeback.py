@@ -18,10 +18,11 @@ from relayd.errors import StoreUnavailable
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
 from relayd.mail.address import Address
+from relayd.rules.breaker import BreakerState
 from relayd.rules.doubt import Way, way_of
 from relayd.rules.outcome import Outcome
 from relayd.seal import Seal
-from relayd.store import breakers
+from relayd.store import breakers, nodes
 from relayd.store.clock import DatabaseClock
 from relayd.store.leases import LapsedClaim
 from relayd.store.pool import Database
@@ -85,8 +86,14 @@ class TakeBack:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def of_lapsed_leases(self) -> None:
-        """Claims, anybody's, whose lease has run out."""
+        """Claims, anybody's, whose lease has run out; and the probes of upstreams that nobody will end any more."""
         await self._reclaim([])
+        async with self._database.connection() as connection:
+            if any(each.state is BreakerState.HALF_OPEN for each in await breakers.not_closed(connection)):
+                # A probe of a node that is gone keeps all mail back: it waits for no lease.
+                dead = [f"{_escape(name)}/%" for name in await nodes.gone(connection)]
+                if await breakers.release_lost(connection, dead):
+                    self._wake()
 
     async def of_overdue(self) -> None:
         """Entries whose time is over while nobody may try them."""

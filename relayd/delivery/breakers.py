@@ -31,6 +31,15 @@ class _Latest:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What came of a probe."""
+
+    upstream_id: UUID
+    sign: Sign | None
+    outcome: Outcome
+
+
 class Breakers:
     """One a worker. `name_of` gives an upstream's name, for events."""
 
@@ -50,11 +59,14 @@ class Breakers:
         self._wake = wake
         self._latest: dict[UUID, _Latest] = {}
         self._probes: dict[str, UUID] = {}
+        self._ended: dict[str, _Ended | None] = {}
         self._due: list[UUID] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def refresh(self) -> None:
-        """Tell what has failed since the last time, and look which breakers are not closed. Raises StoreUnavailable."""
+        """Tell what has failed since the last time, and of probes that could not be told of; then look which breakers
+        are not closed. Raises StoreUnavailable."""
+        await self._tell_of_probes()
         for upstream_id, latest in list(self._latest.items()):
             if latest.reason is not None:
                 del self._latest[upstream_id]
@@ -77,13 +89,14 @@ class Breakers:
         sign = sign_of(outcomes)
         try:
             if self._probes.pop(claimant, None) is not None:
-                await self._end_probe(upstream_id, claimant, sign, outcomes)
+                self._ended[claimant] = _Ended(upstream_id, sign, outcomes[0])
+                await self._tell_of_probes()
             elif isinstance(sign, Unfit):
                 await self._trip(upstream_id, sign)
             elif sign is not None:
                 self._count(upstream_id, sign)
         except StoreUnavailable as error:
-            # Whoever comes next finds it out anew; a probe's time runs out.
+            # Whoever comes next finds it out anew; what came of a probe is told with the next look.
             self._emit(StoreLost("breaker", str(error)))
         except Exception:
             # The outcome has to be settled, whatever is wrong here.
@@ -93,9 +106,9 @@ class Breakers:
         """These claims were not tried: if a probe is among them, another may be made."""
         probes = [claimant for claimant in claimants if self._probes.pop(claimant, None) is not None]
         if probes:
+            self._ended |= dict.fromkeys(probes)
             try:
-                async with self._database.connection() as connection:
-                    await breakers.release(connection, [_literally(each) for each in probes])
+                await self._tell_of_probes()
             except StoreUnavailable as error:
                 self._emit(StoreLost("breaker", str(error)))
 
@@ -134,9 +147,24 @@ class Breakers:
         if retry_at is not None:
             self._opened(BreakerOpened(self._name_of(upstream_id), reason, retry_at, False), upstream_id)
 
-    async def _end_probe(
-        self, upstream_id: UUID, claimant: str, sign: Sign | None, outcomes: Sequence[Outcome]
-    ) -> None:
+    async def _tell_of_probes(self) -> None:
+        """Each is forgotten once the database has heard of it. Raises StoreUnavailable."""
+        for claimant, ended in list(self._ended.items()):
+            try:
+                if ended is None:
+                    async with self._database.connection() as connection:
+                        await breakers.release(connection, [_literally(claimant)])
+                else:
+                    await self._end_probe(claimant, ended)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # Upkeep lets another begin.
+                log.exception("the probe of claim %s could not be ended", claimant)
+            self._ended.pop(claimant, None)
+
+    async def _end_probe(self, claimant: str, ended: _Ended) -> None:
+        upstream_id, sign = ended.upstream_id, ended.sign
         async with self._database.connection() as connection:
             match sign:
                 case Alive():
@@ -147,7 +175,7 @@ class Breakers:
                     reason = describe(sign.cause)
                 case None:
                     # Silence is no sign of life.
-                    reason = describe(outcomes[0].cause)
+                    reason = describe(ended.outcome.cause)
                 case _:
                     assert_never(sign)
             hold_seconds = sign.hold_seconds or None if isinstance(sign, Unfit) else None

@@ -107,6 +107,19 @@ UPDATE upstream_breakers
  WHERE state = 'half_open' AND probing_by LIKE ANY($1::text[])
 """
 
+# Probes that will end no more: nothing of the claim is in flight, or its lease has run out; or the node is gone ($1:
+# claims, as LIKE patterns). An attempt tells of its probe before it is settled. Index: email_queue_in_flight.
+RELEASE_LOST = """
+UPDATE upstream_breakers b
+   SET state = 'open', probing_by = NULL, probing_until = NULL, retry_at = LEAST(b.retry_at, relayd_now())
+ WHERE b.state = 'half_open'
+   AND (b.probing_by LIKE ANY($1::text[])
+        OR NOT EXISTS (SELECT FROM email_queue q
+                        WHERE q.status = 'sending' AND q.claimed_by = b.probing_by
+                          AND q.lease_expires_at > relayd_now()))
+RETURNING b.upstream_id
+"""
+
 # Wins the probe if there is mail to make it with: a lane with something due that is at this upstream, would rather be,
 # or has nowhere else to go. Waits for nobody. $1 upstream, $2 the claim that is to follow, $3 seconds that it may take.
 # Indexes: upstream_breakers_pkey, mailbox_lanes_runnable, mailbox_lanes_away, mailbox_upstreams_upstream,
@@ -210,6 +223,13 @@ async def reopen(
 async def release(connection: Connection, probing_by: Sequence[str]) -> None:
     """These claims (LIKE patterns) will not try after all."""
     await connection.execute(RELEASE, list(probing_by))
+
+
+async def release_lost(connection: Connection, dead: Sequence[str]) -> int:
+    """Let another probe begin where nobody will tell of the one under way; returns how many. `dead`: claims (LIKE
+    patterns) of nodes that are gone.
+    """
+    return len(await connection.fetch(RELEASE_LOST, list(dead)))
 
 
 async def hold_open(connection: Connection, upstream_id: UUID, reason: str) -> None:

@@ -74,8 +74,11 @@ LIST = (
 # Index: email_mailboxes_address.
 FIND = SELECT_LIVING + " AND lower(m.email_address) = lower($1)"
 
-# To change or remove it: also waits for an enqueue that is storing mail of it.
-FIND_TO_CHANGE = FIND + " FOR UPDATE OF m"
+# To change it. Whoever only needs it to stay (an enqueue, the tally) neither waits nor is waited for.
+FIND_TO_CHANGE = FIND + " FOR NO KEY UPDATE OF m"
+
+# To remove it: also waits for an enqueue that is storing mail of it.
+FIND_TO_REMOVE = FIND + " FOR UPDATE OF m"
 
 # For the message about an unknown address. Index: email_mailboxes_address.
 SOME_NAMES = "SELECT email_address FROM email_mailboxes WHERE deleted_at IS NULL ORDER BY lower(email_address) LIMIT $1"
@@ -148,8 +151,13 @@ async def find(connection: Connection, email_address: str) -> MailboxRecord:
 
 
 async def find_to_change(connection: Connection, email_address: str) -> MailboxRecord:
-    """As find, and nobody else changes it, or stores mail of it, until this transaction ends."""
+    """As find, and nobody else changes it until this transaction ends."""
     return await _find(connection, FIND_TO_CHANGE, email_address)
+
+
+async def find_to_remove(connection: Connection, email_address: str) -> MailboxRecord:
+    """As find_to_change, and nobody stores mail of it either."""
+    return await _find(connection, FIND_TO_REMOVE, email_address)
 
 
 async def living(
@@ -183,7 +191,7 @@ async def make_default(connection: Connection, mailbox: MailboxRecord, is_defaul
 
 
 async def remove(connection: Connection, mailbox: MailboxRecord) -> None:
-    """Remove a mailbox found with find_to_change. Raises Refusal while it has mail that is not settled."""
+    """Remove a mailbox found with find_to_remove. Raises Refusal while it has mail that is not settled."""
     mail = await needs.mail_of_mailboxes(connection, [mailbox.id])
     list_mail = f"relayd queue list --mailbox {mailbox.email_address}"
     needs.refuse_if_needed(f"mailbox {mailbox.email_address}", [], mail, list_mail=list_mail)

@@ -48,9 +48,19 @@ async def tell(connection: Connection, name: str, keys: Sequence[str]) -> None:
 
 async def living(connection: Connection) -> tuple[list[NodeRecord], int]:
     """The nodes that live, by name, and how many others do of which nothing is known."""
-    records = [
-        NodeRecord(row["name"], row["sealing_key"], tuple(row["opening_keys"])) for row in await connection.fetch(LIST)
-    ]
+    records = await _all(connection)
     held = await locks.held_by_anybody(connection, application=APPLICATION)
     alive = {locks.node_lock(record.name): record for record in records if locks.node_lock(record.name) in held}
     return list(alive.values()), sum(is_a_node for lock, is_a_node in held.items() if lock not in alive)
+
+
+async def gone(connection: Connection) -> list[str]:
+    """The names of nodes that have lived and do not now; one that has just lost its connection may be among them."""
+    records = await _all(connection)
+    held = await locks.held_by_anybody(connection, application=APPLICATION)
+    return [record.name for record in records if locks.node_lock(record.name) not in held]
+
+
+async def _all(connection: Connection) -> list[NodeRecord]:
+    rows = await connection.fetch(LIST)
+    return [NodeRecord(row["name"], row["sealing_key"], tuple(row["opening_keys"])) for row in rows]

@@ -9,6 +9,7 @@ import asyncpg
 from relayd.mail.address import Address
 from relayd.rules.mail_class import MailClass
 from relayd.rules.pool_choice import Standing
+from relayd.rules.states import LaneClass
 from relayd.store.connection import Connection
 from relayd.store.directory import SendingDomain, SendingMailbox
 
@@ -40,6 +41,15 @@ class Member:
         return self.bulk if mail_class is MailClass.BULK else self.transactional
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A member in one of its lanes, to which mail that waits elsewhere may be moved."""
+
+    mailbox_id: UUID
+    address: str
+    standing: Standing
+
+
 # Index: mailbox_pools_pkey.
 FIND_POOL = """
 SELECT p.id, p.name, c.name AS client, p.may_rewrite_from
@@ -50,15 +60,17 @@ SELECT p.id, p.name, c.name AS client, p.may_rewrite_from
 # Index: mailbox_pools_name.
 FIND_POOL_ID = "SELECT id FROM mailbox_pools WHERE client_id = $1 AND name = $2 AND deleted_at IS NULL"
 
-# Members of pools $1 that are neither removed nor suspended, a row for each of their two lanes. Budgets are read once,
-# through the view that is right at any instant; what waits is counted up to $2.
+# Members of pools $1 that are neither removed nor suspended, a row for each of their lanes of classes $3 and of the way
+# that route $4 and share $5 are (both NULL: home). Budgets are read once, through the view that is right at any
+# instant; what waits is counted up to $2.
 # Indexes: mailbox_pool_members_pool_id_mailbox_id_key, mailbox_lanes_mailbox_id_class_key, budgets_pkey,
 # email_queue_due.
 STANDINGS = """
 WITH lane AS MATERIALIZED (
   SELECT p.pool_id, l.id, l.mailbox_id, l.class, l.upstream_id, l.held, l.blocked_until, l.budget_ids
     FROM mailbox_pool_members p
-    JOIN mailbox_lanes l ON l.mailbox_id = p.mailbox_id AND l.class IN ('mail', 'bulk') AND l.is_home
+    JOIN mailbox_lanes l ON l.mailbox_id = p.mailbox_id AND l.class = ANY($3::text[])
+     AND l.route_id IS NOT DISTINCT FROM $4::uuid AND l.share_id IS NOT DISTINCT FROM $5::uuid
    WHERE p.pool_id = ANY($1::uuid[])),
 usage AS MATERIALIZED (
   SELECT budget_id, unit_limit, bulk_limit, used FROM budget_usage
@@ -103,9 +115,17 @@ async def find_pool_id(connection: Connection, client_id: UUID, name: str) -> UU
 
 async def members(connection: Connection, pool_ids: Sequence[UUID]) -> list[Member]:
     """The members of these pools, by pool, but for those that are removed or suspended."""
-    rows = await connection.fetch(STANDINGS, pool_ids, MOST_WAITING)
+    rows = await connection.fetch(STANDINGS, pool_ids, MOST_WAITING, [LaneClass.BULK, LaneClass.MAIL], None, None)
     # Two rows a member: bulk comes first.
     return [_member(bulk, mail) for bulk, mail in zip(rows[::2], rows[1::2], strict=True)]
+
+
+async def on_route(
+    connection: Connection, pool_id: UUID, lane_class: LaneClass, route_id: UUID, share_id: UUID | None
+) -> list[Candidate]:
+    """The members that have a lane of that route and share, and how they stand there."""
+    rows = await connection.fetch(STANDINGS, [pool_id], MOST_WAITING, [lane_class], route_id, share_id)
+    return [Candidate(row["id"], row["email_address"], _standing(row)) for row in rows]
 
 
 def _member(bulk: asyncpg.Record, mail: asyncpg.Record) -> Member:

@@ -40,12 +40,14 @@ SELECT mailbox_id, upstream_id, weight FROM mailbox_upstreams WHERE mailbox_id =
 # Index: mailbox_lanes_mailbox_id_class_key.
 LANE = "SELECT relayd_lane($1, $2, $3, $4)"
 
-# The one row. NULL: the queue is as routes and lists say. A change is followed twice: what came in meanwhile may still
-# have been put where it was before.
+# The one row. NULL: the queue is as routes and lists say. A change is followed at once and again each of $1 later: what
+# came in meanwhile may still have been put where it was before, and what was in flight has come back to where it was.
 CHANGED = """
 SELECT relayd_now() AS now, routes_changed_at FROM relayd_state
  WHERE rerouted_at <= routes_changed_at
-    OR (rerouted_at < routes_changed_at + $1::interval AND relayd_now() >= routes_changed_at + $1::interval)
+    OR EXISTS (SELECT FROM unnest($1::interval[]) AS t (again_after)
+                WHERE rerouted_at < routes_changed_at + again_after
+                  AND relayd_now() >= routes_changed_at + again_after)
 """
 FOLLOWED = "UPDATE relayd_state SET rerouted_at = $1"
 CHANGE = "UPDATE relayd_state SET routes_changed_at = relayd_now()"
@@ -136,8 +138,8 @@ async def changed(connection: Connection) -> None:
     await connection.execute(CHANGE)
 
 
-async def to_follow(connection: Connection, *, again_after: timedelta) -> datetime | None:
-    """The moment at which a walk over the queue begins, if one is due: after a change, and once more later."""
+async def to_follow(connection: Connection, *, again_after: Sequence[timedelta]) -> datetime | None:
+    """The moment at which a walk over the queue begins, if one is due: after a change, and so much later once more."""
     row = await connection.fetchrow(CHANGED, again_after)
     return row["now"] if row else None
 

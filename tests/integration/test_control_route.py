@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relayd.store import breakers
+from relayd.store import breakers, locks, nodes
 from tests.builders import make_sender, put
 from tests.integration.conftest import Control
 from tests.peers.dns_server import DnsServer, dns_server
+
+GMAIL = {"name": "gmail", "provider": "google_workspace", "mode": "gmail_api"}
 
 
 @pytest.fixture
@@ -187,3 +189,26 @@ async def test_explain_says_that_mail_waits_for_its_upstream_or_goes_around_it(f
     (entry,) = (await furnished.ok("GET", f"explain/{message.queue_id}"))["entries"]
     assert entry["where"] == "stopped"
     assert entry["next_step"] == "relayd upstream breaker first close"
+
+
+async def test_nothing_is_begun_that_a_node_of_an_older_version_would_do_wrong(furnished: Control) -> None:
+    wishes = (
+        ("POST", "routes", {"name": "net", "recipient_domain": "example.net", "upstreams": [{"name": "second"}]}),
+        ("PATCH", "mailboxes/app@example.com", {"upstreams": [{"name": "first"}, {"name": "second"}]}),
+        ("POST", "upstreams", GMAIL),
+    )
+    async with furnished.db.connection() as node, locks.held(node, locks.node_lock("other")):
+        await node.execute(f"SET application_name = '{nodes.APPLICATION}'")
+        for wish in wishes:
+            answer = await furnished.request(*wish)
+            assert answer.status == 409 and "1 more running on this database are of an older version" in answer.message
+        await furnished.ok("PATCH", "mailboxes/app@example.com", {"upstreams": [{"name": "second"}]})
+        await node.execute("RESET application_name")
+    async with furnished.db.connection() as node, locks.held(node, locks.node_lock("other")):
+        # It has been upgraded.
+        await node.execute(f"SET application_name = '{nodes.APPLICATION}'")
+        async with furnished.db.transaction() as c:
+            await nodes.tell(c, "other", ["0" * 8])
+        for wish in wishes:
+            await furnished.ok(*wish)
+        await node.execute("RESET application_name")

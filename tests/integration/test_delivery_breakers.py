@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from relayd.daemon.takeback import TakeBack
 from relayd.delivery.breakers import Breakers
 from relayd.delivery.claimer import Claimer, Pace
 from relayd.rules.breaker import BreakerState, BreakerTerms
 from relayd.rules.outcome import Cause, Deferred, Failed, Postponed, Scope, Sent, Stage, Uncertain
-from relayd.rules.relay_events import BreakerClosed, BreakerOpened
-from relayd.store import breakers
+from relayd.rules.relay_events import BreakerClosed, BreakerOpened, StoreLost
+from relayd.seal import Seal, new_key, parse_key
+from relayd.store import attempts, breakers, locks, nodes
 from relayd.store.pool import Database
 from tests.builders import Sender, make_sender, put, put_many
+from tests.conftest import FreshDatabase
+from tests.integration.test_give_up import SETTINGS
 
 REFUSED = Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, "connection refused"))
 DEAD_GRANT = Postponed(Scope.UPSTREAM, Cause(Stage.AUTH, "the grant is dead"), 3600)
@@ -128,6 +133,32 @@ async def test_a_probe_that_did_not_begin_leaves_the_try_to_another(worker: Work
     assert worker.breakers.take_due() == [worker.upstream_id]
 
 
+@pytest.mark.parametrize("end", ["taken", "refused", "not begun"])
+async def test_what_came_of_a_probe_is_told_though_the_database_was_away_then(
+    database: FreshDatabase, worker: Worker, end: str
+) -> None:
+    await worker.judge(DEAD_GRANT)
+    await worker.probe("w/1/7")
+    late = await database.open()
+    there = Breakers(late, BreakerTerms(), name_of=str, emit=worker.events.append, wake=lambda: None)
+    there.probing("w/1/7", worker.upstream_id)
+    lets_in = "UPDATE pg_database SET datallowconn = $1 WHERE datname = current_database()"
+    async with worker.db.connection() as c:
+        await c.execute(lets_in, False)
+        if end == "not begun":
+            await there.give_back(["w/1/7"])
+        else:
+            await there.judge(worker.upstream_id, "w/1/7", [SENT if end == "taken" else REFUSED])
+        assert isinstance(worker.events[-1], StoreLost)
+        assert (await breakers.show(c, worker.upstream_id)).state is BreakerState.HALF_OPEN
+        await c.execute(lets_in, True)
+    await there.refresh()
+    await there.drain()
+    assert await worker.state() is (BreakerState.CLOSED if end == "taken" else BreakerState.OPEN)
+    assert bool(there.take_due()) == (end == "not begun")
+    await late.close()
+
+
 async def test_a_lane_that_may_not_send_keeps_no_other_from_the_probe(db: Database) -> None:
     async with db.connection() as c:
         spent = await make_sender(c, "spent@example.com", upstream="only", daily_limit=0)
@@ -145,3 +176,46 @@ async def test_a_lane_that_may_not_send_keeps_no_other_from_the_probe(db: Databa
             break
     assert [each.mailbox_id for each in entries] == [ready.mailbox_id]
     assert await claimer.probe(ready.upstream_id) == [], "one at a time"
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_probe_whose_worker_is_gone_keeps_mail_back_no_longer_than_its_lease(
+    db: Database, tmp_path: Path, begins: bool
+) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+        await breakers.trip(c, sender.upstream_id, "connection refused", 0)
+    watching = Breakers(db, BreakerTerms(), name_of=str, emit=lambda event: None, wake=lambda: None)
+    claimed = await Claimer(db, watching, claimant="gone/1/1", pace=Pace()).probe(sender.upstream_id)
+    wakes: list[None] = []
+    take_back = TakeBack(db, Seal(parse_key(new_key().encode())), SETTINGS, tmp_path, wake=lambda: wakes.append(None))
+    async with db.connection() as c:
+        if begins:
+            await attempts.start(c, [(each, "capture") for each in claimed], lease_seconds=960)
+        for seconds, is_over in ((0, False), (61, not begins), (900, True)):
+            await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + make_interval(secs => $1)", seconds)
+            await take_back.of_lapsed_leases()
+            (breaker,) = await breakers.not_closed(c)
+            assert (breaker.state is BreakerState.OPEN, breaker.is_due) == (is_over, is_over)
+    assert wakes
+
+
+async def test_a_probe_of_a_node_that_is_gone_is_released_at_once(db: Database, tmp_path: Path) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put(c, sender)
+        await breakers.trip(c, sender.upstream_id, "connection refused", 0)
+    watching = Breakers(db, BreakerTerms(), name_of=str, emit=lambda event: None, wake=lambda: None)
+    claimed = await Claimer(db, watching, claimant="a_node/1/1", pace=Pace()).probe(sender.upstream_id)
+    take_back = TakeBack(db, Seal(parse_key(new_key().encode())), SETTINGS, tmp_path, wake=lambda: None)
+    async with db.connection() as c:
+        await attempts.start(c, [(each, "capture") for each in claimed], lease_seconds=960)
+        async with db.connection() as living, locks.held(living, locks.node_lock("a_node")):
+            for name in ("a_node", "a-node"):
+                await nodes.tell(c, name, ["0" * 8])
+            await take_back.of_lapsed_leases()
+            assert [each.state for each in await breakers.not_closed(c)] == [BreakerState.HALF_OPEN]
+        await take_back.of_lapsed_leases()
+        (breaker,) = await breakers.not_closed(c)
+        assert breaker.is_due

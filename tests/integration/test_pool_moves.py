@@ -7,13 +7,14 @@ from uuid import UUID
 
 import pytest
 
+from relayd.rules.states import LaneClass
 from relayd.rules.upkeep_events import PoolMailMoved
-from relayd.store import messages, pool_moves
+from relayd.store import mail_routes, messages, pool_moves, routing, ways
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
 from relayd.store.queue import NewMessage
 from relayd.upkeep.move_in_pools import move_in_pools
-from tests.builders import Sender, make_sender, put
+from tests.builders import Sender, make_sender, make_upstream, put
 
 
 @dataclass
@@ -254,3 +255,89 @@ async def test_what_was_moved_in_part_is_sent_again_in_one_line(scene: Scene) ->
     async with scene.db.connection() as c:
         copy = await messages.copy_of(c, message.queue_id, recipients=())
     assert (copy.mailbox_id, copy.lane_id) == (scene.b.mailbox_id, scene.b.mail_lane_id)
+
+
+async def _route(scene: Scene, name: str = "net", *, upstream: str, mailbox_id: UUID | None = None) -> UUID:
+    async with scene.db.transaction() as c:
+        if not await c.fetchval("SELECT count(*) FROM email_configurations WHERE name = $1", upstream):
+            await make_upstream(c, upstream)
+        made = await mail_routes.add(
+            c,
+            name=name,
+            client_id=None,
+            mailbox_id=mailbox_id,
+            recipient_domain="example.net",
+            header_from=None,
+            position=None,
+            upstreams=await ways.members(c, [(upstream, None)], client_id=None, client="all"),
+            may_misalign=False,
+        )
+    return made.id
+
+
+async def _put_on(scene: Scene, route_id: UUID, count: int) -> None:
+    """Nothing but so many messages that the door has put on that route."""
+    async with scene.db.transaction() as c:
+        await c.execute("DELETE FROM messages")
+        lane_id = await routing.lane(c, scene.a.mailbox_id, LaneClass.MAIL, route_id, None)
+        for _ in range(count):
+            await put(c, scene.a, lane_id=lane_id, pool_id=scene.pool_id)
+
+
+async def _leaves_by(scene: Scene) -> set[tuple[str, UUID | None]]:
+    """The upstreams that mail waits for, and the routes that say so."""
+    async with scene.db.connection() as c:
+        rows = await c.fetch(
+            "SELECT DISTINCT u.name, l.route_id FROM email_queue q JOIN mailbox_lanes l ON l.id = q.lane_id"
+            " JOIN email_configurations u ON u.id = l.upstream_id WHERE q.status = 'queued'"
+        )
+    return {(row["name"], row["route_id"]) for row in rows}
+
+
+async def test_mail_of_a_route_leaves_as_the_route_says_by_whomever(scene: Scene) -> None:
+    route_id = await _route(scene, upstream="other")
+    await _put_on(scene, route_id, 10)
+    assert await scene.move() == {"a": 10}
+    await scene.execute(
+        "UPDATE budgets SET units_used = 4, turns_at = relayd_now() + interval '1 day' WHERE owner_id = $1",
+        scene.c.mailbox_id,
+    )
+    await scene.block(scene.a)
+    assert await scene.move() == {"a": 2, "b": 6, "c": 2}
+    assert await _leaves_by(scene) == {("other", route_id)}
+
+
+async def test_mail_of_a_route_waits_where_its_upstream_is_paused_or_the_route_is_gone(scene: Scene) -> None:
+    route_id = await _route(scene, upstream="other")
+    await _put_on(scene, route_id, 3)
+    await scene.execute(
+        "UPDATE email_configurations SET paused_at = relayd_now(), paused_reason = 'x' WHERE name = 'other'"
+    )
+    assert await scene.move() == {"a": 3}
+    await scene.block(scene.a)
+    assert await scene.move() == {"a": 3}, "those of the others are for the same upstream"
+    async with scene.db.transaction() as c:
+        await mail_routes.remove(c, await mail_routes.find_to_change(c, "net"))
+    await scene.block(scene.a)
+    assert await scene.move() == {"a": 3}, "it is put elsewhere first"
+
+
+async def test_mail_of_a_mailboxs_own_route_stays_with_it(scene: Scene) -> None:
+    route_id = await _route(scene, upstream="other", mailbox_id=scene.a.mailbox_id)
+    await _put_on(scene, route_id, 3)
+    await scene.block(scene.a)
+    assert await scene.move() == {"a": 3}
+
+
+async def test_nobody_takes_mail_that_a_route_of_its_own_would_send_another_way(scene: Scene) -> None:
+    await _route(scene, upstream="other", mailbox_id=scene.b.mailbox_id)
+    async with scene.db.transaction() as c:
+        await c.execute("DELETE FROM messages")
+        for recipient in ("you@example.net", "you@example.org"):
+            await put(c, scene.a, recipient, pool_id=scene.pool_id)
+        await c.execute("DELETE FROM mailbox_pool_members WHERE mailbox_id = $1", scene.c.mailbox_id)
+    await scene.block(scene.a)
+    assert await scene.move() == {"a": 1, "b": 1}
+    async with scene.db.connection() as c:
+        taken = await c.fetchval("SELECT recipient_address FROM email_queue WHERE mailbox_id = $1", scene.b.mailbox_id)
+    assert taken == "you@example.org"

@@ -1,7 +1,9 @@
 """Which lane mail waits in: by route, by weight; and that what waits follows when these change."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +12,15 @@ import pytest
 from relayd.intake.routing import Routing
 from relayd.mail.address import Address
 from relayd.rules.mail_class import MailClass
+from relayd.rules.states import LaneClass
 from relayd.rules.upkeep_events import MailRerouted
-from relayd.store import directory, lanes, mail_routes, messages, ways
+from relayd.store import attempts, directory, lanes, mail_routes, mailboxes, messages, routing, tally, upstreams, ways
+from relayd.store.connection import Connection
 from relayd.store.pool import Database
 from relayd.store.queue import NewEntry, enqueue
 from relayd.upkeep.steer import reroute
 from tests.builders import Sender, claim_all, make_sender, make_upstream, new_message
-from tests.integration.test_breakers import listed
+from tests.integration.test_breakers import OFFSET, REFUSED, SENT, listed, settle
 
 AUTHOR = Address.parse("noreply@example.com")
 
@@ -61,7 +65,8 @@ class House:
     async def follow(self) -> int:
         """The walk that a change causes; returns how many entries moved."""
         self.events.clear()
-        await reroute(self.db, emit=self.events.append, wake=lambda: None)
+        longest = timedelta(seconds=1020)
+        await reroute(self.db, longest_flight=longest, emit=self.events.append, wake=lambda: None)
         return sum(event.entries for event in self.events if isinstance(event, MailRerouted))
 
     async def waiting(self) -> dict[str, int]:
@@ -138,6 +143,25 @@ async def test_a_walk_over_the_queue_is_made_once_and_once_more_after_a_change(h
         assert await house.follow() == 1
         await enqueue(c, [new_message(house.sender, "later@example.net")])
         assert await house.follow() == 0
+
+
+async def test_what_was_in_flight_during_both_walks_follows_once_it_is_back(house: House) -> None:
+    await house.put("a@example.net")
+    async with house.db.connection() as c:
+        claimed = await claim_all(c, house.sender.upstream_id)
+        await attempts.start(c, [(each, "capture") for each in claimed], lease_seconds=960)
+        await house.route("net", "second", recipient_domain="example.net")
+        for seconds in (0, 6):
+            await c.execute(OFFSET, seconds)
+            assert await house.follow() == 0
+        await settle(c, claimed, REFUSED)
+        assert await house.waiting() == {"first": 1}
+        await c.execute(OFFSET, 1400)
+        assert await house.follow() == 1
+        assert await house.waiting() == {"second": 1}
+        await c.execute(OFFSET, 5000)
+        await enqueue(c, [new_message(house.sender, "later@example.net")])
+        assert await house.follow() == 0, "that was the last walk"
 
 
 async def test_pages_of_the_walk_leave_nothing_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,3 +251,89 @@ async def test_googles_quota_of_a_mailbox_comes_with_a_list_or_a_route_to_google
         assert [tuple(row) for row in limits] == [("second", 2000), ("third", 2000)]
         budgets = "SELECT cardinality(budget_ids) FROM mailbox_lanes WHERE class = 'mail' ORDER BY is_home"
         assert [row[0] for row in await c.fetch(budgets)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE email_mailboxes SET status = 'paused'",
+        "UPDATE email_domains SET status = 'suspended'",
+        "UPDATE email_domains SET own_daily_limit = 5",
+        "UPDATE clients SET status = 'suspended'",
+        "UPDATE clients SET daily_send_limit = 5",
+        "INSERT INTO google_workspace_quota (upstream_id, daily_limit)"
+        " SELECT id, 5 FROM email_configurations WHERE name = 'second'",
+        "UPDATE mail_route_upstreams SET upstream_id = (SELECT id FROM email_configurations WHERE name = 'third')",
+    ],
+)
+async def test_a_lane_that_is_made_during_a_change_follows_it(house: House, change: str) -> None:
+    route_id = await house.route("net", "second", recipient_domain="example.net")
+
+    async def make() -> int | None:
+        async with house.db.transaction() as c:
+            return await routing.lane(c, house.sender.mailbox_id, LaneClass.MAIL, route_id, None)
+
+    async with house.db.connection() as watching:
+        async with house.db.transaction() as c:
+            # As the commands do: first all is locked that is to change.
+            if "mail_route" in change:
+                await mail_routes.find_to_change(c, "net")
+            if "google" in change:
+                await upstreams.find_to_change(c, "second")
+            await c.execute(change)
+            making = asyncio.create_task(make())
+            await _waits(watching, making)
+        lane_id = await making
+        lane = await watching.fetchrow("SELECT * FROM mailbox_lanes WHERE id = $1", lane_id)
+        await watching.execute("SELECT relayd_refresh_lanes(ARRAY[$1::bigint])", lane_id)
+        assert lane == await watching.fetchrow("SELECT * FROM mailbox_lanes WHERE id = $1", lane_id)
+        assert lane["held"] == ("status" in change)
+
+
+async def _waits(watching: Connection, task: asyncio.Task[Any]) -> None:
+    """Until it waits for a lock; or it has ended, and waited for nothing."""
+    while not task.done() and not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        pass
+
+
+async def test_a_list_changes_beside_the_tally(house: House) -> None:
+    async with house.db.connection() as c:
+        await house.put("a@example.net")
+        (claimed,) = await claim_all(c, house.sender.upstream_id)
+        await attempts.start(c, [(claimed, "capture")], lease_seconds=600)
+        await settle(c, [claimed], SENT)
+
+    async def count() -> int:
+        async with house.db.transaction() as c:
+            return await tally.tally(c, lag=timedelta(seconds=-60), most=100)
+
+    async with house.db.connection() as watching:
+        async with house.db.transaction() as c:
+            mailbox = await mailboxes.find_to_change(c, house.sender.address)
+            counting = asyncio.create_task(count())
+            await _waits(watching, counting)
+            members = await ways.members(c, [("second", None)], client_id=house.sender.client_id, client="acme")
+            await ways.put(c, mailbox, members, may_misalign=None)
+        assert await counting >= 1
+        assert await watching.fetchval("SELECT emails_sent FROM warmup_stats") == 1
+
+
+async def test_the_walk_makes_lanes_before_it_holds_entries(house: House) -> None:
+    """Whoever settles holds an entry and comes to its mailbox's budgets and lanes last."""
+    await house.put("a@example.net")
+    async with house.db.connection() as c:
+        await c.execute(
+            "UPDATE email_configurations SET provider_type = 'google_workspace', mode = 'gmail_api',"
+            " capture_directory = NULL WHERE name = 'second'"
+        )
+    await house.route("net", "second", recipient_domain="example.net")
+    async with house.db.connection() as watching:
+        async with house.db.transaction() as c:
+            await c.execute("SELECT FROM email_queue FOR NO KEY UPDATE")
+            following = asyncio.create_task(house.follow())
+            await _waits(watching, following)
+            assert not following.done()
+            await c.execute("SELECT FROM budgets ORDER BY id FOR NO KEY UPDATE")
+            await c.execute("SELECT FROM mailbox_lanes ORDER BY id FOR NO KEY UPDATE")
+        assert await following == 1
+    assert await house.waiting() == {"second": 1}
