@@ -9,6 +9,7 @@ from uuid import UUID
 import dkim
 import pytest
 
+from relayd.daemon.gmail import Lookers
 from relayd.errors import StoreUnavailable
 from relayd.mail import headers
 from relayd.mail.address import Address
@@ -16,13 +17,16 @@ from relayd.mail.dkim import sign
 from relayd.mail.dkim_key import SigningKey, generate, load_private
 from relayd.mail.dkim_record import Algorithm, record_value
 from relayd.mail.envelope import Transmission
-from relayd.rules.doubt import Seen, Sight
+from relayd.rules.doubt import Seen, Sight, Trace, Way
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.store import attempts, doubts
+from relayd.store.pool import Database
 from relayd.upstream.gmail import GmailSettings
 from relayd.upstream.gmail_api import GmailApi as Sender
 from relayd.upstream.gmail_look import GmailLook
 from relayd.upstream.http import Timeouts
 from relayd.upstream.tokens import GrantDead, TokenUnavailable
+from tests.builders import claim_all, make_sender, put
 from tests.peers.gmail_api import Answer, Cut, GmailApi
 from tests.peers.mail import Authority, transmission
 from tests.peers.tokens import Tokens
@@ -288,6 +292,40 @@ async def test_mail_by_smtp_is_found_by_its_message_id_once_the_index_has_it(goo
     assert await seen() is Sight.SENT
     assert await seen("<other@example.com>") is Sight.ABSENT
     assert await seen("<a b@example.com> OR in:sent") is Sight.UNKNOWABLE
+
+
+@pytest.mark.parametrize("mode", ["gmail_api", "xoauth2", "smtp-relay"])
+async def test_a_doubt_is_looked_for_as_its_attempt_went_whatever_the_mode_is_now(
+    db: Database, google: GmailApi, desk: Desk, authority: Authority, mode: str
+) -> None:
+    google.deliver_by_smtp(MAILBOX, ("one@example.net",), HEAD + b"\r\n")
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute(
+            "UPDATE email_configurations SET provider_type = 'google_workspace', mode = $1, smtp_host = 'localhost',"
+            " smtp_port = 587, smtp_tls = 'starttls', api_url = $2, smtp_ca_file = $3",
+            mode,
+            google.url,
+            authority.file,
+        )
+        await put(c, sender)
+        (entry,) = await claim_all(c, sender.upstream_id)
+        trace = {entry.entry_id: Trace(Way.MESSAGE_ID, "attempt:1")}
+        await attempts.start(c, [(entry, "google_workspace")], lease_seconds=600, traces=trace)
+        await c.execute("UPDATE messages SET message_id_header = $1", MESSAGE_ID)
+        await c.execute(
+            "UPDATE email_queue SET status = 'pending', pending_reason = 'uncertain', claimed_by = NULL,"
+            " lease_expires_at = NULL, look_at = relayd_now() - interval '1 second'"
+        )
+        (doubt,) = await doubts.due(c, most=10)
+    lookers = Lookers(db, lambda record: desk.tokens)
+    look = (await lookers.current())[sender.upstream_id]
+    assert (await look(doubt)).sight is Sight.SENT
+    assert (await look(replace(doubt, look_by=Way.REFERENCE, reference=None))).sight is Sight.NOT_SENT, (
+        "nothing was kept of it"
+    )
+    assert (await look(replace(doubt, look_by=None))).sight is Sight.UNKNOWABLE
+    await lookers.close()
 
 
 async def test_a_mailbox_sends_no_faster_than_it_may(google: GmailApi, desk: Desk) -> None:
