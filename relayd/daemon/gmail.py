@@ -1,6 +1,6 @@
 """From the row of a Google upstream to what sends by Gmail's API, and to what looks there for attempts in doubt."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from relayd.upkeep.resolve_uncertain import Look
 from relayd.upstream.gmail import API_URL, GmailSettings
 from relayd.upstream.gmail_look import GmailLook
 from relayd.upstream.http import Timeouts
+from relayd.upstream.rule import Rule
 from relayd.upstream.tokens import TokenSource
 
 # Google allows 250 units a second to an account, and asks 100 for sending a draft.
@@ -25,7 +26,9 @@ LOOKING = Timeouts(connect=5.0, total=10.0)
 Tokens = Callable[[UpstreamRecord], TokenSource]
 
 
-def settings(record: UpstreamRecord, tokens: TokenSource, connections: int, workers: int) -> GmailSettings:
+def settings(
+    record: UpstreamRecord, tokens: TokenSource, connections: int, workers: int, rules: Sequence[Rule]
+) -> GmailSettings:
     """A worker's part of what the node may do."""
     return GmailSettings(
         tokens=tokens,
@@ -34,6 +37,7 @@ def settings(record: UpstreamRecord, tokens: TokenSource, connections: int, work
         ca_file=record.smtp_ca_file,
         max_connections=connections,
         sends_a_second=SENDS_A_SECOND / workers,
+        rules=rules,
     )
 
 
