@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -429,6 +430,17 @@ async def test_a_dead_attempt_is_judged_by_the_mode_in_which_it_began(
         assert (row["status"] == "pending") == is_looked_for
         await leap(c, 61)
         assert [each.look_by for each in await doubts.due(c, most=10)] == ([way] if is_looked_for else [])
+
+
+async def test_what_is_under_way_when_the_schema_changes_keeps_its_way(db: Database) -> None:
+    files = [Path(__file__).parents[2] / "migrations" / f"0017_traces.{way}.sql" for way in ("down", "up")]
+    async with db.connection() as c:
+        sender = await make_gmail(c, "xoauth2")
+        await put(c, sender)
+        (entry,) = await begin(c, sender, way=None)
+        for file in files:
+            await c.execute(file.read_text())
+        assert (await row_of(c, entry))["look_by"] == Way.MESSAGE_ID
 
 
 async def test_the_next_attempt_is_looked_for_as_it_went_itself(db: Database, desk: Desk) -> None:
