@@ -1,11 +1,12 @@
 """From the row of a Google upstream to what sends by Gmail's API, and to what looks there for attempts in doubt."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import assert_never
 from uuid import UUID
 
 from relayd.errors import RelaydError
 from relayd.mail.address import Address
-from relayd.rules.doubt import Seen, Sight, Way, way_of
+from relayd.rules.doubt import Seen, Sight, Way
 from relayd.store import recipients, upstreams
 from relayd.store.doubts import Doubt
 from relayd.store.pool import Database
@@ -14,6 +15,7 @@ from relayd.upkeep.resolve_uncertain import Look
 from relayd.upstream.gmail import API_URL, GmailSettings
 from relayd.upstream.gmail_look import GmailLook
 from relayd.upstream.http import Timeouts
+from relayd.upstream.rule import Rule
 from relayd.upstream.tokens import TokenSource
 
 # Google allows 250 units a second to an account, and asks 100 for sending a draft.
@@ -24,7 +26,9 @@ LOOKING = Timeouts(connect=5.0, total=10.0)
 Tokens = Callable[[UpstreamRecord], TokenSource]
 
 
-def settings(record: UpstreamRecord, tokens: TokenSource, connections: int, workers: int) -> GmailSettings:
+def settings(
+    record: UpstreamRecord, tokens: TokenSource, connections: int, workers: int, rules: Sequence[Rule]
+) -> GmailSettings:
     """A worker's part of what the node may do."""
     return GmailSettings(
         tokens=tokens,
@@ -33,6 +37,7 @@ def settings(record: UpstreamRecord, tokens: TokenSource, connections: int, work
         ca_file=record.smtp_ca_file,
         max_connections=connections,
         sends_a_second=SENDS_A_SECOND / workers,
+        rules=rules,
     )
 
 
@@ -58,11 +63,8 @@ class Lookers:
         """As the database has the upstreams now. Raises StoreUnavailable."""
         async with self._database.connection() as connection:
             records = await upstreams.living(connection)
-        ways = {each.id: way_of(each.provider_type, each.mode) for each in records}
-        found: dict[UUID, Look] = {}
-        for record in records:
-            if way := ways[record.id]:
-                found[record.id] = await self._look(record, way)
+        # Whatever their mode is now: a doubt is looked for as its own attempt went.
+        found = {each.id: await self._look(each) for each in records if each.provider_type == "google_workspace"}
         for gone in self._known.keys() - found.keys():
             await self._known.pop(gone)[1].close()
         return found
@@ -72,7 +74,7 @@ class Lookers:
         for _, looker in self._known.values():
             await looker.close()
 
-    async def _look(self, record: UpstreamRecord, way: Way) -> Look:
+    async def _look(self, record: UpstreamRecord) -> Look:
         revision, looker = self._known.get(record.id, (None, None))
         if looker is None or revision != str(record.updated_at):
             if looker is not None:
@@ -83,7 +85,7 @@ class Lookers:
                 return _blind(str(error))
             looker = GmailLook(_looking(record, tokens))
             self._known[record.id] = str(record.updated_at), looker
-        return _by_reference(looker) if way is Way.REFERENCE else _by_message_id(looker)
+        return _look_with(looker)
 
 
 def _looking(record: UpstreamRecord, tokens: TokenSource) -> GmailSettings:
@@ -97,18 +99,19 @@ def _looking(record: UpstreamRecord, tokens: TokenSource) -> GmailSettings:
     )
 
 
-def _by_reference(looker: GmailLook) -> Look:
+def _look_with(looker: GmailLook) -> Look:
     async def look(doubt: Doubt) -> Seen:
-        return await looker.by_reference(doubt.reference, doubt.message_id, str(doubt.mailbox))
-
-    return look
-
-
-def _by_message_id(looker: GmailLook) -> Look:
-    async def look(doubt: Doubt) -> Seen:
-        if not doubt.is_alone:
-            return Seen(Sight.UNKNOWABLE, "another attempt under its Message-ID could be taken for this one")
-        return await looker.by_message_id(doubt.message_id, str(doubt.mailbox))
+        match doubt.look_by:
+            case Way.REFERENCE:
+                return await looker.by_reference(doubt.reference, doubt.message_id, str(doubt.mailbox))
+            case Way.MESSAGE_ID if doubt.is_alone:
+                return await looker.by_message_id(doubt.message_id, str(doubt.mailbox))
+            case Way.MESSAGE_ID:
+                return Seen(Sight.UNKNOWABLE, "another attempt under its Message-ID could be taken for this one")
+            case None:
+                return Seen(Sight.UNKNOWABLE, "it went in a way that leaves nothing to look for")
+            case _:
+                assert_never(doubt.look_by)
 
     return look
 

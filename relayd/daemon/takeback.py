@@ -19,7 +19,7 @@ from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
 from relayd.mail.address import Address
 from relayd.rules.breaker import BreakerState
-from relayd.rules.doubt import Way, way_of
+from relayd.rules.doubt import Way
 from relayd.rules.outcome import Outcome
 from relayd.seal import Seal
 from relayd.store import breakers, nodes
@@ -117,7 +117,6 @@ class TakeBack:
 
 
 def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
-    way = way_of(claim.provider, claim.mode)
     return Ended(
         entry_id=claim.entry_id,
         fence=claim.fence,
@@ -134,8 +133,8 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
         outcome=outcome,
         seconds=0,
         only_if_unstarted=claim.started_at is None,
-        only_if_unreferenced=way is Way.REFERENCE and claim.reference is None,
-        can_look=way is not None,
+        only_if_unreferenced=claim.look_by is Way.REFERENCE and claim.reference is None,
+        can_look=claim.look_by is not None,
     )
 
 

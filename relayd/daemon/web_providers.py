@@ -37,7 +37,8 @@ def builder(
             chosen = smtp_relay.settings(record, seal, hostname, connections, rules=rules)
             return partial(Smarthost, google.with_tokens(record, chosen, tokens))
         case "google_workspace", "gmail_api":
-            return partial(GmailApi, gmail.settings(record, tokens, connections, workers), gmail.others(database))
+            by_api = gmail.settings(record, tokens, connections, workers, rules)
+            return partial(GmailApi, by_api, gmail.others(database))
         case "google_workspace", _:
             return google.builder(record, seal, tokens, hostname=hostname, max_connections=connections, rules=rules)
         case other, _:

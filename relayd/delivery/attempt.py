@@ -14,7 +14,7 @@ from relayd.delivery.upstreams import Fleet, UpstreamTerms
 from relayd.errors import RelaydError
 from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
-from relayd.rules.doubt import Way
+from relayd.rules.doubt import Trace, Way
 from relayd.rules.news import Action, is_wanted
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store import references
@@ -137,12 +137,13 @@ def _transmission(attempt: Attempt, started: Start) -> Transmission:
     )
 
 
-def marks(taken: Sequence[Attempt]) -> dict[UUID, str]:
-    """Where an attempt is looked for by Message-ID: which other attempts of that message could be taken for it."""
-    found: dict[UUID, str] = {}
+def traces(taken: Sequence[Attempt]) -> dict[UUID, Trace]:
+    """How these attempts can be looked for, by entry. By Message-ID another attempt of the message would be found."""
+    found: dict[UUID, Trace] = {}
     for each in taken:
-        if each.terms.looks is Way.MESSAGE_ID:
-            found |= dict.fromkeys([entry.entry_id for entry in each.entries], f"attempt:{new_id()}")
+        if way := each.terms.looks:
+            trace = Trace(way, f"attempt:{new_id()}" if way is Way.MESSAGE_ID else None)
+            found |= dict.fromkeys([entry.entry_id for entry in each.entries], trace)
     return found
 
 
@@ -227,7 +228,7 @@ async def _deliver(
 ) -> tuple[Outcome, ...]:
     try:
         async with asyncio.timeout(longest_seconds):
-            return await fleet.deliver(attempt.terms.id, transmission)
+            return await fleet.deliver(attempt.terms, transmission)
     except TimeoutError:
         # The upstream's own timers end sooner; past this point the lease would lapse under the attempt.
         text = f"no end within {longest_seconds:.0f} s"

@@ -227,13 +227,13 @@ class Scheduler:
     async def _start(self, taken: list[Attempt]) -> None:
         """Make the start durable, launch. What cannot be started goes back untried."""
         began = asyncio.get_running_loop().time()
-        marks = attempt.marks(taken)
+        traces = attempt.traces(taken)
         claims = [(entry, each.terms.provider) for each in taken for entry in each.entries]
         lease_seconds = self._pace.attempt_seconds + self._pace.lease_margin_seconds
         try:
             async with self._database.connection() as connection:
                 failpoints.reach_soon("start-sent")
-                started = await attempts.start(connection, claims, lease_seconds=lease_seconds, marks=marks)
+                started = await attempts.start(connection, claims, lease_seconds=lease_seconds, traces=traces)
         except Exception:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")

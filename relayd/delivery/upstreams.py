@@ -94,11 +94,13 @@ class Fleet:
         """A transaction has ended."""
         self._busy[upstream_id] -= 1
 
-    async def deliver(self, upstream_id: UUID, transmission: Transmission) -> tuple[Outcome, ...]:
-        """Hand a transmission to its upstream."""
-        upstream = self._upstreams.get(upstream_id)
-        if upstream is None:
-            gone = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, "not tried: its upstream was removed"), 0)
+    async def deliver(self, terms: UpstreamTerms, transmission: Transmission) -> tuple[Outcome, ...]:
+        """Hand a transmission to the upstream that it was begun for, unless that cannot be asked for it any more as
+        its start has it."""
+        known, upstream = self._terms.get(terms.id), self._upstreams.get(terms.id)
+        if upstream is None or known is None or known.looks is not terms.looks:
+            what = "removed" if upstream is None else "given another mode"
+            gone = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"not tried: its upstream was {what}"), 0)
             return (gone,) * len(transmission.recipients)
         return await upstream.deliver(transmission)
 

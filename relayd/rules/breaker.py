@@ -68,5 +68,7 @@ def sign_of(outcomes: Sequence[Outcome]) -> Sign | None:
     for outcome in outcomes:
         if isinstance(outcome, Deferred) and outcome.scope is Scope.UPSTREAM:
             return Failing(outcome.cause)
+        if isinstance(outcome, Uncertain) and outcome.upstream_failed:
+            return Failing(outcome.cause)
     heard = any(not isinstance(each, Uncertain) and each.cause.stage is not Stage.LOCAL for each in outcomes)
     return Alive() if heard else None

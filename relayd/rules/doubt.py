@@ -16,6 +16,17 @@ class Way(StrEnum):
     MESSAGE_ID = "message_id"
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How an attempt can be looked for afterwards, kept with its start: the upstream's mode may be another by then.
+
+    `mark`: a name of its own, where another attempt of its message could be taken for it.
+    """
+
+    way: Way
+    mark: str | None = None
+
+
 class Sight(StrEnum):
     """What a look has shown."""
 
@@ -67,7 +78,7 @@ class Verdict:
 
 
 def way_of(provider: str, mode: str | None) -> Way | None:
-    """How this kind of upstream can be asked; None: not at all."""
+    """How an attempt that goes by this kind of upstream can be looked for; None: not at all."""
     match provider, mode:
         case "google_workspace", "gmail_api":
             return Way.REFERENCE

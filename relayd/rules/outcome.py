@@ -84,9 +84,13 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """The final dot may have been taken and no reply was read: sent or not, nobody can know."""
+    """The message may have been taken, and no reply says so or denies it: sent or not, nobody can know.
+
+    `upstream_failed`: it did answer, and that it is in trouble itself.
+    """
 
     cause: Cause
+    upstream_failed: bool = False
 
 
 Outcome = Sent | Deferred | Failed | Postponed | Uncertain

@@ -8,6 +8,7 @@ import asyncpg
 
 from relayd.mail.address import Address
 from relayd.mail.envelope import RecipientNotice
+from relayd.rules.doubt import Trace
 from relayd.store.claim import ClaimedEntry
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -43,20 +44,21 @@ class Start:
 # Only while the claim is ours, unstarted, nothing of it paused, and its budgets still good: no window has turned, no
 # limit was lowered under it, there is no new one in which nothing is reserved for it, and its lane goes the same way,
 # which is open. A probe is the exception: its lane goes another way, and its upstream is what it tries. A reference is
-# an attempt's own: that of the one before must not answer for it. IS NOT DISTINCT FROM rules out the indexes over what
-# is in flight, which look cheap to a plan that was made while nothing was. $3 lease seconds, $4 provider, $5 claim and
-# $7 mark by entry. A message comes with its first entry, and its body as long as those before it have under $6 octets.
-# Indexes: email_queue_pkey, budgets_pkey, email_mailboxes_pkey, messages_pkey, message_bodies_pkey.
+# an attempt's own, as is the way to look for it: those of the one before must not answer for it. IS NOT DISTINCT FROM
+# rules out the indexes over what is in flight, which look cheap to a plan that was made while nothing was. $3 lease
+# seconds, $4 provider, $5 claim, $7 mark and $8 way to look by entry. A message comes with its first entry, and its
+# body as long as those before it have under $6 octets. Indexes: email_queue_pkey, budgets_pkey, email_mailboxes_pkey,
+# messages_pkey, message_bodies_pkey.
 START = """
 WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
 started AS (
   UPDATE email_queue q
      SET attempt_started_at = clock.now, first_attempt_at = COALESCE(q.first_attempt_at, clock.now),
          lease_expires_at = clock.now + make_interval(secs => $3), updated_at = clock.now,
-         provider_reference = t.mark, looks = 0
-    FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[], $7::text[]) AS t (id, fence, provider, claimed_by, mark),
-         clock,
-         mailbox_lanes l, email_configurations c, relayd_state s
+         provider_reference = t.mark, look_by = t.look_by, looks = 0
+    FROM unnest($1::uuid[], $2::int[], $4::text[], $5::text[], $7::text[], $8::text[])
+           AS t (id, fence, provider, claimed_by, mark, look_by),
+         clock, mailbox_lanes l, email_configurations c, relayd_state s
    WHERE q.id = t.id AND q.fence = t.fence AND q.status IS NOT DISTINCT FROM 'sending' AND q.claimed_by = t.claimed_by
      AND q.attempt_started_at IS NULL AND q.lease_expires_at > clock.now
      AND l.id = q.lane_id AND NOT l.held
@@ -105,15 +107,16 @@ async def start(
     *,
     lease_seconds: float,
     batch_octets: int = 8 * 1024 * 1024,
-    marks: Mapping[UUID, str] | None = None,
+    traces: Mapping[UUID, Trace] | None = None,
 ) -> Start:
     """Make the start of these attempts durable (claim and provider); returns the claims that may be sent.
 
     Outside a transaction they have committed on return. What is not returned must not be sent: its claim was lost, or
     its budget is gone; settle it as postponed. A claim that was lost with Postgres may stand here beside the one that
     was made in its place: of the same entry one is returned and the other is not. Bodies beyond `batch_octets` are
-    read one by one. `marks`: a name for the attempt, by entry, where others of its message must be told from it.
+    read one by one. `traces`: how the attempt can be looked for, by entry, where it can be at all.
     """
+    found_by = [(traces or {}).get(entry.entry_id) for entry, _ in claims]
     rows = await connection.fetch(
         START,
         [entry.entry_id for entry, _ in claims],
@@ -122,7 +125,8 @@ async def start(
         [provider for _, provider in claims],
         [entry.claimed_by for entry, _ in claims],
         batch_octets,
-        [(marks or {}).get(entry.entry_id) for entry, _ in claims],
+        [each and each.mark for each in found_by],
+        [each and each.way for each in found_by],
     )
     messages = {}
     for row in rows:

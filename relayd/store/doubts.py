@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.rules.doubt import Way
 from relayd.rules.states import Status
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -42,6 +43,7 @@ class Doubt:
     max_retries: int
     first_attempt_at: datetime | None
     on_uncertain: str
+    look_by: Way | None = None  # None: this attempt has left nothing to look for
     is_alone: bool = True
 
 
@@ -66,23 +68,25 @@ SELECT q.id AS entry_id, q.fence, q.message_id AS queue_id, q.client_id, q.mailb
        q.recipient_address AS recipient, m.message_id_header AS message_id, q.upstream_id, c.name AS upstream,
        c.provider_type AS provider, q.provider_reference AS reference,
        COALESCE(q.attempt_started_at, q.updated_at) AS attempted_at, q.looks, q.retry_count, q.max_retries,
-       q.first_attempt_at, c.on_uncertain"""
+       q.first_attempt_at, c.on_uncertain, q.look_by"""
 
-# The oldest that are due for a look. What was attempted under the same Message-ID, but for the same attempt's other
-# recipients, might be what is found. Indexes: email_queue_looks, the tables' primary keys, messages_message_id_header,
-# email_queue_message.
+# The oldest of each upstream that are due for a look. What was attempted under the same Message-ID, but for the same
+# attempt's other recipients, might be what is found. Indexes: email_queue_looks, the tables' primary keys,
+# messages_message_id_header, email_queue_message.
 DUE = f"""{_COLUMNS},
        NOT EXISTS (
          SELECT FROM messages m2 JOIN email_queue q2 ON q2.message_id = m2.id
           WHERE m2.message_id_header = m.message_id_header AND q2.id <> q.id AND q2.first_attempt_at IS NOT NULL
             AND q2.provider_reference IS DISTINCT FROM q.provider_reference
        ) AS is_alone
-  FROM email_queue q
+  FROM email_configurations c
+  CROSS JOIN LATERAL (
+    SELECT * FROM email_queue q1
+     WHERE q1.pending_reason = 'uncertain' AND q1.look_at <= relayd_now() AND q1.upstream_id = c.id
+     ORDER BY q1.look_at LIMIT $1) q
   JOIN messages m ON m.id = q.message_id
   JOIN email_mailboxes x ON x.id = q.mailbox_id
-  JOIN email_configurations c ON c.id = q.upstream_id
- WHERE q.pending_reason = 'uncertain' AND q.look_at <= relayd_now()
- ORDER BY q.look_at LIMIT $1
+ ORDER BY q.look_at
 """  # noqa: S608 (constants of this module)
 
 # Those of these entries that are in doubt. Indexes: the tables' primary keys.
@@ -131,7 +135,7 @@ SELECT id, lane_id, status, next_attempt_at FROM changed
 
 
 async def due(connection: Connection, *, most: int) -> list[Doubt]:
-    """Up to `most` doubts that are to be looked into now, the longest due first."""
+    """Up to `most` doubts of each upstream that are to be looked into now, the longest due first."""
     return [_doubt(row) for row in await connection.fetch(DUE, most)]
 
 
@@ -167,4 +171,5 @@ async def decide(
 def _doubt(row: asyncpg.Record) -> Doubt:
     fields = dict(row)
     fields |= {name: Address.stored(fields[name]) for name in ("mailbox", "recipient")}
+    fields["look_by"] = Way(fields["look_by"]) if fields["look_by"] else None
     return Doubt(**fields)

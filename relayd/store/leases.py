@@ -7,6 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
+from relayd.rules.doubt import Way
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
@@ -27,7 +29,7 @@ class LapsedClaim:
     on_uncertain: str
     provider: str
     claimed_by: str
-    mode: str | None = None
+    look_by: Way | None = None  # how it can be looked for
     reference: str | None = None  # under which its upstream knows it
 
 
@@ -36,7 +38,7 @@ class LapsedClaim:
 LAPSED = """
 SELECT q.id, q.fence, q.attempt_started_at, q.first_attempt_at, q.retry_count, q.max_retries, q.message_id, q.client_id,
        q.mailbox_id, q.recipient_address, q.claimed_by, COALESCE(c.on_uncertain, 'hold') AS on_uncertain,
-       COALESCE(c.provider_type, '') AS provider_type, c.mode, q.provider_reference
+       COALESCE(c.provider_type, '') AS provider_type, q.look_by, q.provider_reference
   FROM email_queue q LEFT JOIN email_configurations c ON c.id = q.upstream_id
  WHERE q.status = 'sending'
    AND (q.lease_expires_at <= relayd_now()
@@ -65,7 +67,7 @@ async def lapsed(
             on_uncertain=row["on_uncertain"],
             provider=row["provider_type"],
             claimed_by=row["claimed_by"],
-            mode=row["mode"],
+            look_by=Way(row["look_by"]) if row["look_by"] else None,
             reference=row["provider_reference"],
         )
         for row in rows

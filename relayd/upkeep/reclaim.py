@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from relayd.rules.doubt import Way, way_of
+from relayd.rules.doubt import Way
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.rules.relay_events import ClaimsInDoubt, ClaimsReturned, RelayEvent
 from relayd.store.leases import LapsedClaim, lapsed
@@ -44,7 +44,7 @@ def _outcome(claim: LapsedClaim) -> Outcome:
     if claim.started_at is None:
         text = f"not tried: {claim.claimed_by} is gone; it had claimed this and not begun"
         return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, text), 0)
-    if way_of(claim.provider, claim.mode) is Way.REFERENCE and claim.reference is None:
+    if claim.look_by is Way.REFERENCE and claim.reference is None:
         # What such an upstream has is sent only after its name was kept.
         text = f"not sent: {claim.claimed_by} is gone; it had begun and not yet handed anything over"
         return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, text), 0)

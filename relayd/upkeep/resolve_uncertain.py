@@ -1,9 +1,11 @@
 """Look for attempts in doubt at upstreams that can be asked, and decide them by what is seen.
 
 Looks go over the network, so nothing is locked meanwhile: a decision holds only for the doubt that was looked into.
+Upstreams are asked beside each other, each within its own bounds: one that hangs keeps back nobody else's doubts.
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +26,15 @@ from relayd.store.clock import NOW
 from relayd.store.doubts import Decision, Doubt
 from relayd.store.pool import Database
 
+# Of each upstream.
 BATCH = 200
 AT_ONCE = 8
-# Other chores wait meanwhile; what is not looked into comes with the next round.
+# A look that is not over by then counts as one that reached nobody.
+LOOK_SECONDS = 8.0
+# Other chores wait meanwhile, and for the looks that have begun; what is not looked into comes with the next round.
 ROUND_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 # Looks for one attempt at its upstream; all of its recipients have what it sees in common.
 Look = Callable[[Doubt], Awaitable[Seen]]
@@ -49,6 +56,7 @@ async def resolve_uncertain(
     *,
     emit: Callable[[Event], None],
     wake: Callable[[], None],
+    look_seconds: float = LOOK_SECONDS,
     round_seconds: float = ROUND_SECONDS,
 ) -> int:
     """One round; returns how many entries changed. Safe to repeat and to be cut off. `lookers` are by upstream."""
@@ -60,51 +68,67 @@ async def resolve_uncertain(
     by_attempt: defaultdict[tuple[UUID, UUID, str | None, datetime], list[Doubt]] = defaultdict(list)
     for doubt in found:
         by_attempt[doubt.queue_id, doubt.upstream_id, doubt.reference, doubt.attempted_at].append(doubt)
-    rounds = _Round(database, looks, bouncer, terms, emit)
+    deciding = _Deciding(database, bouncer, terms, emit)
+    ends_at = asyncio.get_running_loop().time() + round_seconds
+    upstreams = {
+        each: _Asking(looks.get(each), look_seconds, ends_at) for each in {doubt.upstream_id for doubt in found}
+    }
     async with asyncio.TaskGroup() as group:
         for together in by_attempt.values():
-            group.create_task(rounds.resolve(together, round_seconds))
-    if rounds.changed:
+            group.create_task(_resolve(together, upstreams[together[0].upstream_id], deciding))
+    if deciding.changed:
         wake()
-    return rounds.changed
+    return deciding.changed
 
 
-class _Round:
-    def __init__(
-        self,
-        database: Database,
-        looks: Mapping[UUID, Look],
-        bouncer: Bouncer,
-        terms: LookTerms,
-        emit: Callable[[Event], None],
-    ) -> None:
+async def _resolve(together: Sequence[Doubt], asking: "_Asking", deciding: "_Deciding") -> None:
+    """Look once, and decide for each of these."""
+    seen = await asking.look(together[0])
+    if seen is not None:
+        await deciding.decide(together, seen)
+
+
+class _Asking:
+    """The looks of one round at one upstream. After one that was cut off no other begins."""
+
+    def __init__(self, look: Look | None, look_seconds: float, ends_at: float) -> None:
+        self._look = look
+        self._look_seconds = look_seconds
+        self._ends_at = ends_at
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._hangs = False
+
+    async def look(self, doubt: Doubt) -> Seen | None:
+        """What is seen; None: it was not looked for in this round."""
+        if self._look is None:
+            return Seen(Sight.UNKNOWABLE, f"upstream {doubt.upstream} cannot be asked any more")
+        async with self._room:
+            if self._hangs or asyncio.get_running_loop().time() >= self._ends_at:
+                return None
+            try:
+                async with asyncio.timeout(self._look_seconds) as bound:
+                    return await self._look(doubt)
+            except Exception as error:
+                if bound.expired():
+                    self._hangs = True
+                    return Seen(Sight.UNREACHABLE, f"no end of the look within {self._look_seconds:g} s")
+                # A bug of ours must not keep back the others, and tells nothing of this one.
+                _log.exception("look for %s failed", doubt.entry_id)
+                return Seen(Sight.UNREACHABLE, f"internal error: {type(error).__name__}")
+
+
+class _Deciding:
+    def __init__(self, database: Database, bouncer: Bouncer, terms: LookTerms, emit: Callable[[Event], None]) -> None:
         self._database = database
-        self._looks = looks
         self._bouncer = bouncer
         self._terms = terms
         self._emit = emit
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._ends_at: float | None = None
         self.changed = 0
 
-    async def resolve(self, together: Sequence[Doubt], seconds: float) -> None:
-        """Look once, and decide for each of these."""
-        clock = asyncio.get_running_loop().time
-        if self._ends_at is None:
-            self._ends_at = clock() + seconds
+    async def decide(self, together: Sequence[Doubt], seen: Seen) -> None:
         async with self._room:
-            try:
-                async with asyncio.timeout_at(self._ends_at):
-                    seen = await self._look(together[0])
-            except TimeoutError:
-                return
             await self._decide(together, seen)
-
-    async def _look(self, doubt: Doubt) -> Seen:
-        look = self._looks.get(doubt.upstream_id)
-        if look is None:
-            return Seen(Sight.UNKNOWABLE, f"upstream {doubt.upstream} cannot be asked any more")
-        return await look(doubt)
 
     async def _decide(self, together: Sequence[Doubt], seen: Seen) -> None:
         async with self._database.connection() as connection:

@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from relayd.upstream.http import HttpClient, HttpReply, Timeouts
 from relayd.upstream.tokens import TokenSource
+from relayd.upstream.verdict import GENERIC, Rule
 
 API_URL = "https://gmail.googleapis.com"
 
@@ -26,6 +28,7 @@ class GmailSettings:
     max_connections: int = 4
     sends_a_second: float = 2.0  # of one mailbox
     timeouts: Timeouts = field(default_factory=Timeouts)
+    rules: Sequence[Rule] = field(default=GENERIC, repr=False)  # what its replies mean
 
 
 class Gmail:

@@ -27,7 +27,6 @@ from relayd.upstream.verdict import MAX_PROVIDER_ID_CHARACTERS, clean, judge_exc
 
 # As base64url in JSON a message grows by a third; beyond this it is uploaded as it is.
 MAX_INLINE_OCTETS = 512 * 1024
-DEAD_GRANT_SECONDS = 300.0
 STORE_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -47,6 +46,7 @@ class GmailApi:
         """`others` gives the other recipients of a message that are still to go."""
         self._gmail = Gmail(settings)
         self._per_mailbox = settings.per_mailbox
+        self._rules = settings.rules
         self._others = others
         self._spacing = 1 / settings.sends_a_second
         self._clock = clock
@@ -117,21 +117,18 @@ class GmailApi:
             return judge_exception(Stage.DOT, error)
         if reply.status != 200:
             return self._read(Step.SEND, reply)
-        message_id = str(json_object(reply.content).get("id") or "")[:MAX_PROVIDER_ID_CHARACTERS] or None
+        message_id = str((json_object(reply.content) or {}).get("id") or "")[:MAX_PROVIDER_ID_CHARACTERS] or None
         return Sent(Cause(Stage.DOT, clean(f"sent as {message_id}"), 200), message_id)
 
     def _read(self, step: Step, reply: HttpReply) -> Outcome:
-        return judge_gmail(step, reply, is_own_login=self._per_mailbox, now=self._wall_clock())
+        return judge_gmail(step, reply, self._rules, now=self._wall_clock())
 
     def _judge(self, step: Step, error: Exception) -> Outcome:
         match error:
             case HttpFailure():
                 return judge_failure(step, error)
-            case GrantDead():
-                scope = Scope.MAILBOX if self._per_mailbox else Scope.UPSTREAM
-                return Postponed(scope, Cause(Stage.AUTH, clean(str(error))), DEAD_GRANT_SECONDS)
-            case TokenUnavailable():
-                return Deferred(Scope.UPSTREAM, Cause(Stage.AUTH, clean(str(error))))
+            case GrantDead() | TokenUnavailable():
+                return judge_exception(Stage.AUTH, error)
             case _:
                 # The file of certificates: nothing was asked.
                 return judge_exception(Stage.CONNECT, error)
@@ -158,7 +155,7 @@ class GmailApi:
 
 
 def _reference(created: HttpReply, mark: str) -> Reference | None:
-    draft = json_object(created.content)
+    draft = json_object(created.content) or {}
     message = draft.get("message")
     thread = str(message.get("threadId") or "") if isinstance(message, dict) else ""
     return Reference.made(str(draft.get("id") or ""), thread, mark)

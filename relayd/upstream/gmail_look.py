@@ -53,12 +53,9 @@ class GmailLook:
         if match is None:
             return Seen(Sight.UNKNOWABLE, "its Message-ID is none that Gmail can be asked about")
         try:
-            reply = await self._search(match.group(1), self._gmail.subject(mailbox))
+            found = await self._search(match.group(1), self._gmail.subject(mailbox))
         except _Unseen as unseen:
             return unseen.seen
-        if reply.status != 200:
-            return _unexpected("messages.list", reply)
-        found = _objects(json_object(reply.content), "messages")
         if not found:
             return Seen(Sight.ABSENT, "Gmail finds no sent message with its Message-ID")
         return _sent("Gmail has a sent message with its Message-ID", found[0])
@@ -69,7 +66,7 @@ class GmailLook:
 
     async def _by_draft(self, reference: Reference, message_id: str, subject: str | None) -> Seen:
         removed = await self._ask("DELETE", draft_path(reference.draft_id), subject)
-        if removed.status in (200, 204):
+        if removed.status == 204 or (removed.status == 200 and removed.content.strip() in (b"", b"{}")):
             return Seen(Sight.NOT_SENT, "its draft was still there, and has been removed")
         if removed.status != 404:
             return _unexpected("drafts.delete", removed)
@@ -77,9 +74,8 @@ class GmailLook:
         # message itself proves that it went.
         if reference.thread_id:
             thread = await self._ask("GET", f"threads/{reference.thread_id}", subject, _METADATA)
-            if thread.status not in (200, 404):
-                return _unexpected("threads.get", thread)
-            for message in _objects(json_object(thread.content), "messages"):
+            said = _read("threads.get", thread) if thread.status != 404 else {}
+            for message in _objects(said, "messages"):
                 if _is_ours(message, reference.mark):
                     return _sent("its draft is gone, and the sent message is there", message)
         return await self._elsewhere(reference, message_id, subject)
@@ -90,23 +86,19 @@ class GmailLook:
         match = _MESSAGE_ID.fullmatch(message_id)
         if match is None:
             return absent
-        found = await self._search(match.group(1), subject)
-        if found.status != 200:
-            # What could not be looked for is not absent.
-            return _unexpected("messages.list", found)
-        for each in _objects(json_object(found.content), "messages"):
+        for each in await self._search(match.group(1), subject):
             path = f"messages/{quote(str(each.get('id')), safe='')}"
             reply = await self._ask("GET", path, subject, _METADATA)
-            if reply.status not in (200, 404):
-                return _unexpected("messages.get", reply)
-            message = json_object(reply.content)
+            message = _read("messages.get", reply) if reply.status != 404 else {}
             if _is_ours(message, reference.mark):
                 return _sent("its draft is gone, and the sent message is there", message)
         return absent
 
-    async def _search(self, message_id: str, subject: str | None) -> HttpReply:
+    async def _search(self, message_id: str, subject: str | None) -> list[dict[str, Any]]:
+        """The sent messages of that id. Raises _Unseen: what could not be looked for is not absent."""
         query = {"q": f"rfc822msgid:{message_id}", "labelIds": "SENT", "maxResults": 5}
-        return await self._ask("GET", "messages", subject, query)
+        reply = await self._ask("GET", "messages", subject, query)
+        return _objects(_read("messages.list", reply), "messages")
 
     async def _ask(self, method: str, path: str, subject: str | None, query: dict[str, Any] | None = None) -> HttpReply:
         try:
@@ -118,17 +110,28 @@ class GmailLook:
             raise _Unseen(Seen(Sight.UNREACHABLE, clean(f"Gmail's API cannot be asked: {error}"))) from None
 
 
+def _read(what: str, reply: HttpReply) -> dict[str, Any]:
+    """What a success says. Raises _Unseen."""
+    said = json_object(reply.content) if reply.status == 200 else None
+    if said is None:
+        raise _Unseen(_unexpected(what, reply))
+    return said
+
+
 def _unexpected(what: str, reply: HttpReply) -> Seen:
     """403 is for good where it is not a rate; all else may pass."""
-    error = json_object(reply.content).get("error")
+    error = (json_object(reply.content) or {}).get("error")
     message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    if reply.status == 200:
+        message = "and no answer that can be read"
     text = clean(f"{what}: HTTP {reply.status} {message}")
     is_final = reply.status == 400 or (reply.status == 403 and "limit" not in message.lower())
     return Seen(Sight.UNKNOWABLE if is_final else Sight.UNREACHABLE, text)
 
 
 def _is_ours(message: Mapping[str, Any], mark: str) -> bool:
-    return "SENT" in (message.get("labelIds") or ()) and mark in _marks(message)
+    labels = message.get("labelIds")
+    return isinstance(labels, list) and "SENT" in labels and mark in _marks(message)
 
 
 def _sent(text: str, message: Mapping[str, Any]) -> Seen:
@@ -143,5 +146,8 @@ def _marks(message: Mapping[str, Any]) -> list[str]:
 
 
 def _objects(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    listed = value.get(name)
-    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    """Raises _Unseen where they cannot be read: that is not the same as none."""
+    listed = value.get(name, [])
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise _Unseen(Seen(Sight.UNREACHABLE, f"Gmail's API gives {name} that cannot be read"))
+    return listed

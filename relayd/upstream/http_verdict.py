@@ -36,28 +36,38 @@ def rule_for_http(status: int, text: str, reasons: tuple[str, ...], rules: Seque
 
 
 def read(reply: HttpReply) -> tuple[Cause, tuple[str, ...]]:
-    """What it says, for people, and the words in it that rules may name. Google's and SendGrid's JSON is known."""
+    """What it says, for people, and in lower case the words in it that rules may name.
+
+    Google's and SendGrid's JSON is known. In anything else every word may be one, as in a text that this has given.
+    """
     try:
         said = json.loads(reply.content)
     except (ValueError, RecursionError):
         said = None
-    texts, reasons = [], []
+    named, texts, reasons = [], [], []
     for error in errors_of(said):
         field = error.get("field")
         message = error.get("message")
         if isinstance(message, str):
             texts.append(f"{message} ({field})" if isinstance(field, str) and field else message)
+        named += [reason] if isinstance(reason := error.get("reason"), str) else []
         reasons += [value for key in ("reason", "status") if isinstance(value := error.get(key), str)]
-    text = "; ".join(dict.fromkeys(texts)) or reply.content[:2000].decode("utf-8", "replace")
-    return Cause(Stage.DOT, clean(f"HTTP {reply.status} {text}"), None), tuple(reasons)
+    text = " ".join([*named[:1], "; ".join(dict.fromkeys(texts))]).strip()
+    if not text:
+        text = reply.content[:2000].decode("utf-8", "replace")
+        reasons = reasons or text.split()
+    words = tuple(reason.lower() for reason in reasons)
+    enhanced = "5.3.4" if reply.status == 413 or "uploadtoolarge" in words else None
+    return Cause(Stage.DOT, clean(f"HTTP {reply.status} {text}"), None, enhanced), words
 
 
 def errors_of(said: Any) -> list[dict[str, Any]]:
-    """`{"errors": [{"message", "field"}]}` as SendGrid has it, `{"error": {"message", "errors": […]}}` as Google."""
+    """`{"errors": [{"message", "field"}]}` as SendGrid has it, `{"error": {"message", "errors": […], "details": […]}}`
+    as Google."""
     if not isinstance(said, dict):
         return []
     error = said.get("error")
     outer = error if isinstance(error, dict) else said
-    inner = outer.get("errors")
-    found = [outer, *(inner if isinstance(inner, list) else [])]
+    inner = [outer.get(name) for name in ("errors", "details")]
+    found = [outer, *(each for listed in inner if isinstance(listed, list) for each in listed)]
     return [each for each in found if isinstance(each, dict)][:_MOST_ERRORS]

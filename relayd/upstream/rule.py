@@ -31,8 +31,9 @@ class Rule:
     `codes` and `enhanced` are patterns in which `x` stands for anything: `4xx`, `5.7.x`. `text` is searched without
     regard to case: `*` stands for anything, `|` is between alternatives. `needs_accepted` asks that the transaction
     has a recipient already, `needs_own_login` that the login is that of the sending mailbox alone. A rule with `http`
-    speaks of HTTP statuses (patterns as those of codes) and of no SMTP reply; `reason` is a word of the answer's JSON.
-    `limit` says that the provider's limit of that span is spent. `note` is for people.
+    speaks of HTTP statuses (patterns as those of codes) and of no SMTP reply; `reason` is a word of the answer's JSON,
+    in any case, `|` between alternatives. What is uncertain is about the upstream where that says of itself that it is
+    in trouble. `limit` says that the provider's limit of that span is spent. `note` is for people.
     """
 
     meaning: Meaning
@@ -63,11 +64,11 @@ def matches_reply(rule: Rule, cause: Cause, *, some_accepted: bool) -> bool:
 
 
 def matches_http(rule: Rule, status: int, text: str, reasons: tuple[str, ...]) -> bool:
-    """Whether it speaks of this HTTP answer."""
+    """Whether it speaks of this HTTP answer. `reasons` are in lower case."""
     return (
         any(_fits(pattern, str(status)) for pattern in rule.http)
         and (rule.text is None or contains(rule.text, text))
-        and (rule.reason is None or rule.reason in reasons)
+        and (rule.reason is None or not _words(rule.reason).isdisjoint(reasons))
     )
 
 
@@ -85,6 +86,11 @@ def _in_order(pieces: list[str], text: str) -> bool:
             return False
         position = found + len(piece)
     return True
+
+
+@lru_cache(maxsize=4096)
+def _words(pattern: str) -> frozenset[str]:
+    return frozenset(pattern.lower().split("|"))
 
 
 @lru_cache(maxsize=4096)

@@ -76,7 +76,7 @@ def outcome_of(rule: Rule, cause: Cause) -> Outcome:
         case Meaning.POSTPONED:
             return Postponed(rule.scope, cause, rule.hold_seconds, rule.limit)
         case Meaning.UNCERTAIN:
-            return Uncertain(cause)
+            return Uncertain(cause, upstream_failed=rule.scope is Scope.UPSTREAM)
         case _:
             assert_never(rule.meaning)
 

@@ -1,8 +1,10 @@
 """Attempts in doubt: what is kept of them, when they are looked into, what becomes of each; on a real database."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +13,11 @@ import pytest
 from relayd.daemon.takeback import _ended
 from relayd.delivery.attempt import untried
 from relayd.delivery.settler import Ended, Settler
+from relayd.delivery.upstreams import Fleet, Upstream, UpstreamTerms
 from relayd.intake.bounce import Bouncer
 from relayd.intake.signer import Signer
-from relayd.rules.doubt import LookPolicy, Seen, Sight
+from relayd.mail.envelope import Transmission
+from relayd.rules.doubt import LookPolicy, Seen, Sight, Trace, Way
 from relayd.rules.events import Event
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.rules.retry import RetryPolicy
@@ -29,8 +33,9 @@ from relayd.store.leases import LapsedClaim
 from relayd.store.pool import Database
 from relayd.store.references import ClaimLost
 from relayd.upkeep.reclaim import reclaim
-from relayd.upkeep.resolve_uncertain import LookTerms, resolve_uncertain
+from relayd.upkeep.resolve_uncertain import AT_ONCE, LookTerms, resolve_uncertain
 from tests.builders import Sender, claim_all, make_sender, put
+from tests.peers.mail import transmission
 
 DOUBT = Uncertain(Cause(Stage.DOT, "connection lost"))
 POLICY = LookPolicy(first_seconds=60, looks=3)
@@ -45,6 +50,8 @@ class Desk:
     events: list[Event] = field(default_factory=list)
     asked: list[Doubt] = field(default_factory=list)
     wakes: int = 0
+    hanging: UUID | None = None  # an upstream at which no look ends
+    broken: UUID | None = None  # one at which a look shows a bug
 
     def __post_init__(self) -> None:
         self.clock = DatabaseClock()
@@ -65,9 +72,13 @@ class Desk:
             await self.clock.sync(connection)
         await self.settler.settle([_ended_entry(each, outcome, can_look=can_look) for each in entries])
 
-    async def round(self, **retry: Any) -> int:
+    async def round(self, *, look_seconds: float = 20, **retry: Any) -> int:
         async def look(doubt: Doubt) -> Seen:
             self.asked.append(doubt)
+            if doubt.upstream_id == self.hanging:
+                await asyncio.Event().wait()
+            if doubt.upstream_id == self.broken:
+                raise KeyError("a bug")
             return self.answer
 
         async def lookers() -> dict[UUID, Any]:
@@ -81,6 +92,7 @@ class Desk:
             LookTerms(POLICY, RetryPolicy(**retry)),
             emit=self.events.append,
             wake=self._wake,
+            look_seconds=look_seconds,
         )
 
     async def reclaim(self) -> list[Outcome]:
@@ -131,13 +143,14 @@ async def make_gmail(connection: Connection, mode: str = "gmail_api", **sender: 
 
 
 async def begin(
-    connection: Connection, sender: Sender, *, marks: bool = False, lease_seconds: float = 600
+    connection: Connection, sender: Sender, *, way: Way | None = Way.REFERENCE, lease_seconds: float = 600
 ) -> list[ClaimedEntry]:
-    """Claim what is due and start it."""
+    """Claim what is due and start it, in a mode that leaves this to be looked for."""
     entries = await claim_all(connection, sender.upstream_id)
-    mark = dict.fromkeys([each.entry_id for each in entries], f"attempt:{datetime.now(UTC)}") if marks else None
+    trace = Trace(way, f"attempt:{datetime.now(UTC)}" if way is Way.MESSAGE_ID else None) if way else None
+    traces = dict.fromkeys([each.entry_id for each in entries], trace) if trace else None
     claims = [(each, "google_workspace") for each in entries]
-    started = await attempts.start(connection, claims, lease_seconds=lease_seconds, marks=mark)
+    started = await attempts.start(connection, claims, lease_seconds=lease_seconds, traces=traces)
     assert len(started.entries) == len(entries)
     return entries
 
@@ -235,7 +248,7 @@ async def test_absent_counts_as_not_sent_only_after_the_last_look(db: Database, 
     async with db.connection() as c:
         sender = await make_gmail(c, "xoauth2")
         await put(c, sender)
-        (entry,) = await begin(c, sender, marks=True)
+        (entry,) = await begin(c, sender, way=Way.MESSAGE_ID)
         await desk.settle([entry], DOUBT)
         for wait in (61, 121, 241):
             assert (await row_of(c, entry))["status"] == "pending"
@@ -267,6 +280,65 @@ async def test_where_looking_does_not_tell_on_uncertain_decides(
         row = await row_of(c, entry)
         assert (row["status"], row["look_at"]) == (status, None)
         assert "looking does not tell: connection refused" in row["reason"]
+
+
+async def test_an_upstream_that_hangs_keeps_back_no_others_doubts(db: Database, desk: Desk) -> None:
+    async with db.connection() as c:
+        hanging = await make_gmail(c, address="a@example.com", upstream="gmail")
+        other = await make_gmail(c, address="b@example.com", upstream="other")
+        for _ in range(2 * AT_ONCE):
+            await put(c, hanging)
+        await desk.settle(await begin(c, hanging), DOUBT)
+        await leap(c, 10)
+        await put(c, other)
+        (entry,) = await begin(c, other)
+        await desk.settle([entry], DOUBT)
+        await leap(c, 61)
+        desk.hanging = hanging.upstream_id
+        desk.answer = Seen(Sight.SENT, "there it is")
+        assert await desk.round(look_seconds=0.2) == AT_ONCE + 1
+        assert (await row_of(c, entry))["status"] == "sent"
+        rows = await c.fetch(
+            "SELECT status, looks, look_at > relayd_now() AS waits, reason FROM email_queue WHERE upstream_id = $1",
+            hanging.upstream_id,
+        )
+        assert {row["status"] for row in rows} == {"pending"}
+        assert [row["looks"] for row in rows] == [0] * (2 * AT_ONCE), "a look cut off tells nothing"
+        # Half of them have been tried and wait; the others come first in the next round.
+        assert sum(row["waits"] for row in rows) == AT_ONCE
+        assert all("no end of the look" in row["reason"] for row in rows if row["waits"])
+        assert await desk.round(look_seconds=0.2) == AT_ONCE
+        assert len({each.entry_id for each in desk.asked}) == 2 * AT_ONCE + 1
+
+
+async def test_the_many_doubts_of_one_upstream_leave_room_for_those_of_another(db: Database, desk: Desk) -> None:
+    async with db.connection() as c:
+        crowd = await make_gmail(c, address="a@example.com", upstream="gmail")
+        other = await make_gmail(c, address="b@example.com", upstream="other")
+        for _ in range(4):
+            await put(c, crowd)
+        await desk.settle(await begin(c, crowd), DOUBT)
+        await leap(c, 10)
+        await put(c, other)
+        await desk.settle(await begin(c, other), DOUBT)
+        await leap(c, 61)
+        found = [each.upstream_id for each in await doubts.due(c, most=2)]
+        assert found == [crowd.upstream_id, crowd.upstream_id, other.upstream_id]
+
+
+async def test_a_look_that_shows_a_bug_keeps_back_no_other(db: Database, desk: Desk) -> None:
+    async with db.connection() as c:
+        broken = await make_gmail(c, address="a@example.com", upstream="gmail")
+        other = await make_gmail(c, address="b@example.com", upstream="other")
+        for sender in (broken, other):
+            await put(c, sender)
+            await desk.settle(await begin(c, sender), DOUBT)
+        await leap(c, 61)
+        desk.broken = broken.upstream_id
+        desk.answer = Seen(Sight.SENT, "there it is")
+        assert await desk.round() == 2
+        rows = await c.fetch("SELECT upstream_id, status FROM email_queue")
+        assert dict(rows) == {broken.upstream_id: "pending", other.upstream_id: "sent"}
 
 
 async def test_what_is_given_up_tells_its_sender(db: Database, desk: Desk) -> None:
@@ -302,7 +374,7 @@ async def test_another_message_under_its_message_id_is_not_taken_for_it(db: Data
     async with db.connection() as c:
         sender = await make_gmail(c, "xoauth2")
         await put(c, sender, "a@example.net", "b@example.net")
-        entries = await begin(c, sender, marks=True)
+        entries = await begin(c, sender, way=Way.MESSAGE_ID)
         await desk.settle(entries, DOUBT)
         await leap(c, 61)
         assert [each.is_alone for each in await doubts.due(c, most=10)] == [True, True]
@@ -331,6 +403,87 @@ async def test_a_dead_worker_leaves_a_doubt_only_if_it_had_kept_a_reference(
         assert (row["status"], row["look_at"] is not None) == (("pending", True) if is_kept else ("queued", False))
         used = "SELECT used FROM budget_usage WHERE owner_id = $1 AND kind = 'mailbox_day'"
         assert await c.fetchval(used, sender.mailbox_id) == int(is_kept), "what was not handed over spends nothing"
+
+
+@pytest.mark.parametrize(
+    ("way", "mode", "kind", "is_looked_for"),
+    [
+        (Way.MESSAGE_ID, "gmail_api", Uncertain, True),
+        (Way.MESSAGE_ID, "smtp-relay", Uncertain, True),
+        (Way.REFERENCE, "xoauth2", Postponed, False),
+        (None, "gmail_api", Uncertain, False),
+        (None, "xoauth2", Uncertain, False),
+    ],
+)
+async def test_a_dead_attempt_is_judged_by_the_mode_in_which_it_began(
+    db: Database, desk: Desk, way: Way | None, mode: str, kind: type, is_looked_for: bool
+) -> None:
+    async with db.connection() as c:
+        sender = await make_gmail(c, "smtp-relay")
+        await put(c, sender)
+        (entry,) = await begin(c, sender, way=way)
+        await c.execute("UPDATE email_configurations SET mode = $1", mode)
+        await leap(c, 601)
+        assert [type(outcome) for outcome in await desk.reclaim()] == [kind]
+        row = await row_of(c, entry)
+        assert (row["look_at"] is not None) == is_looked_for
+        assert (row["status"] == "pending") == is_looked_for
+        await leap(c, 61)
+        assert [each.look_by for each in await doubts.due(c, most=10)] == ([way] if is_looked_for else [])
+
+
+async def test_what_is_under_way_when_the_schema_changes_keeps_its_way(db: Database) -> None:
+    files = [Path(__file__).parents[2] / "migrations" / f"0017_traces.{way}.sql" for way in ("down", "up")]
+    async with db.connection() as c:
+        sender = await make_gmail(c, "xoauth2")
+        await put(c, sender)
+        (entry,) = await begin(c, sender, way=None)
+        for file in files:
+            await c.execute(file.read_text())
+        assert (await row_of(c, entry))["look_by"] == Way.MESSAGE_ID
+
+
+async def test_the_next_attempt_is_looked_for_as_it_went_itself(db: Database, desk: Desk) -> None:
+    async with db.connection() as c:
+        sender = await make_gmail(c)
+        await put(c, sender)
+        first = await begin(c, sender, way=Way.MESSAGE_ID)
+        await desk.settle(first, Postponed(Scope.MESSAGE, Cause(Stage.DOT, "429"), 0))
+        (second,) = await begin(c, sender, way=None)
+        assert (await row_of(c, second))["look_by"] is None
+
+
+@dataclass
+class Taker:
+    """An upstream that takes everything."""
+
+    taken: int = 0
+
+    async def deliver(self, transmission: Transmission) -> tuple[Outcome, ...]:
+        self.taken += 1
+        return (Sent(Cause(Stage.DOT, "ok", 250)),) * len(transmission.recipients)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_nothing_goes_by_a_mode_other_than_its_start_says() -> None:
+    taker = Taker()
+    begun = UpstreamTerms(UUID(int=1), "gmail", "google_workspace", 1, 1, "retry", "1", looks=Way.REFERENCE)
+    present = begun
+
+    async def load() -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
+        return [(present, lambda: taker)]
+
+    fleet = Fleet(load)
+    await fleet.refresh()
+    assert isinstance((await fleet.deliver(begun, transmission()))[0], Sent)
+    present = replace(begun, revision="2", looks=Way.MESSAGE_ID)
+    await fleet.refresh()
+    (outcome,) = await fleet.deliver(begun, transmission())
+    assert isinstance(outcome, Postponed) and outcome.scope is Scope.MESSAGE and outcome.hold_seconds == 0
+    assert taker.taken == 1
+    await fleet.close()
 
 
 async def test_a_reference_that_was_kept_meanwhile_stops_the_take_back(db: Database, desk: Desk) -> None:

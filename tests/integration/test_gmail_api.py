@@ -9,6 +9,7 @@ from uuid import UUID
 import dkim
 import pytest
 
+from relayd.daemon.gmail import Lookers
 from relayd.errors import StoreUnavailable
 from relayd.mail import headers
 from relayd.mail.address import Address
@@ -16,13 +17,19 @@ from relayd.mail.dkim import sign
 from relayd.mail.dkim_key import SigningKey, generate, load_private
 from relayd.mail.dkim_record import Algorithm, record_value
 from relayd.mail.envelope import Transmission
-from relayd.rules.doubt import Seen, Sight
+from relayd.rules.breaker import Unfit, sign_of
+from relayd.rules.doubt import Seen, Sight, Trace, Way
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.store import attempts, doubts
+from relayd.store.pool import Database
+from relayd.upstream.dialects import generic
 from relayd.upstream.gmail import GmailSettings
 from relayd.upstream.gmail_api import GmailApi as Sender
 from relayd.upstream.gmail_look import GmailLook
 from relayd.upstream.http import Timeouts
-from relayd.upstream.tokens import GrantDead, TokenUnavailable
+from relayd.upstream.table import DIALECTS
+from relayd.upstream.tokens import AccountRefused, GrantDead, TokenUnavailable
+from tests.builders import claim_all, make_sender, put
 from tests.peers.gmail_api import Answer, Cut, GmailApi
 from tests.peers.mail import Authority, transmission
 from tests.peers.tokens import Tokens
@@ -84,7 +91,13 @@ async def desk(google: GmailApi, authority: Authority) -> AsyncIterator[Desk]:
     tokens = Tokens()
     patient = Timeouts(connect=20, total=20)
     settings = GmailSettings(
-        tokens, per_mailbox=True, api_url=google.url, ca_file=authority.file, sends_a_second=1000, timeouts=patient
+        tokens,
+        per_mailbox=True,
+        api_url=google.url,
+        ca_file=authority.file,
+        sends_a_second=1000,
+        timeouts=patient,
+        rules=(*DIALECTS["google"], *generic.RULES),
     )
     desk = Desk(settings, tokens)
     yield desk
@@ -184,12 +197,16 @@ async def test_a_token_that_is_not_taken_is_replaced_once(google: GmailApi, desk
 async def test_a_dead_grant_waits_for_an_operator_and_an_absent_token_for_a_while(google: GmailApi, desk: Desk) -> None:
     desk.tokens.error = GrantDead("the grant was withdrawn; relayd upstream login gmail")
     outcome = await desk.deliver("one@example.net")
-    assert isinstance(outcome, Postponed) and outcome.scope is Scope.MAILBOX
+    assert isinstance(outcome, Postponed) and outcome.scope is Scope.UPSTREAM
     assert "relayd upstream login gmail" in outcome.cause.text
+    assert isinstance(sign_of([outcome]), Unfit), "nothing goes that way until somebody mends it"
     shared = Sender(replace(desk.settings, per_mailbox=False), desk._others)
     (outcome,) = await shared.deliver(transmission("one@example.net", content=HEAD + b"\r\n"))
     assert isinstance(outcome, Postponed) and outcome.scope is Scope.UPSTREAM
     assert desk.tokens.subjects[-1] is None
+    desk.tokens.error = AccountRefused("no such user")
+    outcome = await desk.deliver("one@example.net")
+    assert isinstance(outcome, Postponed) and outcome.scope is Scope.MAILBOX, "the others' mail goes on"
     desk.tokens.error = TokenUnavailable("the token server is away")
     assert isinstance(await desk.deliver("one@example.net"), Deferred)
     assert google.asked.total() == 0
@@ -218,7 +235,7 @@ async def test_what_is_refused_leaves_no_draft(
         assert (await desk.seen()).sight is Sight.NOT_SENT, "a draft that relayd removed is not taken for one sent"
 
 
-@pytest.mark.parametrize("end", [Answer(500), Answer(503), Cut.BEFORE, Cut.AFTER], ids=str)
+@pytest.mark.parametrize("end", [Answer(408), Answer(500), Answer(503), Cut.BEFORE, Cut.AFTER], ids=str)
 async def test_a_lost_reply_leaves_a_doubt_only_once_the_draft_was_to_go(
     google: GmailApi, desk: Desk, end: Answer | Cut
 ) -> None:
@@ -277,6 +294,51 @@ async def test_a_look_that_fails_says_whether_another_may_tell(
     assert (await desk.seen()).sight is Sight.UNREACHABLE
 
 
+TROUBLES = [
+    Answer(500),
+    Answer(403, "insufficientPermissions"),
+    Answer(403, "rateLimitExceeded", "Rate Limit Exceeded"),
+    Answer(404, "notFound"),
+    Answer(200, body=b"<html>"),
+    Answer(200, body=b"[]"),
+    Answer(200, body=b'{"messages": "none", "payload": {"headers": 7}, "labelIds": ["SENT"]}'),
+    Cut.BEFORE,
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=str)
+async def test_a_search_that_fails_is_never_taken_for_absence(
+    google: GmailApi, desk: Desk, trouble: Answer | Cut
+) -> None:
+    async def seen(*, without: str) -> tuple[Sight, Sight]:
+        """By Message-ID, and by reference."""
+        google.interfere = lambda asked, times: trouble if asked == without else None
+        return (await desk.look.by_message_id(MESSAGE_ID, MAILBOX)).sight, (await desk.seen()).sight
+
+    blind = {Sight.UNREACHABLE, Sight.UNKNOWABLE}
+    await desk.deliver("one@example.net")
+    (sent,) = google.account().messages.values()
+    (thread,) = {sent.thread_id}
+    sent.thread_id = "elsewhere"  # so that it is searched for, and found only there
+    assert await seen(without="nothing") == (Sight.SENT, Sight.SENT)
+    assert blind.issuperset(await seen(without="messages.list"))
+    if trouble != Answer(404, "notFound"):  # which of one message is an answer
+        assert (await seen(without="messages.get"))[1] in blind
+        sent.thread_id = thread
+        assert (await seen(without="threads.get"))[1] in blind
+    google.account().messages.clear()
+    assert blind.issuperset(await seen(without="messages.list")), "nor where there is nothing to be found"
+
+
+async def test_only_gmail_itself_says_that_a_draft_is_gone(google: GmailApi, desk: Desk) -> None:
+    google.interfere = lambda asked, times: Cut.BEFORE if asked == "drafts.send" else None
+    await desk.deliver("one@example.net")
+    portal = Answer(200, body=b"<html>log in here")
+    google.interfere = lambda asked, times: portal if asked == "drafts.delete" else None
+    assert (await desk.seen()).sight is Sight.UNREACHABLE
+    assert len(google.drafts) == 1
+
+
 async def test_mail_by_smtp_is_found_by_its_message_id_once_the_index_has_it(google: GmailApi, desk: Desk) -> None:
     async def seen(message_id: str = MESSAGE_ID) -> Sight:
         return (await desk.look.by_message_id(message_id, MAILBOX)).sight
@@ -288,6 +350,40 @@ async def test_mail_by_smtp_is_found_by_its_message_id_once_the_index_has_it(goo
     assert await seen() is Sight.SENT
     assert await seen("<other@example.com>") is Sight.ABSENT
     assert await seen("<a b@example.com> OR in:sent") is Sight.UNKNOWABLE
+
+
+@pytest.mark.parametrize("mode", ["gmail_api", "xoauth2", "smtp-relay"])
+async def test_a_doubt_is_looked_for_as_its_attempt_went_whatever_the_mode_is_now(
+    db: Database, google: GmailApi, desk: Desk, authority: Authority, mode: str
+) -> None:
+    google.deliver_by_smtp(MAILBOX, ("one@example.net",), HEAD + b"\r\n")
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await c.execute(
+            "UPDATE email_configurations SET provider_type = 'google_workspace', mode = $1, smtp_host = 'localhost',"
+            " smtp_port = 587, smtp_tls = 'starttls', api_url = $2, smtp_ca_file = $3",
+            mode,
+            google.url,
+            authority.file,
+        )
+        await put(c, sender)
+        (entry,) = await claim_all(c, sender.upstream_id)
+        trace = {entry.entry_id: Trace(Way.MESSAGE_ID, "attempt:1")}
+        await attempts.start(c, [(entry, "google_workspace")], lease_seconds=600, traces=trace)
+        await c.execute("UPDATE messages SET message_id_header = $1", MESSAGE_ID)
+        await c.execute(
+            "UPDATE email_queue SET status = 'pending', pending_reason = 'uncertain', claimed_by = NULL,"
+            " lease_expires_at = NULL, look_at = relayd_now() - interval '1 second'"
+        )
+        (doubt,) = await doubts.due(c, most=10)
+    lookers = Lookers(db, lambda record: desk.tokens)
+    look = (await lookers.current())[sender.upstream_id]
+    assert (await look(doubt)).sight is Sight.SENT
+    assert (await look(replace(doubt, look_by=Way.REFERENCE, reference=None))).sight is Sight.NOT_SENT, (
+        "nothing was kept of it"
+    )
+    assert (await look(replace(doubt, look_by=None))).sight is Sight.UNKNOWABLE
+    await lookers.close()
 
 
 async def test_a_mailbox_sends_no_faster_than_it_may(google: GmailApi, desk: Desk) -> None:

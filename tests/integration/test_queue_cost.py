@@ -122,7 +122,7 @@ async def test_a_plan_made_while_nothing_waited_reads_no_whole_index(db: Databas
             "reschedule": (lanes.RESCHEDULE, ([each.mail_lane_id for each in senders[:20]], [], 300.0)),
             "start": (
                 attempts.START,
-                (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20, [None] * 20),
+                (ids, [1] * 20, 960.0, ["capture"] * 20, ["node:1:2"] * 20, 8 << 20, [None] * 20, [None] * 20),
             ),
         }[step]
         async with c.transaction():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from relayd.mail.address import Address
+from relayd.rules.breaker import Failing, sign_of
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Uncertain
 from relayd.upstream.http import Timeouts
 from relayd.upstream.sendgrid import SendGrid, SendGridSettings
@@ -92,9 +93,12 @@ SHORT = [
     (Say(429, "", {"Retry-After": "17"}), Postponed, Scope.UPSTREAM, 17.0),
     (Say(429, "", {"X-RateLimit-Reset": str(int(NOW) + 42)}), Postponed, Scope.UPSTREAM, 42.0),
     (Say(429, ""), Postponed, Scope.UPSTREAM, 60.0),
-    (Say(500, "oops"), Deferred, Scope.UPSTREAM, None),
-    (Say(503, ""), Deferred, Scope.UPSTREAM, None),
+    (Say(408, ""), Uncertain, None, None),
+    (Say(500, "oops"), Uncertain, None, None),
+    (Say(502, ""), Uncertain, None, None),
+    (Say(503, ""), Uncertain, None, None),
     (Say(504, ""), Uncertain, None, None),
+    (Say(501, ""), Deferred, Scope.UPSTREAM, None),
     (Say(301, "", {"Location": "https://elsewhere.example/"}), Deferred, Scope.UPSTREAM, None),
     (Say(200, "{}"), Uncertain, None, None),
     (Cut(), Uncertain, None, None),
@@ -111,6 +115,13 @@ async def test_each_answer_has_its_outcome(
     for outcome in outcomes:
         assert getattr(outcome, "scope", None) == scope
         assert getattr(outcome, "hold_seconds", None) == hold
+
+
+@pytest.mark.parametrize(("step", "fails"), [(Say(503, ""), True), (Say(408, ""), True), (Cut(), False)])
+async def test_an_api_that_says_it_is_in_trouble_opens_its_breaker_and_silence_does_not(
+    authority: Authority, step: Say | Cut, fails: bool
+) -> None:
+    assert isinstance(sign_of(await answered(authority, step)), Failing) == fails
 
 
 async def test_a_wrong_key_is_postponed_and_told_nowhere(authority: Authority) -> None:

@@ -1,24 +1,30 @@
 """Replies of real servers, read by the table of their upstream; the command that reads one; the operator's rules."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from relayd.daemon import gmail as daemon_gmail
 from relayd.daemon.providers import Providers
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
+from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
+from relayd.upstream.gmail_api import GmailApi as Sender
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.table import OperatorRule, operator_rule, table_of
 from tests.builders import claim_all, make_sender, put_many
 from tests.integration.conftest import Control
 from tests.integration.test_claim import settle, start
+from tests.peers.gmail_api import Answer, GmailApi
 from tests.peers.mail import Authority, settings, transmission
 from tests.peers.sendgrid_api import KEY, SendGridApi
 from tests.peers.smtp_server import Action, Disconnect, ScriptedServer
+from tests.peers.tokens import Tokens
 
 GOOGLE = UpstreamRecord(UUID(int=1), "google", "google_workspace", mode="smtp-relay", smtp_host="127.0.0.1")
 MAIL = b"From: app@example.org\r\nTo: one@example.net\r\nSubject: s\r\n\r\nhello\r\n"
@@ -207,6 +213,47 @@ async def test_an_api_has_answers_instead_of_replies(control: Control) -> None:
         assert reading["hold_seconds"] == 3600 and reading["rule"]["origin"] == "dialect"
     refused = await control.request("GET", "upstreams/out/verdict", params={"reply": "202 "})
     assert refused.status == 422 and "success" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "scope", "hold"),
+    [
+        (Answer(429, "rateLimitExceeded", "User-rate limit exceeded (Mail sending)"), "postponed", "mailbox", 3600),
+        (Answer(403, "rateLimitExceeded"), "postponed", "mailbox", 60),
+        (Answer(403, "accessNotConfigured", "Gmail API has not been used"), "postponed", "upstream", 300),
+        (Answer(404, "notFound"), "uncertain", None, None),
+        (Answer(503), "uncertain", None, None),
+        (Answer(400, "ourReason"), "postponed", "mailbox", 1800),
+    ],
+    ids=lambda value: str(getattr(value, "status", value)),
+)
+async def test_gmails_api_does_what_the_command_says(
+    control: Control, authority: Authority, answer: Answer, kind: str, scope: str | None, hold: float | None
+) -> None:
+    own = OperatorRule(replace(OWN.rule, codes=(), text=None, http=("400",), reason="ourReason"))
+    object.__setattr__(control.house, "verdicts", (own,))
+    with GmailApi(authority.server_context("127.0.0.1")) as google:
+        google.interfere = lambda method, times: answer if method == "drafts.send" else None
+        where = {"mode": "gmail_api", "api_url": google.url, "ca_file": authority.file}
+        await control.ok("POST", "upstreams", {"name": "out", "provider": "google_workspace", **where})
+        async with control.db.connection() as c:
+            record = await upstreams.find(c, "out")
+        rules = table_of(record, (own,)).rules
+        gmail = Sender(daemon_gmail.settings(record, Tokens(), 1, 1, rules), daemon_gmail.others(control.db))
+        (outcome,) = await gmail.deliver(transmission("one@example.net", content=MAIL, keep_reference=_keep))
+        await gmail.close()
+    # By Google's JSON, and by the text that the log has of it.
+    _, _, text = outcome.cause.text.partition("HTTP ")
+    error = {"message": answer.message, "errors": [{"reason": answer.reason, "message": answer.message}]}
+    for said in (f"{answer.status} {json.dumps({'error': error})}", text):
+        (reading,) = (await verdict(control, said))["items"]
+        assert (reading["outcome"], reading["scope"], reading["hold_seconds"]) == (kind, scope, hold)
+    assert type(outcome).__name__.lower() == kind
+    assert (getattr(outcome, "scope", None), getattr(outcome, "hold_seconds", None)) == (scope, hold)
+
+
+async def _keep(reference: str) -> None:
+    pass
 
 
 @pytest.mark.parametrize(

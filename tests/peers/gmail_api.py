@@ -32,14 +32,17 @@ class Cut(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply in Google's form, in place of what was asked for."""
+    """A reply in Google's form, or with a body of its own, in place of what was asked for."""
 
     status: int
     reason: str = "backendError"
     message: str = "Error"
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
 
     def response(self) -> web.Response:
+        if self.body is not None:
+            return web.Response(status=self.status, body=self.body, headers=self.headers)
         error = {
             "code": self.status,
             "message": self.message,

@@ -87,7 +87,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(Meaning.FAILED, Scope.MESSAGE, http=("413",), note="the message is too big"),
     Rule(Meaning.FAILED, Scope.MESSAGE, http=("400", "422"), note="the message is refused"),
-    # Who stands between answers for one who may have taken it.
-    Rule(Meaning.UNCERTAIN, Scope.MESSAGE, http=("502", "504"), note="a gateway heard no answer: sent or not"),
-    Rule(Meaning.DEFERRED, Scope.UPSTREAM, http=("3xx", "4xx", "5xx"), note="the service is in trouble, or not there"),
+    Rule(Meaning.DEFERRED, Scope.UPSTREAM, http=("501", "505"), note="refused for the manner of asking, unread"),
+    # Who fails on the way may have taken it before, and who stands between answers for one who has.
+    Rule(
+        Meaning.UNCERTAIN,
+        Scope.UPSTREAM,
+        http=("408", "5xx"),
+        note="the service failed when it had the message: sent or not",
+    ),
+    Rule(Meaning.DEFERRED, Scope.UPSTREAM, http=("3xx", "4xx"), note="the service is in trouble, or not there"),
 )

@@ -23,6 +23,8 @@ LOCAL = Cause(Stage.LOCAL, "not asked")
         ([Failed(Scope.MESSAGE, LOCAL)], None),
         ([Postponed(Scope.MESSAGE, LOCAL, 0)], None),
         ([Uncertain(CAUSE)], None),
+        # Unless it said of itself that it is in trouble.
+        ([Uncertain(CAUSE, upstream_failed=True)], Failing(CAUSE)),
     ],
 )
 def test_only_what_speaks_of_the_upstream_counts_against_it(outcomes: list[Outcome], sign: Sign | None) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.upstream.dialects import generic, google
 from relayd.upstream.gmail_verdict import Step, judge_failure, judge_gmail
 from relayd.upstream.http import HttpFailure, HttpReply
 
@@ -19,7 +20,8 @@ def reply(status: int, reason: str = "", message: str = "text", retry_after: flo
 
 
 def judged(step: Step, said: HttpReply, *, is_own_login: bool = True) -> Outcome:
-    return judge_gmail(step, said, is_own_login=is_own_login, now=NOW)
+    rules = [rule for rule in (*google.RULES, *generic.RULES) if is_own_login or not rule.needs_own_login]
+    return judge_gmail(step, said, rules, now=NOW)
 
 
 CASES = [
@@ -36,7 +38,10 @@ CASES = [
     (reply(403, "accessNotConfigured"), Postponed, Scope.UPSTREAM, 300),
     (reply(403, "domainPolicy"), Postponed, Scope.UPSTREAM, 300),
     (reply(403, "forbidden", "Delegation denied for a@example.com"), Postponed, Scope.MAILBOX, 300),
-    (reply(400, "failedPrecondition", "Mail service not enabled"), Postponed, Scope.MAILBOX, 300),
+    (reply(400, "failedPrecondition", "Mail service not enabled"), Postponed, Scope.MAILBOX, 3600),
+    (reply(403, "forbidden"), Postponed, Scope.MAILBOX, 300),
+    (reply(403, "quotaExceeded"), Postponed, Scope.MAILBOX, 3600),
+    (reply(429, "", "Daily user sending limit exceeded"), Postponed, Scope.MAILBOX, 3600),
     (reply(400, "invalidArgument", "Invalid To header"), Failed, Scope.MESSAGE, None),
     (reply(413, "uploadTooLarge"), Failed, Scope.MESSAGE, None),
     (reply(409, "conflict"), Deferred, Scope.MESSAGE, None),
@@ -61,15 +66,26 @@ def test_a_login_that_all_share_stops_the_upstream() -> None:
     assert isinstance(outcome, Postponed) and outcome.scope is Scope.UPSTREAM
 
 
-@pytest.mark.parametrize("status", [302, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520])
 def test_a_broken_server_leaves_a_doubt_only_once_it_was_told_to_send(status: int) -> None:
     created, sent = judged(Step.CREATE, reply(status)), judged(Step.SEND, reply(status))
     assert isinstance(created, Deferred) and created.scope is Scope.UPSTREAM
-    assert isinstance(sent, Uncertain)
+    assert isinstance(sent, Uncertain) and sent.upstream_failed
+    assert (created.cause.stage, sent.cause.stage) == (Stage.DATA, Stage.DOT)
+
+
+def test_the_reason_is_found_wherever_google_puts_it_and_shown() -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT"}
+    error = {"code": 403, "message": "no", "status": "PERMISSION_DENIED", "details": [info]}
+    outcome = judged(Step.CREATE, HttpReply(403, json.dumps({"error": error}).encode(), None))
+    assert isinstance(outcome, Postponed) and outcome.scope is Scope.UPSTREAM
+    assert outcome.cause.text == "drafts.create: HTTP 403 ACCESS_TOKEN_SCOPE_INSUFFICIENT no"
 
 
 def test_a_draft_that_is_gone_when_it_is_to_be_sent_leaves_a_doubt() -> None:
-    assert isinstance(judged(Step.SEND, reply(404, "notFound")), Uncertain)
+    sent = judged(Step.SEND, reply(404, "notFound"))
+    assert isinstance(sent, Uncertain) and not sent.upstream_failed
+    assert isinstance(judged(Step.CREATE, reply(404, "notFound")), Deferred)
 
 
 def test_a_missing_reply_leaves_a_doubt_only_once_it_was_told_to_send() -> None:
