@@ -92,7 +92,7 @@ HOSTILE = {
     "encoded words": b"Subject: " + b"=?utf-8?q?=" * 100_000 + b"\n\nx",
     "a lying charset": b"Content-Type: text/plain; charset=zlib_codec\n\n\xff\xfe",
     "a charset that is code": b"Content-Type: text/plain; charset=unicode_escape\n\n\\ud800 \\N{x",
-    "a charset of domain names": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=punycode\n\nx-"
+    "a charset of domain names": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=punycode\n\n\xff-"
     + b"a" * 400_000,
     "a subject in punycode": b"Subject: " + b" ".join([b"=?punycode?q?x-" + b"a" * 60 + b"?="] * 250) + b"\n\nx",
     "labelled ids": b"From: MAILER-DAEMON@example.net\n\nSubject: x\nReceived: y\nDate: z\n"
