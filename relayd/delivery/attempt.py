@@ -15,6 +15,7 @@ from relayd.errors import RelaydError
 from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
 from relayd.rules.doubt import Trace, Way
+from relayd.rules.kept_return_path import KEEPS_REVERSE_PATH
 from relayd.rules.news import Action, is_wanted
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
 from relayd.store import references
@@ -25,8 +26,6 @@ from relayd.store.pool import Database
 
 # How long a message that cannot be signed now waits.
 UNSIGNED_SECONDS = 60.0
-# The others write the account's own address in its place, or take no domain that they do not know.
-KEEPS_REVERSE_PATH = frozenset({"smtp_relay", "capture"})
 
 
 class Finisher(Protocol):

@@ -1,21 +1,32 @@
 """Read an inbox by the Gmail API: message ids since the last look, headers, and whole messages only of reports."""
 
 import base64
-import binascii
 import json
+import re
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from relayd.inbox.reading import Fresh, InboxError, Position
-from relayd.upstream.http import HttpClient, HttpFailure
+from relayd.inbox.reading import Fresh, InboxError, Position, Unreadable
+from relayd.rules.outcome import Stage
+from relayd.upstream.http import HttpClient, HttpFailure, HttpReply
 from relayd.upstream.tokens import GrantDead, TokenSource, TokenUnavailable
 
 API = "https://gmail.googleapis.com"
 
-PAGE = 100
-# Ids are asked for by second, and the API may learn of a message a little late.
+PAGE = 500
+# The API may learn of a message a little late: what is younger is looked at again.
 OVERLAP = timedelta(minutes=10)
+# The oldest of those that came are remembered in one look; the next goes on behind them.
+MOST_LISTED = 20_000
+# They say nothing of the message that was asked for.
+_NOT_OF_THE_MESSAGE = frozenset({401, 403, 429})
+_GONE = 404
+# Beside the content: the braces and the name of its field.
+_FRAME_OCTETS = 4096
+# The reply may have been cut off; so nothing but the letters of base64 is looked for.
+_RAW = re.compile(rb'"raw"\s*:\s*"([A-Za-z0-9_-]*)')
 _HEADERS = ("From", "To", "Subject", "Return-Path", "Content-Type", "Auto-Submitted", "Precedence", "In-Reply-To",
             "References", "Message-ID", "X-Failed-Recipients", "X-XARF", "X-ARF", "X-Autoreply")  # fmt: skip
 
@@ -40,67 +51,121 @@ class GmailInbox:
         self._position = position
         self._now = now
         self._url = f"{api_url or API}/gmail/v1/users/me/messages"
+        self._listed: deque[str] | None = None  # newest first
+        self._is_all_listed = True
 
-    async def fresh(self, most: int) -> tuple[list[Fresh], Position]:
-        """As Inbox has it. A message may come twice within the overlap: its key is the same."""
+    async def fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
+        """As Inbox has it. A message may come again at the next looks: its key is the same."""
         before = self._position.read_to
         if before is None:
             return [], Position(read_to=self._now)
-        since = int((before - OVERLAP).timestamp())
-        ids = await self._ids(since, most)
-        found = []
-        for each in ids:
-            query = urlencode([("format", "metadata"), *(("metadataHeaders", name) for name in _HEADERS)])
-            message = await self._get(f"{self._url}/{quote(each, safe='')}?{query}")
-            found.append((_moment(message), each, _header(message)))
+        if self._listed is None:
+            self._listed = await self._list(before)
+        settled = max(before, self._now - OVERLAP)
+        found: list[tuple[datetime, str, bytes]] = []
+        while self._listed and len(found) < most:
+            key = self._listed.pop()
+            try:
+                message = await self._metadata(key)
+            except InboxError as error:
+                if found:
+                    # These first, so that they are done with whatever becomes of that one.
+                    self._listed.append(key)
+                    break
+                if isinstance(error, _NoMessage):
+                    raise Unreadable(Fresh(key, b"", self._position), str(error)) from None
+                raise
+            if message is not None:
+                found.append((_moment(message), key, _header(message)))
         found.sort()
-        # With more to come the next look goes on from the last of these.
-        end = self._now if len(found) < most else found[-1][0]
-        return [Fresh(key, header, Position(read_to=max(moment, before))) for moment, key, header in found], Position(
-            read_to=end
-        )
+        # What is late may come before those that are younger than the overlap.
+        fresh = [
+            Fresh(key, header, Position(read_to=max(before, min(moment, settled)))) for moment, key, header in found
+        ]
+        if fresh:
+            self._position = fresh[-1].position
+        return fresh, None if self._listed or not self._is_all_listed else Position(read_to=settled)
 
     async def whole(self, message: Fresh, most_octets: int) -> bytes:
         """As Inbox has it."""
-        found = await self._get(f"{self._url}/{quote(message.key, safe='')}?format=raw")
+        query = urlencode({"format": "raw", "fields": "raw"})
+        most = most_octets // 3 * 4 + _FRAME_OCTETS
         try:
-            return base64.urlsafe_b64decode(str(found.get("raw", "")) + "==")[:most_octets]
-        except (binascii.Error, ValueError):
-            raise InboxError("the Gmail API gave a message that is not in base64") from None
+            reply = await self._get(f"{self._url}/{quote(message.key, safe='')}?{query}", beginning_octets=most)
+        except _NoMessage as error:
+            raise Unreadable(message, str(error)) from None
+        found = _RAW.search(reply.content) if reply.status == 200 else None
+        if found is None:
+            raise Unreadable(message, f"the Gmail API answers {reply.status} and gives no content of {message.key}")
+        letters = found.group(1)
+        # One letter more than a multiple of four holds no whole octet: it was cut off.
+        letters = letters[: len(letters) - (len(letters) % 4 == 1)]
+        return base64.urlsafe_b64decode(letters + b"==")[:most_octets]
 
     async def close(self) -> None:
         """As Inbox has it."""
         await self._http.close()
 
-    async def _ids(self, since: int, most: int) -> list[str]:
-        """The oldest `most`: the API lists the newest first, so all pages are asked for."""
-        ids: list[str] = []
+    async def _list(self, before: datetime) -> deque[str]:
+        """The oldest of what came since. The API lists the newest first, so all pages are asked for."""
+        ids: deque[str] = deque(maxlen=MOST_LISTED)
+        count = 0
         page = ""
         while True:
-            query = {"q": f"after:{since}", "includeSpamTrash": "true", "maxResults": PAGE}
+            # A second earlier: whether that very second is meant is not said.
+            query = {"q": f"after:{int(before.timestamp()) - 1}", "includeSpamTrash": "true", "maxResults": PAGE}
             reply = await self._get(f"{self._url}?{urlencode(query | ({'pageToken': page} if page else {}))}")
-            ids += [str(each.get("id", "")) for each in reply.get("messages", ()) if isinstance(each, dict)]
-            page = str(reply.get("nextPageToken", ""))
-            if not page or len(ids) >= 10_000:
-                return list(reversed(ids))[:most]
+            told = _json(reply)
+            if told is None:
+                raise InboxError("the Gmail API's answer is not JSON")
+            found = [str(each.get("id", "")) for each in told.get("messages") or () if isinstance(each, dict)]
+            ids += found
+            count += len(found)
+            page = str(told.get("nextPageToken", ""))
+            if not page:
+                self._is_all_listed = count == len(ids)
+                return ids
 
-    async def _get(self, url: str) -> dict[str, Any]:
+    async def _metadata(self, key: str) -> dict[str, Any] | None:
+        """None: it was removed in the meantime. Raises _NoMessage, and InboxError where it is not this one's fault."""
+        query = urlencode([("format", "metadata"), *(("metadataHeaders", name) for name in _HEADERS)])
+        reply = await self._get(f"{self._url}/{quote(key, safe='')}?{query}", is_of_one=True)
+        if reply.status == _GONE:
+            return None
+        message = _json(reply) if reply.status == 200 else None
+        if message is None:
+            raise _NoMessage(f"the Gmail API answers {reply.status} and gives no header of message {key}")
+        return message
+
+    async def _get(self, url: str, *, is_of_one: bool = False, beginning_octets: int | None = None) -> HttpReply:
+        """`is_of_one`, and where a beginning is asked for: the status may be another than 200."""
+        is_of_one = is_of_one or beginning_octets is not None
         try:
             token = await self._tokens.token(self._account)
-            reply = await self._http.request("GET", url, headers={"Authorization": f"Bearer {token}"})
+            headers = {"Authorization": f"Bearer {token}"}
+            reply = await self._http.request("GET", url, headers=headers, beginning_octets=beginning_octets)
         except (GrantDead, TokenUnavailable) as error:
             raise InboxError(f"no access to the Gmail API: {error}") from None
         except HttpFailure as failure:
-            raise InboxError(f"the Gmail API cannot be reached: {failure.error}") from None
+            kind = _NoMessage if is_of_one and failure.stage is not Stage.CONNECT else InboxError
+            raise kind(f"the Gmail API cannot be reached: {failure.error}") from None
         if reply.status == 401:
             await self._tokens.refused(token, self._account)
-        if reply.status != 200:
+        if reply.status != 200 and (not is_of_one or reply.status in _NOT_OF_THE_MESSAGE):
             raise InboxError(f"the Gmail API answers {reply.status}; its scope must be gmail.readonly")
-        try:
-            found = json.loads(reply.content)
-        except ValueError:
-            raise InboxError("the Gmail API's answer is not JSON") from None
-        return found if isinstance(found, dict) else {}
+        return reply
+
+
+class _NoMessage(InboxError):
+    """It may be this message's fault."""
+
+
+def _json(reply: HttpReply) -> dict[str, Any] | None:
+    try:
+        found = json.loads(reply.content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _moment(message: dict[str, Any]) -> datetime:
@@ -110,6 +175,6 @@ def _moment(message: dict[str, Any]) -> datetime:
 
 def _header(message: dict[str, Any]) -> bytes:
     payload = message.get("payload")
-    fields = payload.get("headers", ()) if isinstance(payload, dict) else ()
+    fields = (payload.get("headers") or ()) if isinstance(payload, dict) else ()
     lines = [f"{each.get('name')}: {each.get('value')}" for each in fields if isinstance(each, dict)]
     return "\n".join(" ".join(line.split("\n")) for line in lines).encode("utf-8", "replace")

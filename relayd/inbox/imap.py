@@ -8,20 +8,23 @@ import asyncio
 import imaplib
 import re
 import ssl
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from relayd.inbox.reading import Fresh, InboxError, Position
+from relayd.inbox.reading import Fresh, InboxError, Position, Unreadable
+from relayd.mail.encoded_words import printable
+from relayd.upstream.redaction import redacted, spellings
 
 HEADER_OCTETS = 65_536
 
 T = TypeVar("T")
 
 _UID = re.compile(rb"\bUID (\d{1,10})\b")
-_RESPONSE_CHARACTERS = 200
+_SHOWN_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,48 +44,71 @@ class ImapSettings:
 class ImapInbox:
     """An opened folder. `position` is where the last look ended."""
 
-    def __init__(self, client: imaplib.IMAP4, uid_validity: int, uid_next: int, position: Position) -> None:
+    def __init__(
+        self, settings: ImapSettings, client: imaplib.IMAP4, uid_validity: int, uid_next: int, position: Position
+    ) -> None:
+        self._settings = settings
         self._client = client
         self._uid_validity = uid_validity
         self._uid_next = uid_next
         self._position = position
+        self._uids: deque[int] | None = None  # those of this look, the oldest first
+        self._last_uid = 0
 
     @classmethod
     async def open(cls, settings: ImapSettings, position: Position) -> "ImapInbox":
         """Connect, log in, look. Raises InboxError."""
-        return await _in_thread(lambda: cls(*_opened(settings), position))
+        return await _in_thread(settings, lambda: cls(settings, *_opened(settings), position))
 
-    async def fresh(self, most: int) -> tuple[list[Fresh], Position]:
+    async def fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
         """As Inbox has it."""
-        return await _in_thread(lambda: self._fresh(most))
+        return await _in_thread(self._settings, lambda: self._fresh(most))
 
     async def whole(self, message: Fresh, most_octets: int) -> bytes:
         """As Inbox has it."""
         uid = message.position.last_uid
         assert uid is not None
-        return await _in_thread(lambda: self._fetch(uid, f"BODY.PEEK[]<0.{most_octets}>") or b"")
+        try:
+            content = await _in_thread(self._settings, lambda: self._fetch(uid, f"BODY.PEEK[]<0.{most_octets}>"))
+        except InboxError as error:
+            raise Unreadable(message, str(error)) from None
+        return (content or b"")[:most_octets]
 
     async def close(self) -> None:
         """As Inbox has it."""
         with suppress(InboxError):
-            await _in_thread(lambda: self._client.logout())
+            await _in_thread(self._settings, lambda: self._client.logout())
 
-    def _fresh(self, most: int) -> tuple[list[Fresh], Position]:
+    def _fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
         before = self._position
         now = datetime.now(UTC)
         if before.last_uid is None:
             return [], Position(self._uid_validity, self._uid_next - 1, now)
+        if self._uids is None:
+            self._uids = deque(self._new_uids(before, now))
+            self._last_uid = max(self._uid_next - 1, *(self._uids or [0]))
+        found: list[Fresh] = []
+        while self._uids and len(found) < most:
+            uid = self._uids.popleft()
+            position = Position(self._uid_validity, uid, before.read_to if self._uids else now)
+            key = f"{self._uid_validity}/{uid}"
+            try:
+                header = self._fetch(uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>")
+            except (InboxError, imaplib.IMAP4.error, OSError, ValueError) as error:
+                if found:
+                    # These first, so that they are done with whatever becomes of that one.
+                    self._uids.appendleft(uid)
+                    break
+                raise Unreadable(Fresh(key, b"", position), _text_of(error)) from None
+            found.append(Fresh(key, (header or b"")[:HEADER_OCTETS], position))
+        return found, None if self._uids else Position(self._uid_validity, self._last_uid, now)
+
+    def _new_uids(self, before: Position, now: datetime) -> list[int]:
+        assert before.last_uid is not None
         if before.uid_validity == self._uid_validity:
-            uids = [uid for uid in self._search(f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
-        else:
-            day = (before.read_to or now) - timedelta(days=1)
-            uids = self._search(f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
-        found = []
-        for uid in uids[:most]:
-            header = self._fetch(uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>")
-            position = Position(self._uid_validity, uid, now if uid == uids[-1] else before.read_to)
-            found.append(Fresh(f"{self._uid_validity}/{uid}", header or b"", position))
-        return found, Position(self._uid_validity, max(self._uid_next - 1, *(uids or [0])), now)
+            return [uid for uid in self._search(f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
+        day = (before.read_to or now) - timedelta(days=1)
+        return self._search(f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
 
     def _search(self, criterion: str) -> list[int]:
         data = _checked(self._client.uid("SEARCH", criterion))
@@ -146,8 +172,9 @@ def _log_in(client: imaplib.IMAP4, settings: ImapSettings) -> None:
         if isinstance(error, imaplib.IMAP4.abort):
             raise
         raise InboxError(
-            f"the IMAP server refuses the login of {settings.username}: {_told(error)}; "
-            "give its password again: relayd mailbox set ADDRESS --reports-password-file FILE"
+            f"the IMAP server refuses the login of {settings.username}; "
+            "give its password again: relayd mailbox set ADDRESS --reports-password-file FILE; "
+            f"it says: {_told(error)}"
         ) from None
 
 
@@ -166,25 +193,47 @@ def _checked(answer: tuple[str, list[Any]]) -> list[Any]:
     kind, data = answer
     if kind != "OK":
         text = data[0].decode("ascii", "replace") if data and isinstance(data[0], bytes) else kind
-        raise InboxError(f"the IMAP server refuses: {text[:_RESPONSE_CHARACTERS]}")
+        raise InboxError(f"the IMAP server refuses: {text}")
     return data
 
 
 def _told(error: Exception) -> str:
     told = error.args[0] if error.args else ""
-    text = told.decode("ascii", "replace") if isinstance(told, bytes) else str(told)
-    return text[:_RESPONSE_CHARACTERS]
+    return told.decode("ascii", "replace") if isinstance(told, bytes) else str(told)
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Whatever goes wrong in imaplib becomes an InboxError."""
+def _text_of(error: Exception) -> str:
+    if isinstance(error, InboxError):
+        return str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else _told(error)
+    return f"the IMAP server cannot be used: {text or type(error).__name__}"
+
+
+async def _in_thread(settings: ImapSettings, work: Callable[[], T]) -> T:
+    """Whatever goes wrong in imaplib becomes an InboxError, without what the server repeats of the login."""
     try:
         return await asyncio.to_thread(work)
+    except Unreadable as error:
+        raise Unreadable(error.message, _shown(settings, str(error))) from None
+    except InboxError as error:
+        raise InboxError(_shown(settings, str(error))) from None
     except ssl.SSLCertVerificationError as error:
         raise InboxError(
             f"the IMAP server's certificate is not to be trusted: {error.verify_message}; "
             "mend the host name, or name its CA: --reports-ca-file"
         ) from None
     except (imaplib.IMAP4.error, OSError, ValueError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else _told(error)
-        raise InboxError(f"the IMAP server cannot be used: {text or type(error).__name__}") from None
+        raise InboxError(_shown(settings, _text_of(error))) from None
+
+
+def _shown(settings: ImapSettings, text: str) -> str:
+    """A server's words for log and listing. Cut off behind the masking: half of a password is one, too."""
+    text = redacted(text, spellings(_secrets(settings)))
+    return printable(text.encode("utf-8", "replace"), _SHOWN_CHARACTERS)
+
+
+def _secrets(settings: ImapSettings) -> list[str]:
+    """All that was said to log in, as it is spelled, as IMAP quotes it, and as imaplib shows a line of octets."""
+    plain = f"\0{settings.username}\0{settings.password}"
+    said = [settings.password, _quoted(settings.password)[1:-1], plain]
+    return [*said, *(repr(each.encode())[2:-1] for each in said)]

@@ -29,15 +29,26 @@ class Fresh:
     position: Position
 
 
-class Inbox(Protocol):
-    """One inbox, opened."""
+class Unreadable(InboxError):
+    """One message cannot be had. The next call goes on behind it, where the connection still serves."""
 
-    async def fresh(self, most: int) -> tuple[list[Fresh], Position]:
-        """Up to so many new messages, oldest first, and the position when there is none. Raises InboxError."""
+    def __init__(self, message: Fresh, text: str) -> None:
+        super().__init__(text)
+        self.message = message
+
+
+class Inbox(Protocol):
+    """One inbox, opened for one look at it."""
+
+    async def fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
+        """Up to so many new messages, oldest first, behind those of the last call; the position once that is all.
+
+        None in its place: there may be more. Raises InboxError; Unreadable where one message is in the way.
+        """
         ...
 
     async def whole(self, message: Fresh, most_octets: int) -> bytes:
-        """One of them, or so much of it. Raises InboxError."""
+        """One of them, or so much of it. Raises InboxError; Unreadable where it may be this one's fault."""
         ...
 
     async def close(self) -> None:

@@ -3,6 +3,8 @@
 import binascii
 import re
 
+from relayd.mail import charsets
+
 # Enough for a word around each character; the rest would be cut anyway.
 _OCTETS_PER_CHARACTER = 64
 # Spaces in the text are against RFC 2047 2, and common. No class matches `?`, so that the search stays linear.
@@ -52,11 +54,8 @@ def _decode_word(encoding: bytes, text: bytes) -> bytes:
 
 
 def _text(charset: str, octets: bytes) -> str:
-    try:
-        return octets.decode(charset, "replace")
-    except (LookupError, ValueError):
-        # An unknown charset, or a codec that is no charset at all.
-        return octets.decode("utf-8", "replace")
+    text = charsets.decoded(octets, charset, "replace")
+    return octets.decode("utf-8", "replace") if text is None else text
 
 
 def _clean(text: str, limit: int) -> str:

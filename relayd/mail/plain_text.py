@@ -3,6 +3,7 @@
 import html
 import re
 
+from relayd.mail import charsets
 from relayd.mail.mime_parts import Part
 
 MAX_CHARACTERS = 100_000
@@ -34,12 +35,12 @@ def decoded(octets: bytes, charset: str) -> str:
     """In the charset given, or in what it must be instead."""
     name = charset.strip("'\" ").lower()
     if name.startswith("iso-2022-") or b"\x1b$" in octets[:20000]:
-        return _decode(octets, name if name.startswith("iso-2022-") else "iso-2022-jp", "replace") or ""
+        return charsets.decoded(octets, name if name.startswith("iso-2022-") else "iso-2022-jp", "replace") or ""
     # UTF-8 says so by itself; whatever was announced is wrong then.
     for candidate in ("utf-8", _CHARSETS.get(name, name)):
-        if candidate and (text := _decode(octets, candidate, "strict")) is not None:
+        if candidate and (text := charsets.decoded(octets, candidate, "strict")) is not None:
             return text
-    return _decode(octets, _CHARSETS.get(name, name) or "cp1252", "replace") or octets.decode("latin-1")
+    return charsets.decoded(octets, _CHARSETS.get(name, name) or "cp1252", "replace") or octets.decode("latin-1")
 
 
 def from_html(text: str) -> str:
@@ -65,11 +66,3 @@ def _without(text: str, name: str) -> str:
         kept.append(text[position:begin])
         position = end + len(name) + 2
     return "".join(kept) + text[position:]
-
-
-def _decode(octets: bytes, charset: str, errors: str) -> str | None:
-    try:
-        return octets.decode(charset, errors)
-    except (LookupError, ValueError):
-        # An unknown charset, one that is no charset at all, or octets that are not in it.
-        return None

@@ -34,6 +34,8 @@ from relayd.mail.report import (
 )
 
 MAX_SAID_CHARACTERS = 16_384
+# Of so many recipients the text is searched for what their fields leave out: each time costs its whole length.
+MAX_COMPLETED = 50
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "message/delivery-report")
 
 # RFC 8098: it has fields of the same names.
@@ -79,9 +81,8 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
         found = legacy_bounce.failed(header, who, said, original, action)
         return [each.address for each in found if "@" in each.address]
 
-    recipients = [
-        _completed(each, said, told) for each in delivery_report.recipients(status, says_delayed=says_delayed)
-    ]
+    listed = delivery_report.recipients(status, says_delayed=says_delayed)
+    recipients = [_completed(each, said if index < MAX_COMPLETED else "", told) for index, each in enumerate(listed)]
     if not recipients:
         return None
     failed = [each for each in recipients if each.action is Action.FAILED]

@@ -23,7 +23,7 @@ _STRONG = re.compile(
 )
 _LABELLED_ID = re.compile(
     r"(?:message[ -]?id|original-message-id|mensaje[ -]?id|nachrichten-?id|"
-    r"msgid)\b[^<\n]{0,40}(<[^<>\s]{1,900}@[^<>\s]{1,255}>)",
+    r"msgid)\b[^<\n]{0,40}(<[^<>\s]{3,1157}>)",
     re.IGNORECASE,
 )
 _BARE_LABELLED_ID = re.compile(r"\bmessage-?id[ \t]{0,4}[:=][ \t]{0,8}([^<>\s@]{1,300}@[^<>\s]{1,255})", re.IGNORECASE)
@@ -39,7 +39,9 @@ def find(top: LooseHeader, parts: Sequence[Part], text: str, *, below: int = 0) 
     if header is None:
         header = header_in(text)
     ids = [*header.message_ids("message-id"), *_bare_ids(header)]
-    ids += _LABELLED_ID.findall(text) + [f"<{each}>" for each in _BARE_LABELLED_ID.findall(text)]
+    # The sign in the middle is looked for afterwards: a pattern of two parts would try each of thousands of signs.
+    ids += [each for each in _LABELLED_ID.findall(text) if "@" in each]
+    ids += [f"<{each}>" for each in _BARE_LABELLED_ID.findall(text)]
     for name in ("x-original-message-id", "original-message-id", "in-reply-to", "references"):
         ids += reversed(top.message_ids(name))
     return Original(

@@ -31,6 +31,11 @@ def matching(entries: Sequence[Entry], addresses: Sequence[str]) -> Entry | None
     return entries[0]
 
 
+def is_named(entry: HasRecipient, addresses: Sequence[str]) -> bool:
+    """Whether one of these addresses is the entry's own."""
+    return any(entry.recipient.key in _keys(address) for address in addresses)
+
+
 def _keys(address: str) -> set[str]:
     """The address as it stands, and as it would be without an xtext encoding (RFC 3461 4)."""
     found = set()

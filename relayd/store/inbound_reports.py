@@ -37,6 +37,7 @@ class WaitingReport:
     mailbox_id: UUID | None
     source: str
     subject_id: UUID | None
+    age_seconds: float
     content: bytes = field(repr=False)
 
 
@@ -86,7 +87,8 @@ RETURNING id
 
 # The oldest whose time has come. Read outside of a transaction. Index: inbound_reports_new.
 WAITING = """
-SELECT r.id, r.client_id, c.name AS client, r.mailbox_id, r.source, r.subject_id, r.content
+SELECT r.id, r.client_id, c.name AS client, r.mailbox_id, r.source, r.subject_id, r.content,
+       EXTRACT(epoch FROM relayd_now() - r.received_at)::float8 AS age_seconds
   FROM inbound_reports r JOIN clients c ON c.id = r.client_id
  WHERE r.status = 'new' AND r.next_look_at <= relayd_now()
  ORDER BY r.next_look_at, r.id LIMIT $1
@@ -110,6 +112,13 @@ UPDATE inbound_reports
 # What cannot be read now is put off. Index: inbound_reports_pkey.
 POSTPONE = """
 UPDATE inbound_reports SET error = $2, next_look_at = relayd_now() + make_interval(secs => $3)
+ WHERE id = $1 AND status = 'new'
+"""
+
+# What cannot be read at all is done with. Index: inbound_reports_pkey.
+SET_ASIDE = """
+UPDATE inbound_reports
+   SET status = 'ignored', kind = 'unrecognised', error = $2, settled_at = relayd_now()
  WHERE id = $1 AND status = 'new'
 """
 
@@ -190,6 +199,11 @@ async def settle(connection: Connection, report_id: UUID, reading: Reading) -> N
 async def postpone(connection: Connection, report_id: UUID, error: str, *, seconds: float) -> None:
     """Say why it could not be read, and look again later."""
     await connection.execute(POSTPONE, report_id, error[:1000], seconds)
+
+
+async def set_aside(connection: Connection, report_id: UUID, error: str) -> bool:
+    """Say why it cannot be read, and look at it no more; False if it is done with already."""
+    return (await connection.execute(SET_ASIDE, report_id, error[:1000])) == "UPDATE 1"
 
 
 async def found(

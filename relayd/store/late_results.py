@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.mail.address import Address
+from relayd.rules.kept_return_path import KEEPS_REVERSE_PATH
 from relayd.rules.states import LogEvent, Status
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -17,10 +18,15 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 # What the log calls the stage of such a row: the tally knows by it that the entry was counted as sent before.
 STAGE = "report"
 
+_KEEPING = sorted(KEEPS_REVERSE_PATH)
+
 
 @dataclass(frozen=True, slots=True)
 class SentEntry:
-    """An entry that a report may speak of."""
+    """An entry that a report may speak of.
+
+    `has_return_path`: its mail leaves with a reverse-path that only relayd can make, as things are set up now.
+    """
 
     entry_id: UUID
     queue_id: UUID
@@ -30,6 +36,7 @@ class SentEntry:
     mailbox: str
     recipient: Address
     status: Status
+    has_return_path: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +52,30 @@ class Result:
     diagnostic: str
 
 
+# $1: providers that keep the reverse-path. Indexes: messages_pkey and others' primary keys.
 _ENTRY = """
 SELECT q.id AS entry_id, q.message_id AS queue_id, q.client_id, c.name AS client, q.mailbox_id,
-       m.email_address AS mailbox, q.recipient_address, q.status
+       m.email_address AS mailbox, q.recipient_address, q.status,
+       COALESCE(d.bounce_domain IS NOT NULL AND x.reverse_path <> '' AND u.provider_type = ANY($1::text[]), false)
+         AS has_return_path
   FROM email_queue q JOIN clients c ON c.id = q.client_id JOIN email_mailboxes m ON m.id = q.mailbox_id
+  JOIN email_domains d ON d.id = m.domain_id JOIN messages x ON x.id = q.message_id
+  LEFT JOIN email_configurations u ON u.id = q.upstream_id
 """
 
 # Of an entry, or of a message. Indexes: email_queue_pkey, email_queue_message.
 BY_SUBJECT = (
     _ENTRY
-    + " WHERE q.id = $1 AND q.client_id = $2 UNION ALL"
+    + " WHERE q.id = $2 AND q.client_id = $3 UNION ALL"
     + _ENTRY
-    + " WHERE q.message_id = $1 AND q.client_id = $2"
+    + " WHERE q.message_id = $2 AND q.client_id = $3"
 )
 
-# $3: only what a mailbox has sent; NULL: any. Indexes: messages_message_id_header, email_queue_message.
+# $4: only what a mailbox has sent; NULL: any. Indexes: messages_message_id_header, email_queue_message.
 BY_MESSAGE_ID = (
     _ENTRY
     + """
-  JOIN messages x ON x.id = q.message_id
- WHERE x.message_id_header = ANY($1::text[]) AND x.client_id = $2 AND ($3::uuid IS NULL OR x.mailbox_id = $3)
+ WHERE x.message_id_header = ANY($2::text[]) AND x.client_id = $3 AND ($4::uuid IS NULL OR x.mailbox_id = $4)
  ORDER BY q.id DESC LIMIT 1000
 """
 )
@@ -94,14 +105,14 @@ SELECT q.client_id, q.message_id, q.id, $2, $3, $4, $5, $6, u.provider_type, q.u
 
 async def by_subject(connection: Connection, subject: UUID, client_id: UUID) -> list[SentEntry]:
     """The entry, or the entries of the message, that a return path was made for."""
-    return _entries(await connection.fetch(BY_SUBJECT, subject, client_id))
+    return _entries(await connection.fetch(BY_SUBJECT, _KEEPING, subject, client_id))
 
 
 async def by_message_id(
     connection: Connection, message_ids: Sequence[str], client_id: UUID, *, mailbox_id: UUID | None = None
 ) -> list[SentEntry]:
     """The entries of a client's messages with one of these ids, in brackets; of one mailbox, if it is given."""
-    return _entries(await connection.fetch(BY_MESSAGE_ID, list(message_ids), client_id, mailbox_id))
+    return _entries(await connection.fetch(BY_MESSAGE_ID, _KEEPING, list(message_ids), client_id, mailbox_id))
 
 
 async def has_sent(connection: Connection, mailbox_id: UUID, message_ids: Sequence[str]) -> bool:
@@ -141,6 +152,7 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[SentEntry]:
             mailbox=row["mailbox"],
             recipient=Address.stored(row["recipient_address"]),
             status=Status(row["status"]),
+            has_return_path=row["has_return_path"],
         )
         for row in rows
     ]

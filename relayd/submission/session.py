@@ -235,21 +235,21 @@ class Session(PlainVerbs):
         else:
             await self.stream.say("354 End data with <CR><LF>.<CR><LF>")
             with Share(self.service.room) as share:
-                content = await self._read_message(share, self._most_octets(transaction))
+                content = await self._read_message(share, transaction)
                 reply, reason = await self._settle(transaction, content)
             self.transaction = None
             self.commands = 0
             await (self.say(reply) if reason is None else self.refuse(Stage.DOT, reply, reason))
 
-    def _most_octets(self, transaction: Transaction) -> int:
-        reports = self.service.reports
-        if reports is None or not transaction.report_addresses:
-            return self.limits.size_octets
-        return min(reports.max_octets, self.limits.size_octets)
-
-    async def _read_message(self, share: Share, most_octets: int) -> bytes | Reason:
-        limits = self.limits
-        incoming = IncomingMessage(size_octets=most_octets, max_line_octets=limits.max_line_octets)
+    async def _read_message(self, share: Share, transaction: Transaction) -> bytes | Reason:
+        limits, reports = self.limits, self.service.reports
+        is_report = reports is not None and bool(transaction.report_addresses)
+        incoming = IncomingMessage(
+            size_octets=limits.size_octets,
+            max_line_octets=limits.max_line_octets,
+            # What it says stands at its beginning, and to send one back would help nobody.
+            beginning_octets=reports.max_octets if reports is not None and is_report else None,
+        )
         data_ends_at = self.loop.time() + limits.data_seconds
         surplus = None
         while surplus is None:
@@ -270,7 +270,7 @@ class Session(PlainVerbs):
     async def _settle(self, transaction: Transaction, content: bytes | Reason) -> tuple[Reply, Reason | None]:
         """The final reply, and why it refuses if it does; the door reports its own refusals."""
         if isinstance(content, Reason):
-            return replies.bad_content(content, self._most_octets(transaction)), content
+            return replies.bad_content(content, self.limits.size_octets), content
         if transaction.report_addresses:
             report = IncomingReport(
                 tuple(transaction.report_addresses), transaction.mail.reverse_path, content, self.peer

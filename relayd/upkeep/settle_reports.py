@@ -1,7 +1,8 @@
 """Read what came in of bounces, complaints and answers, and settle each with the entries that it speaks of.
 
 Reading happens outside of any transaction and off the loop: it may take long. What a report says is settled in one
-transaction with the report itself, so it counts once, whoever reads it and how often.
+transaction with the report itself, so it counts once, whoever reads it and how often. One that cannot be read is kept
+and left alone.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from relayd.errors import StoreUnavailable
+from relayd.errors import RelaydError, StoreUnavailable
 from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, Report, Unrecognised
 from relayd.mail.report_reader import read
 from relayd.rules.complaint_class import counts
@@ -23,17 +24,28 @@ from relayd.store.inbound_reports import Reading, WaitingReport
 from relayd.store.late_results import SentEntry
 from relayd.store.pool import Database
 from relayd.upkeep import report_outcomes
+from relayd.upkeep.report_entries import Found, SubjectOf, believed, find
 from relayd.upkeep.report_outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
 BATCH = 20
 AGAIN_SECONDS = 60.0
+# The largest takes a second.
+READ_SECONDS = 60.0
+# What failed for another reason than its content.
+POSTPONED_SECONDS = 3600.0
 # A bounce may be quicker than the settlement of what it bounces; one of mail in doubt may be the first to know.
 PATIENCE_SECONDS = 86_400.0
+# What is said to all of so many at once is not about any.
+MOST_EXPLAINED = 20
 _LIVE = frozenset({Status.PENDING, Status.QUEUED, Status.SENDING})
 
-SubjectOf = Callable[[str], UUID | None]
+Read = Callable[[bytes], Report]
+
+
+class _Broken(RelaydError):
+    """The reader fails on this one, and would again."""
 
 
 @dataclass(slots=True)
@@ -41,7 +53,18 @@ class _Made:
     """What a report has come to so far."""
 
     outcomes: list[Outcome] = field(default_factory=list)
+    unproven: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, outcome: Outcome, report: WaitingReport, found: Found, addresses: Sequence[str]) -> None:
+        """As much of an outcome as is to be believed."""
+        told = believed(outcome, report, found, addresses)
+        if told is not None:
+            self.outcomes.append(told)
+            return
+        self.unproven.append(outcome)
+        recipient = outcome.entry.recipient
+        self.notes.append(f"of {recipient} it knows the Message-ID and no return path: nothing changes")
 
 
 @dataclass(slots=True)
@@ -59,34 +82,68 @@ async def settle_reports(
     suppression_days: float,
     emit: Callable[[ReportEvent], None],
     batch: int = BATCH,
+    read_content: Read = read,
+    read_seconds: float = READ_SECONDS,
 ) -> None:
-    """Read all that waits. Safe to repeat, to be cut off, and to be done by two at once."""
+    """Read all that waits. Safe to repeat, to be cut off, and to be done by two at once.
+
+    `read_content` is called in a thread. After `read_seconds` it is no longer waited for.
+    """
     while True:
         async with database.connection() as connection:
             reports = await inbound_reports.waiting(connection, most=batch)
         for report in reports:
             try:
-                await _settle(database, report, subject_of, suppression_days, emit)
+                said = await _read(report, read_content, read_seconds)
+                await _settle(database, report, said, subject_of, suppression_days, emit)
             except StoreUnavailable:
                 raise
+            except _Broken as error:
+                await _set_aside(database, report, f"could not be read: {error}", emit)
             except Exception as error:
-                # One that breaks the reader must not keep the others waiting.
-                log.exception("report %s could not be read", report.id)
-                async with database.connection() as connection:
-                    text = f"could not be read: {type(error).__name__}"
-                    await inbound_reports.postpone(connection, report.id, text, seconds=PATIENCE_SECONDS)
+                # One that breaks the settlement must not keep the others waiting.
+                log.exception("report %s could not be settled", report.id)
+                await _put_off(database, report, f"could not be settled: {type(error).__name__}", emit)
         if len(reports) < batch:
             return
+
+
+async def _read(report: WaitingReport, read_content: Read, read_seconds: float) -> Report:
+    try:
+        async with asyncio.timeout(read_seconds):
+            return await asyncio.to_thread(read_content, report.content)
+    except TimeoutError:
+        log.error("report %s could not be read within %s s", report.id, read_seconds)
+        raise _Broken(f"it takes longer than {read_seconds:.0f} s") from None
+    except Exception as error:
+        log.exception("report %s could not be read", report.id)
+        raise _Broken(type(error).__name__) from None
+
+
+async def _put_off(database: Database, report: WaitingReport, text: str, emit: Callable[[ReportEvent], None]) -> None:
+    if report.age_seconds > PATIENCE_SECONDS:
+        await _set_aside(database, report, text, emit)
+        return
+    async with database.connection() as connection:
+        await inbound_reports.postpone(connection, report.id, text, seconds=POSTPONED_SECONDS)
+
+
+async def _set_aside(database: Database, report: WaitingReport, text: str, emit: Callable[[ReportEvent], None]) -> None:
+    async with database.connection() as connection:
+        is_done = await inbound_reports.set_aside(connection, report.id, text)
+    if is_done:
+        kind, status = ReportKind.UNRECOGNISED, ReportStatus.IGNORED
+        emit(ReportRead(report.id, report.client, report.source, kind, status, text))
 
 
 async def _settle(
     database: Database,
     report: WaitingReport,
+    said: Report,
     subject_of: SubjectOf,
     suppression_days: float,
     emit: Callable[[ReportEvent], None],
 ) -> None:
-    said = await asyncio.to_thread(read, report.content)
     async with database.transaction() as connection:
         age_seconds = await inbound_reports.lock(connection, report.id)
         if age_seconds is None:
@@ -123,12 +180,12 @@ async def _apply(
 ) -> Reading:
     match said:
         case Bounce():
-            entries = await _entries(connection, report, said, subject_of)
-            made = _of_bounce(said, entries)
+            found = await find(connection, report, said, subject_of)
+            # To look for reasons in the words of a thousand recipients takes long.
+            made = await asyncio.to_thread(_of_bounce, report, said, found)
             return await _settled(connection, ReportKind.BOUNCE, made, applied, is_old=is_old)
         case Complaint() if counts(said.feedback_type):
-            entries = await _entries(connection, report, said, subject_of)
-            made = _of_complaint(said, entries)
+            made = _of_complaint(report, said, await find(connection, report, said, subject_of))
             return await _settled(connection, ReportKind.COMPLAINT, made, applied, is_old=is_old)
         case Complaint():
             text = f"a report of type {said.feedback_type}, which is no complaint"
@@ -148,43 +205,31 @@ async def _apply(
             return Reading(ReportStatus.IGNORED, ReportKind.UNRECOGNISED, why)
 
 
-async def _entries(
-    connection: Connection, report: WaitingReport, said: Bounce | Complaint, subject_of: SubjectOf
-) -> list[SentEntry]:
-    """By the return path that the report came to, else by one that it returns, else by the message's id."""
-    returned = [said.original.return_path]
-    if isinstance(said, Complaint):
-        returned.append(said.original_mail_from)
-    subjects = [report.subject_id, *(subject_of(each) for each in returned if each)]
-    for subject in dict.fromkeys(each for each in subjects if each is not None):
-        found = await late_results.by_subject(connection, subject, report.client_id)
-        if found:
-            return found
-    ids = said.original.message_ids
-    found = await late_results.by_message_id(connection, ids, report.client_id) if ids else []
-    # An app may have given two messages one id, and a resend has its original's: of those the sent ones may bounce.
-    return sorted(found, key=lambda each: each.status is not Status.SENT)
-
-
-def _of_bounce(said: Bounce, entries: Sequence[SentEntry]) -> _Made:
+def _of_bounce(report: WaitingReport, said: Bounce, found: Found) -> _Made:
     made = _Made()
-    if not entries:
+    if not found.entries:
         return made
+    explanation = said.explanation if len(said.recipients) <= MOST_EXPLAINED else ""
+    done: set[UUID] = set()
     for failed in said.recipients:
         named = [each for each in (failed.original_address, failed.address) if each]
-        entry = matching(entries, named)
+        entry = matching(found.entries, named)
         if entry is None:
             made.notes.append(f"{failed.address or 'a recipient without a name'} is no recipient of it")
-        elif entry.entry_id not in {each.entry.entry_id for each in made.outcomes}:
-            made.outcomes.append(report_outcomes.bounced(entry, failed, said.explanation))
+        elif entry.entry_id not in done:
+            done.add(entry.entry_id)
+            made.add(report_outcomes.bounced(entry, failed, explanation), report, found, named)
     return made
 
 
-def _of_complaint(said: Complaint, entries: Sequence[SentEntry]) -> _Made:
-    entry = matching(entries, said.original_recipients)
-    if entry is None:
-        return _Made(notes=[f"which of {len(entries)} recipients complained is not told"] if entries else [])
-    return _Made([report_outcomes.complained(entry, said)])
+def _of_complaint(report: WaitingReport, said: Complaint, found: Found) -> _Made:
+    entry = matching(found.entries, said.original_recipients)
+    made = _Made()
+    if entry is not None:
+        made.add(report_outcomes.complained(entry, said), report, found, said.original_recipients)
+    elif found.entries:
+        made.notes.append(f"which of {len(found.entries)} recipients complained is not told")
+    return made
 
 
 def _of_reply(report: WaitingReport, entries: Sequence[SentEntry]) -> _Made:
@@ -216,6 +261,9 @@ async def _settled(
             details.insert(0, outcome.detail)
         else:
             details.append(f"{outcome.entry.recipient} was {outcome.entry.status} already: nothing changes")
+    if made.unproven and not made.outcomes:
+        about = made.unproven[0].entry
+        return Reading(ReportStatus.IGNORED, kind, "; ".join(details), about.queue_id, about.entry_id)
     if not made.outcomes:
         text = "; ".join(details) or "no message of this client is meant"
         return Reading(ReportStatus.UNMATCHED, kind, text)

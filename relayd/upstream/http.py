@@ -69,15 +69,19 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         json: Any = None,
         data: bytes | None = None,
+        beginning_octets: int | None = None,
     ) -> HttpReply:
-        """Send and read the reply, whatever its status. Redirects are not followed. Raises HttpFailure."""
+        """Send and read the reply, whatever its status. Redirects are not followed. Raises HttpFailure.
+
+        `beginning_octets`: so much of a reply is enough, be it as long as it may; without, a long one is a failure.
+        """
         # Not in one piece: a large one would hold up the loop.
         body = io.BytesIO(data) if data is not None else None
         try:
             async with self._opened().request(
                 method, url, headers=headers, json=json, data=body, allow_redirects=False
             ) as response:
-                content = await _read(response.content)
+                content = await _read(response.content, beginning_octets)
                 return HttpReply(response.status, content, _retry_after(response), response.headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HttpFailure(Stage.CONNECT, _cause(error)) from None
@@ -101,11 +105,14 @@ class HttpClient:
         return self._session
 
 
-async def _read(stream: aiohttp.StreamReader) -> bytes:
+async def _read(stream: aiohttp.StreamReader, beginning_octets: int | None) -> bytes:
     content = bytearray()
     async for chunk in stream.iter_any():
         content += chunk
-        if len(content) > MAX_REPLY_OCTETS:
+        if beginning_octets is not None:
+            if len(content) >= beginning_octets:
+                return bytes(content[:beginning_octets])
+        elif len(content) > MAX_REPLY_OCTETS:
             raise ProtocolViolation(f"the reply has more than {MAX_REPLY_OCTETS} octets")
     return bytes(content)
 

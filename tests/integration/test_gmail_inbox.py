@@ -9,22 +9,29 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from relayd.inbox.gmail import GmailInbox
-from relayd.inbox.reading import InboxError, Position
+from relayd.inbox.gmail import OVERLAP, GmailInbox
+from relayd.inbox.reading import InboxError, Position, Unreadable
+from relayd.store import inbound_reports, inboxes
+from relayd.store.inboxes import InboxRecord
+from relayd.store.pool import Database
+from relayd.upkeep.pull_reports import PullTerms, pull_reports
 from relayd.upstream.http import HttpClient
 from relayd.upstream.tokens import TokenUnavailable
+from tests.builders import make_sender
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
 @dataclass
 class Gmail:
-    """An account's messages: (id, time, header fields, raw). Two a page, newest first."""
+    """An account's messages: (id, time, header fields, raw). Newest first. `answers`: a status for some of them."""
 
     url: str = ""
     messages: list[tuple[str, datetime, dict[str, str], bytes]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     status: int = 200
+    page_messages: int = 2
+    answers: dict[str, int] = field(default_factory=dict)
 
     async def list(self, request: web.Request) -> web.Response:
         self.asked.append(request.path_qs)
@@ -32,14 +39,16 @@ class Gmail:
         after = int(request.query["q"].removeprefix("after:"))
         found = sorted((each for each in self.messages if each[1].timestamp() > after), key=lambda m: m[1])[::-1]
         begin = int(request.query.get("pageToken", "0"))
-        page: dict[str, Any] = {"messages": [{"id": each[0]} for each in found[begin : begin + 2]]}
-        if begin + 2 < len(found):
-            page["nextPageToken"] = str(begin + 2)
+        page: dict[str, Any] = {"messages": [{"id": each[0]} for each in found[begin : begin + self.page_messages]]}
+        if begin + self.page_messages < len(found):
+            page["nextPageToken"] = str(begin + self.page_messages)
         return web.json_response(page, status=self.status)
 
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.match_info['id']} {request.query['format']}")
         each = next(message for message in self.messages if message[0] == request.match_info["id"])
+        if each[0] in self.answers:
+            return web.json_response({"error": {}}, status=self.answers[each[0]])
         if request.query["format"] == "raw":
             return web.json_response({"id": each[0], "raw": base64.urlsafe_b64encode(each[3]).decode().rstrip("=")})
         headers = [{"name": name, "value": value} for name, value in each[2].items()]
@@ -91,18 +100,94 @@ async def test_the_first_look_only_notes_the_time(gmail: Gmail) -> None:
 
 async def test_new_messages_come_oldest_first_over_all_pages(gmail: Gmail) -> None:
     for number in range(5):
-        when = NOW - timedelta(minutes=5 - number)
+        when = NOW - timedelta(minutes=25 - number)
         gmail.messages.append((f"m{number}", when, {"Subject": f"s{number}"}, b"From: x\r\n\r\nwhole"))
-    opened = inbox(gmail, NOW - timedelta(minutes=4))
+    opened = inbox(gmail, NOW - timedelta(minutes=24))
     found, end = await opened.fresh(10)
-    assert [each.key for each in found] == ["m0", "m1", "m2", "m3", "m4"]  # m0 within the overlap
-    assert found[3].header == b"Subject: s3" and end == Position(read_to=NOW)
-    assert await opened.whole(found[3], 100) == b"From: x\r\n\r\nwhole"
+    assert [each.key for each in found] == ["m1", "m2", "m3", "m4"]
+    assert found[2].header == b"Subject: s3" and found[2].position == Position(read_to=NOW - timedelta(minutes=22))
+    # What the API learns of late is found by the next look.
+    assert end == Position(read_to=NOW - OVERLAP)
+    assert await opened.whole(found[2], 100) == b"From: x\r\n\r\nwhole"
     assert [each for each in gmail.asked if each.endswith("raw")] == ["m3 raw"]
-    few, end = await opened.fresh(2)
-    assert [each.key for each in few] == ["m0", "m1"]
-    assert end.read_to is not None and end.read_to < NOW
     await opened.close()
+
+
+async def test_a_look_goes_on_where_the_last_call_ended(gmail: Gmail) -> None:
+    gmail.messages = [(f"m{number}", NOW - timedelta(hours=1), {}, b"x") for number in range(5)]
+    opened = inbox(gmail, NOW - timedelta(hours=2))
+    calls = [await opened.fresh(2) for _ in range(3)]
+    assert sorted(each.key for found, _ in calls for each in found) == ["m0", "m1", "m2", "m3", "m4"]
+    assert [end for _, end in calls] == [None, None, Position(read_to=NOW - OVERLAP)]
+    await opened.close()
+
+
+@pytest.mark.parametrize("octets", [3_000_000, 300_000, 299_999, 1])
+async def test_of_a_large_message_the_beginning_is_had(gmail: Gmail, octets: int) -> None:
+    content = (b"From: MAILER-DAEMON@example.net\r\n\r\n" + b"\xfb\xff>?" * 750_000)[:octets]
+    gmail.messages = [("large", NOW - timedelta(hours=1), {}, content)]
+    opened = inbox(gmail, NOW - timedelta(hours=2))
+    ((message,), _) = await opened.fresh(2)
+    assert await opened.whole(message, 300_000) == content[:300_000]
+    await opened.close()
+
+
+async def test_one_that_cannot_be_had_is_told_from_the_others(gmail: Gmail) -> None:
+    gmail.messages = [(f"m{number}", NOW - timedelta(minutes=60 - number), {}, b"x") for number in range(4)]
+    gmail.answers = {"m0": 404, "m2": 500}
+    opened = inbox(gmail, NOW - timedelta(hours=2))
+    found, end = await opened.fresh(10)
+    # The first was removed in the meantime; the third is in the way.
+    assert [each.key for each in found] == ["m1"] and end is None
+    with pytest.raises(Unreadable, match="answers 500 and gives no header of message m2") as raised:
+        await opened.fresh(10)
+    assert (raised.value.message.key, raised.value.message.position) == ("m2", found[0].position)
+    assert [each.key for each in (await opened.fresh(10))[0]] == ["m3"]
+    gmail.answers = {"m0": 429}
+    again = inbox(gmail, NOW - timedelta(hours=2))
+    with pytest.raises(InboxError, match="answers 429") as limited:
+        await again.fresh(10)
+    assert not isinstance(limited.value, Unreadable)
+    gmail.answers = {"m1": 500}
+    with pytest.raises(Unreadable, match="answers 500 and gives no content of m1"):
+        await again.whole(found[0], 100)
+    for each in (opened, again):
+        await each.close()
+
+
+async def test_five_hundred_of_one_second_and_a_large_one_are_all_read_once(db: Database, gmail: Gmail) -> None:
+    """Reading stood still where more came in ten minutes than were asked for, and at a large one for ever."""
+    moment = datetime.now(UTC) - timedelta(seconds=2)
+    ordinary = {"From": "jane@example.net", "Subject": "Private"}
+    report = {"From": "MAILER-DAEMON@example.net", "Subject": "failure notice"}
+    gmail.page_messages = 100
+    gmail.messages = [(f"m{number}", moment, ordinary, b"") for number in range(498)]
+    gmail.messages.insert(100, ("large", moment, report, b"From: x\r\n\r\n" + b"x" * 3_000_000))
+    gmail.messages.append(("last", moment, report, b"From: x\r\n\r\nSorry"))
+    async with db.connection() as connection:
+        sender = await make_sender(connection)
+        await inboxes.save(
+            connection,
+            client_id=sender.client_id,
+            mailbox_id=sender.mailbox_id,
+            email_address=sender.address,
+            kind="gmail_api",
+        )
+        await connection.execute("UPDATE mailbox_inboxes SET read_to = now() - interval '1 hour'")
+
+    async def opened(record: InboxRecord) -> GmailInbox:
+        now = datetime.now(UTC)
+        return GmailInbox(
+            HttpClient(max_connections=1), Tokens(), Position(read_to=record.read_to), now=now, api_url=gmail.url
+        )
+
+    failures: list[object] = []
+    await pull_reports(db, opened, PullTerms(at_once=1), emit=failures.append)
+    async with db.connection() as connection:
+        kept = await inbound_reports.found(connection)
+    assert failures == [] and sorted(each.size_octets for each in kept) == [16, 1_048_576]
+    looked_at = [each.split()[0] for each in gmail.asked if each.endswith("metadata")]
+    assert sorted(looked_at) == sorted(each[0] for each in gmail.messages)
 
 
 async def test_failures_say_what_is_wrong(gmail: Gmail) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import trustme
 
 from relayd.daemon.inboxes import Inboxes
+from relayd.inbox.reading import Fresh, Position
 from relayd.rules.report_events import InboxFailed, ReportEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store import inbound_reports, inboxes
@@ -17,7 +19,7 @@ from relayd.store.inbound_reports import ReportRecord
 from relayd.store.inboxes import InboxRecord
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
-from relayd.upkeep.pull_reports import PullTerms, pull_reports
+from relayd.upkeep.pull_reports import TRIES, PullTerms, pull_reports
 from relayd.upstream.tokens import TokenSource
 from tests.builders import Sender, make_sender, put
 from tests.peers.imap_server import ImapServer, imap_server
@@ -178,6 +180,90 @@ async def test_a_failure_is_named_and_backs_off(house: House, change: dict[str, 
     await house.configure()
     await house.pull()
     assert ((await house.record()).failures, (await house.record()).last_error) == (0, None)
+
+
+@pytest.mark.parametrize("capabilities", ["IMAP4rev1", "IMAP4rev1 AUTH=PLAIN"])
+async def test_a_server_that_repeats_the_login_brings_no_secret_into_log_and_listing(
+    house: House, capabilities: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = 'ca"na\\ry of the mine'
+    house.server.echoes, house.server.capabilities = True, capabilities
+    await house.configure(password=canary)
+    await house.pull()
+    shown = f"{await house.record()} {house.events} {caplog.text}"
+    assert "refuses the login of noreply@example.com" in shown and "***" in shown
+    secret = b64encode(f"\0noreply@example.com\0{canary}".encode()).decode()
+    assert not [each for each in ('ca"na', "na\\\\ry", "of the mine", secret, secret[:20]) if each in shown]
+
+
+async def test_what_a_server_says_is_shown_short_and_printable(house: House) -> None:
+    await house.pull()
+    house.server.uid_validity = 8
+    house.server.refusing = {1}
+    house.server.refusal = b"\x1b[31m" + b"x" * 5000
+    house.server.add(LETTER)
+    await house.pull()
+    told = str((await house.record()).last_error)
+    assert told.startswith("message 8/1 cannot be read: the IMAP server refuses:") and told.isprintable()
+    assert len(told) < 500
+
+
+async def test_a_message_that_cannot_be_had_is_passed_in_the_end(house: House) -> None:
+    await house.pull()
+    for content in (BOUNCE, BOUNCE, LETTER, BOUNCE):
+        house.server.add(content)
+    house.server.refusing = {2, 3}
+    for number in range(1, TRIES):
+        await house.pull()
+        # What came before it is done with at once.
+        assert len(await house.kept()) == 1 and (await house.record()).failures == number
+    house.server.refusing = {3}
+    await house.pull()
+    assert len(await house.kept()) == 2 and (await house.record()).last_uid == 2  # the failures were another one's
+    for _ in range(TRIES):
+        await house.pull()
+    assert (await house.record()).failures == 0
+    *_, passed, last = await house.kept()
+    assert (passed.status, passed.size_octets) == ("ignored", 1)
+    assert str(passed.error).startswith("message 7/3 cannot be read: the IMAP server refuses: internal error")
+    assert last.status == "new" and (await house.record()).last_uid == 4
+
+
+class Breaking:
+    """An inbox with one message that breaks what reads it, and one that does not."""
+
+    def __init__(self, record: InboxRecord) -> None:
+        keys = [] if record.last_uid == 2 else [1, 2]
+        self._fresh = [Fresh(f"7/{uid}", b"From: MAILER-DAEMON@example.net\n", Position(7, uid)) for uid in keys]
+
+    async def fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
+        return self._fresh, Position(7, 2)
+
+    async def whole(self, message: Fresh, most_octets: int) -> bytes:
+        if message.key == "7/1":
+            raise KeyError("words of a stranger")
+        return BOUNCE
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_message_that_breaks_the_reader_is_kept_unread_and_passed(house: House) -> None:
+    async def opened(record: InboxRecord) -> Breaking:
+        return Breaking(record)
+
+    await pull_reports(house.db, opened, PullTerms(at_once=1), emit=house.events.append)
+    broken, whole = await house.kept()
+    assert (broken.status, broken.error) == ("ignored", "it broke the reader: KeyError; relayd's log has more")
+    assert (whole.status, house.events, (await house.record()).last_uid) == ("new", [], 2)
+
+
+async def test_what_no_message_is_to_blame_for_fails_the_look_and_no_other_one(house: House) -> None:
+    async def opened(record: InboxRecord) -> Breaking:
+        raise KeyError("words of a stranger")
+
+    await pull_reports(house.db, opened, PullTerms(at_once=1), emit=house.events.append)
+    assert (await house.record()).last_error == "it broke the reader: KeyError; relayd's log has more"
 
 
 async def test_a_server_that_says_nothing_is_given_up(house: House) -> None:

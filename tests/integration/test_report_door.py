@@ -12,6 +12,7 @@ from relayd.store import inbound_reports
 from relayd.store.ids import new_id
 from relayd.store.inbound_reports import ReportRecord
 from relayd.store.pool import Database
+from relayd.submission.limits import SessionLimits
 from tests.builders import Sender, make_sender
 from tests.peers.raw_smtp import RawClient, serving
 
@@ -104,12 +105,31 @@ async def test_without_a_bounce_domain_strangers_are_refused_at_once(db: Databas
         assert await hand_in(client) == [250, 550]
 
 
-async def test_a_report_that_is_too_large_or_one_too_many_is_refused(db: Database, sender: Sender) -> None:
-    async with serving(trusted=False, reports=door(db, max_octets=100, max_waiting=1)) as server:
+async def test_of_a_long_report_the_beginning_is_kept(db: Database, sender: Sender) -> None:
+    async with serving(trusted=False, reports=door(db, max_octets=100)) as server:
+        client = await server.connect()
+        await hand_in(client, f"fbl@{BOUNCES}")
+        assert await client.codes("DATA", "Subject: x\r\n\r\n" + "twenty octets a line\r\n" * 200 + ".") == [354, 250]
+    (report,) = await stored(db)
+    async with db.connection() as connection:
+        content = await inbound_reports.content_of(connection, report.id)
+    assert content == b"Subject: x\r\n\r\n" + b"twenty octets a line\r\n" * 3
+
+
+async def test_a_report_larger_than_any_message_is_refused(db: Database, sender: Sender) -> None:
+    limits = SessionLimits(size_octets=2_000)
+    async with serving(trusted=False, reports=door(db, max_octets=100), limits=limits) as server:
         client = await server.connect()
         await hand_in(client, f"fbl@{BOUNCES}")
         assert await client.ask("DATA") != ""
-        assert (await client.ask("Subject: x\r\n\r\n" + "x" * 200 + "\r\n.")) == "552 5.3.4 Message exceeds 100 octets"
+        assert (await client.ask("Subject: x\r\n\r\n" + "twenty octets a line\r\n" * 100 + ".")) == (
+            "552 5.3.4 Message exceeds 2000 octets"
+        )
+
+
+async def test_one_report_too_many_is_put_off(db: Database, sender: Sender) -> None:
+    async with serving(trusted=False, reports=door(db, max_waiting=1)) as server:
+        client = await server.connect()
         for code in ("250", "452"):
             await hand_in(client, f"fbl@{BOUNCES}")
             assert await client.ask("DATA") != ""

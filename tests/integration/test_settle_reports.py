@@ -1,6 +1,7 @@
 """What a report that came in makes of the entry that it speaks of: once, whoever reads it and how often."""
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ from uuid import UUID
 import pytest
 
 from relayd.intake.return_paths import PURPOSE, ReturnPaths
+from relayd.mail.report import Report
+from relayd.mail.report_reader import read
 from relayd.mail.return_path import made_for
 from relayd.rules.report_events import BouncedLater, Complained, Replied, ReportEvent, ReportRead
 from relayd.seal import Seal, new_key, parse_key
@@ -69,6 +72,21 @@ class House:
     async def read(self) -> None:
         await settle_reports(self.db, self.return_paths.subject_of, suppression_days=90, emit=self.events.append)
 
+    async def give_return_paths(self) -> None:
+        async with self.db.connection() as connection:
+            await connection.execute("UPDATE email_domains SET bounce_domain = $1", BOUNCE_DOMAIN)
+
+    async def send_by_google(self) -> None:
+        async with self.db.connection() as connection:
+            await connection.execute(
+                "UPDATE email_configurations SET provider_type = 'google_workspace', mode = 'smtp-relay',"
+                " smtp_host = 'smtp-relay.gmail.com', smtp_port = 587, smtp_tls = 'starttls'"
+            )
+
+    async def suppressed(self) -> list[str]:
+        async with self.db.connection() as connection:
+            return [row["address"] for row in await connection.fetch("SELECT address FROM suppressions ORDER BY 1")]
+
     async def entry(self, message: NewMessage, index: int = 0) -> Any:
         async with self.db.connection() as connection:
             return await connection.fetchrow("SELECT * FROM email_queue WHERE id = $1", message.entries[index].entry_id)
@@ -95,9 +113,6 @@ async def house(db: Database) -> House:
     seal = Seal(parse_key(new_key().encode()))
     async with db.connection() as connection:
         sender = await make_sender(connection)
-        await connection.execute(
-            "UPDATE email_domains SET bounce_domain = $2 WHERE id = $1", sender.domain_id, BOUNCE_DOMAIN
-        )
     return House(db, sender, seal, ReturnPaths(db, seal))
 
 
@@ -314,3 +329,121 @@ async def test_what_was_read_is_forgotten_after_a_while(house: House) -> None:
     await prune_reports(house.db, timedelta(0))
     async with house.db.connection() as connection:
         assert [each.status for each in await inbound_reports.found(connection)] == ["new"]
+
+
+FORGED = {
+    "bounce": lambda message: dsn(message_id=message.message_id_header),
+    "complaint": lambda message: complaint(message.message_id_header, recipient="you@example.net"),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("mailbox", [False, True], ids=["smtp", "inbox"])
+@pytest.mark.parametrize("status", ["sent", "queued"])
+async def test_the_message_id_alone_proves_nothing_of_what_has_a_return_path(
+    house: House, forged: Any, mailbox: bool, status: str
+) -> None:
+    await house.give_return_paths()
+    message = await house.sent("you@example.net", status=status)
+    report = await house.receive(forged(message), mailbox=mailbox)
+    await house.read()
+    assert ((await house.entry(message))["status"], await house.log(message)) == (status, [])
+    assert await house.suppressed() == [] and [type(event) for event in house.events] == [ReportRead]
+    found = await house.report(report)
+    assert (found.status, found.queue_id, found.entry_id) == ("ignored", message.queue_id, message.entries[0].entry_id)
+    assert found.detail == "of you@example.net it knows the Message-ID and no return path: nothing changes"
+
+
+async def test_whoever_was_written_to_knows_no_return_path_of_another_recipient(house: House) -> None:
+    await house.give_return_paths()
+    message = await house.sent("one@example.net", "two@example.net")
+    # In transactions of their own: the first one's return path names its entry.
+    own = made_for(message.entries[0].entry_id, BOUNCE_DOMAIN, house.seal.derived(PURPOSE)[0])
+    forged = dsn("two@example.net", message_id=message.message_id_header, return_path=str(own))
+    await house.receive(forged, subject=message.entries[0].entry_id)
+    await house.read()
+    assert [(await house.entry(message, index))["status"] for index in (0, 1)] == ["bounced", "sent"]
+    assert await house.suppressed() == ["one@example.net"]
+
+
+async def test_a_return_path_proves_it_wherever_the_report_came_in(house: House) -> None:
+    await house.give_return_paths()
+    message = await house.sent("you@example.net")
+    token = made_for(message.entries[0].entry_id, BOUNCE_DOMAIN, house.seal.derived(PURPOSE)[0])
+    await house.receive(complaint("<x@example.org>", return_path=str(token)), mailbox=True)
+    await house.read()
+    assert (await house.entry(message))["status"] == "spam" and await house.suppressed() == ["you@example.net"]
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize(
+    ("mailbox", "recipient", "suppressed"),
+    [
+        (True, "you@example.net", ["you@example.net"]),
+        (True, "behind@example.org", []),  # a report that knows the recipient names it
+        (False, "you@example.net", []),  # anybody may hand one in
+    ],
+)
+async def test_where_a_provider_writes_the_reverse_path_a_message_id_changes_the_entry(
+    house: House, forged: Any, mailbox: bool, recipient: str, suppressed: list[str]
+) -> None:
+    await house.give_return_paths()
+    await house.send_by_google()
+    message = await house.sent("you@example.net")
+    content = forged(message).replace(b"you@example.net", recipient.encode())
+    await house.receive(content, mailbox=mailbox)
+    await house.read()
+    assert (await house.entry(message))["status"] in ("bounced", "spam")
+    assert await house.suppressed() == suppressed
+
+
+async def test_a_report_that_breaks_the_reader_or_never_ends_keeps_no_other_one_waiting(house: House) -> None:
+    message = await house.sent("you@example.net")
+    broken, endless = await house.receive(b"Subject: breaks\n"), await house.receive(b"Subject: endless\n")
+    await house.receive(dsn(), subject=message.entries[0].entry_id)
+    until = threading.Event()
+
+    def read_content(content: bytes) -> Report:
+        if b"breaks" in content:
+            raise RecursionError("words of a stranger")
+        if b"endless" in content:
+            until.wait(60)
+        return read(content)
+
+    try:
+        await settle_reports(
+            house.db,
+            house.return_paths.subject_of,
+            suppression_days=90,
+            emit=house.events.append,
+            read_content=read_content,
+            read_seconds=2,
+        )
+    finally:
+        until.set()
+    assert (await house.entry(message))["status"] == "bounced"
+    told = [(each.status, each.kind, each.error) for each in [await house.report(broken), await house.report(endless)]]
+    assert told == [
+        ("ignored", "unrecognised", "could not be read: RecursionError"),
+        ("ignored", "unrecognised", "could not be read: it takes longer than 2 s"),
+    ]
+    assert [event.status for event in house.seen(ReportRead)] == ["ignored", "ignored", "matched"]
+    assert not any("words of a stranger" in str(event) for event in house.events)
+
+
+async def test_a_report_that_cannot_be_settled_is_put_off_and_after_a_day_kept_as_it_is(house: House) -> None:
+    message = await house.sent("you@example.net")
+    report = await house.receive(dsn(), subject=message.entries[0].entry_id)
+    async with house.db.connection() as connection:
+        await connection.execute("ALTER TABLE email_queue ADD CHECK (status <> 'bounced') NOT VALID")
+    await house.read()
+    assert ((await house.report(report)).status, (await house.report(report)).error) == (
+        "new",
+        "could not be settled: CheckViolationError",
+    )
+    async with house.db.connection() as connection:
+        await connection.execute(
+            "UPDATE inbound_reports SET next_look_at = '-infinity', received_at = relayd_now() - interval '25 h'"
+        )
+    await house.read()
+    assert (await house.report(report)).status == "ignored"

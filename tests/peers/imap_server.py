@@ -6,6 +6,7 @@ It notes what it was asked, so that a test can tell what was read of which messa
 import asyncio
 import re
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ class ImapServer:
     messages: dict[int, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     is_silent: bool = False
+    echoes: bool = False  # a refused login is quoted
+    capabilities: str = "IMAP4rev1"
+    refusing: set[int] = field(default_factory=set)  # the UIDs of which nothing is to be had
+    refusal: bytes = b"internal error"
 
     def add(self, content: bytes) -> int:
         uid = max(self.messages, default=0) + 1
@@ -42,7 +47,9 @@ class ImapServer:
                 found = _COMMAND.match(line)
                 assert found is not None, line
                 tag, uid, verb, rest = found.groups()
-                if not self.is_silent:
+                if verb.upper() == b"AUTHENTICATE":
+                    await self.authenticate(reader, writer, tag)
+                elif not self.is_silent:
                     self.obey(writer, tag, (b"UID " if uid else b"") + verb.upper(), rest)
                 if verb.upper() == b"LOGOUT":
                     break
@@ -52,14 +59,23 @@ class ImapServer:
         finally:
             writer.close()
 
+    async def authenticate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tag: bytes) -> None:
+        writer.write(b"+ \r\n")
+        said = (await reader.readline()).strip()
+        self.asked.append("AUTHENTICATE (secret)")
+        known = b64encode(f"\0{self.username}\0{self.password}".encode())
+        told = b" OK done" if said == known else b" NO cannot log in with " + said
+        writer.write(tag + told + b"\r\n")
+
     def obey(self, writer: asyncio.StreamWriter, tag: bytes, verb: bytes, rest: bytes) -> None:
         self.asked.append(f"{verb.decode()} {'(secret)' if verb == b'LOGIN' else rest.decode()}")
         match verb:
             case b"CAPABILITY":
-                writer.write(b"* CAPABILITY IMAP4rev1\r\n")
+                writer.write(b"* CAPABILITY %b\r\n" % self.capabilities.encode())
             case b"LOGIN":
                 if rest != f'"{self.username}" "{self.password}"'.encode():
-                    writer.write(tag + b" NO [AUTHENTICATIONFAILED] Invalid credentials\r\n")
+                    told = b"LOGIN " + rest if self.echoes else b"Invalid credentials"
+                    writer.write(tag + b" NO [AUTHENTICATIONFAILED] " + told + b"\r\n")
                     return
             case b"EXAMINE":
                 next_uid = max(self.messages, default=0) + 1
@@ -75,6 +91,9 @@ class ImapServer:
                     {*(uid for uid in self.messages if uid >= first), *([max(self.messages)] if self.messages else [])}
                 )
                 writer.write(b"* SEARCH" + b"".join(b" %d" % uid for uid in uids) + b"\r\n")
+            case b"UID FETCH" if int(rest.split()[0]) in self.refusing:
+                writer.write(tag + b" NO " + self.refusal + b"\r\n")
+                return
             case b"UID FETCH":
                 self.fetch(writer, rest)
             case b"LOGOUT":

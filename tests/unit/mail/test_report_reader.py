@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relayd.mail import charsets, encoded_words
 from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, Unrecognised
 from relayd.mail.report_reader import read
 from tests.reports.reading import mistakes
@@ -91,6 +92,13 @@ HOSTILE = {
     "encoded words": b"Subject: " + b"=?utf-8?q?=" * 100_000 + b"\n\nx",
     "a lying charset": b"Content-Type: text/plain; charset=zlib_codec\n\n\xff\xfe",
     "a charset that is code": b"Content-Type: text/plain; charset=unicode_escape\n\n\\ud800 \\N{x",
+    "a charset of domain names": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=punycode\n\n\xff-"
+    + b"a" * 400_000,
+    "a subject in punycode": b"Subject: " + b" ".join([b"=?punycode?q?x-" + b"a" * 60 + b"?="] * 250) + b"\n\nx",
+    "labelled ids": b"From: MAILER-DAEMON@example.net\n\nSubject: x\nReceived: y\nDate: z\n"
+    + (b"msgid msgid msgid <" + b"@" * 1200 + b"\n") * 400,
+    "many recipients": b"Content-Type: multipart/report; boundary=b\n\n--b\n\n" + b"user 550 unknown\n" * 1000
+    + b"\n--b\nContent-Type: message/delivery-status\n" + b"\nFinal-Recipient: rfc822; u@example.net\n" * 1000,
     "escapes": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B\xff\x1b(",
     "deep json": b"X-XARF: 4\nContent-Type: application/json\n\n" + b"[" * 90_000,
     "nothing": b"",
@@ -144,3 +152,56 @@ def test_texts_are_printable_and_short() -> None:
         "550  [31m"
     )
     assert found.recipients[0].diagnostic.isprintable() and len(found.recipients[0].diagnostic) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("ISO-8859-1", "ä"),
+        ("latin1", "ä"),
+        ("Windows-1252", "ä"),
+        ("koi8-r", "Д"),
+        ("ISO_8859-5", "ф"),
+        *((each, None) for each in ("punycode", "idna", "unicode_escape", "raw-unicode-escape", "zlib", "undefined")),
+        ("x-unknown", None),
+        ("../../etc", None),
+        ("", None),
+        ("x" * 1000, None),
+    ],
+)
+def test_only_known_charsets_are_decoded(charset: str, text: str | None) -> None:
+    assert charsets.decoded(b"\xe4", charset, "strict") == text
+
+
+def test_what_no_charset_may_be_stays_as_it_is() -> None:
+    assert encoded_words.decode(b"=?punycode?q?bcher-kva?=", 100) == "bcher-kva"
+    assert encoded_words.decode(b"=?iso-8859-1?q?B=FCcher?=", 100) == "Bücher"
+
+
+def _failing(said: bytes, recipients: int = 1) -> Bounce:
+    fields = b"".join(b"\nFinal-Recipient: rfc822; u%d@example.net\nAction: failed\n" % n for n in range(recipients))
+    found = read(
+        b"From: MAILER-DAEMON@example.net\nContent-Type: multipart/report; boundary=b\n\n--b\n\n"
+        + said
+        + b"\n--b\nContent-Type: message/delivery-status\n"
+        + fields
+        + b"\n--b--\n"
+    )
+    assert isinstance(found, Bounce)
+    return found
+
+
+@pytest.mark.parametrize(("lines_before", "diagnostic"), [(163, "550 unknown user"), (164, "")])
+def test_reasons_are_looked_for_in_the_first_sixteen_thousand_characters(lines_before: int, diagnostic: str) -> None:
+    (one,) = _failing((b"-" * 99 + b"\n") * lines_before + b"550 unknown user\n").recipients
+    assert one.diagnostic == diagnostic
+
+
+def test_reasons_are_looked_for_of_the_first_recipients() -> None:
+    found = _failing(b"550 unknown user\n", recipients=60).recipients
+    assert [each.diagnostic for each in found] == ["550 unknown user"] * 50 + [""] * 10
+
+
+def test_a_labelled_id_is_one_with_a_sign_in_it() -> None:
+    found = _failing(b"Message-ID was <a.b@example.com>\nmsgid: <nothing>\n")
+    assert found.original.message_ids == ("<a.b@example.com>",)

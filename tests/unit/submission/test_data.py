@@ -10,8 +10,12 @@ from relayd.rules.session_events import Reason
 from relayd.submission.data import IncomingMessage
 
 
-def read(*chunks: bytes, size_octets: int = 10_000, max_line_octets: int = 1_000) -> tuple[bytes | Reason, bytes]:
-    incoming = IncomingMessage(size_octets=size_octets, max_line_octets=max_line_octets)
+def read(
+    *chunks: bytes, size_octets: int = 10_000, max_line_octets: int = 1_000, beginning_octets: int | None = None
+) -> tuple[bytes | Reason, bytes]:
+    incoming = IncomingMessage(
+        size_octets=size_octets, max_line_octets=max_line_octets, beginning_octets=beginning_octets
+    )
     for number, chunk in enumerate(chunks):
         surplus = incoming.feed(chunk)
         if surplus is not None:
@@ -103,3 +107,31 @@ def test_lines_up_to_the_limit_are_taken(octets: int, fits: bool, before: bytes)
     content = before + b"x" * octets + b"\r\nlast\r\n"
     verdict, _ = read(stuffed(content), max_line_octets=50)
     assert verdict == (content if fits else Reason.LINE_TOO_LONG)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64, 5000])
+def test_of_a_long_one_the_beginning_is_enough_where_so_much_is_wanted(cut: int):
+    content = b"".join(b".line %04d\r\n" % number for number in range(300))
+    stream = stuffed(content) + b"NOOP"
+    chunks = [stream[begin : begin + cut] for begin in range(0, len(stream), cut)]
+    verdict, surplus = read(*chunks, size_octets=5_000, beginning_octets=100)
+    assert (verdict, surplus) == (content[:96], b"NOOP")  # eight whole lines of the first hundred octets
+
+
+def test_of_a_long_one_no_more_than_the_beginning_is_held():
+    incoming = IncomingMessage(size_octets=10_000_000, max_line_octets=1_000, beginning_octets=3_000)
+    for _ in range(1_000):
+        assert incoming.feed(b"x" * 98 + b"\r\n") is None
+        assert incoming.held_octets < 5_000
+    assert incoming.feed(b".\r\n") == b""
+    assert incoming.finish() == (b"x" * 98 + b"\r\n") * 30
+
+
+def test_even_what_is_thrown_away_has_a_limit():
+    assert read(stuffed(b"x\r\n" * 40), size_octets=120, beginning_octets=30)[0] == b"x\r\n" * 10
+    assert read(stuffed(b"x\r\n" * 41), size_octets=120, beginning_octets=30)[0] is Reason.TOO_LARGE
+
+
+def test_a_beginning_without_a_line_end_is_not_taken_for_a_bare_cr():
+    content = b"x" * 99 + b"\r\n" + b"y" * 50 + b"\r\n"
+    assert read(stuffed(content), beginning_octets=100)[0] == b"x" * 99
