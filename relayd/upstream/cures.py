@@ -84,7 +84,7 @@ _CURES = (
     _Cure(
         "auth",
         f"{_SET} --tls starttls or implicit; or --auth-mechanism CRAM-MD5, if the server offers it",
-        pattern="without TLS",
+        pattern="without TLS|over opportunistic TLS",
     ),
     _Cure(
         "auth",
