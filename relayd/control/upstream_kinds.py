@@ -98,6 +98,16 @@ def completed(upstream: UpstreamRecord) -> UpstreamRecord:
     return upstream
 
 
+def without_defaults(upstream: UpstreamRecord) -> UpstreamRecord:
+    """The upstream without what any mode of its provider fills in by itself: for who gives it another mode."""
+    kinds = [kind for (provider, _), kind in KINDS.items() if provider == upstream.provider_type]
+    filled_in = {(COLUMNS.get(name, name), value) for kind in kinds for name, value in kind.defaults.items()}
+    forgotten: dict[str, Any] = {column: None for column, value in filled_in if getattr(upstream, column) == value}
+    if upstream.smtp_tls is not None and upstream.smtp_port == _DEFAULT_PORTS[upstream.smtp_tls]:
+        forgotten["smtp_port"] = None
+    return replace(upstream, **forgotten)
+
+
 def kind_of(upstream: UpstreamRecord) -> Kind:
     """Raises BadValue if the provider has no such mode."""
     kind = KINDS.get((upstream.provider_type, upstream.mode))

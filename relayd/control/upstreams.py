@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, computed_field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
-from relayd.control.upstream_kinds import CAUTIONS, check, completed
+from relayd.control.upstream_kinds import CAUTIONS, check, completed, without_defaults
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Line, Name
 from relayd.store import breakers, clients, oauth_tokens, operation_audit, steering, upstreams
@@ -155,7 +155,10 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
     wanted = changes(request, but="name")
     async with context.writing() as connection:
         upstream = await upstreams.find_to_change(connection, request.name)
-        upstream = changed(context.house.seal, upstream, wanted)
+        if "mode" in wanted:
+            upstream = completed(changed(context.house.seal, without_defaults(upstream), wanted))
+        else:
+            upstream = changed(context.house.seal, upstream, wanted)
         check(upstream)
         saved = await upstreams.save(connection, upstream)
         if "source_address" in wanted:
