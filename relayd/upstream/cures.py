@@ -92,6 +92,14 @@ _CURES = (
         pattern="does not offer AUTH",
     ),
     _Cure("auth", f"name a mechanism that both speak: {_SET} --auth-mechanism NAME", pattern="relayd speaks"),
+    _Cure(
+        "auth",
+        "do as it says, then try again; relayd upstream show {upstream} names dead grants",
+        pattern=r"grant (?:is dead|yet)|gets no token|may speak for|not known any more|may not log in with its token",
+    ),
+    _Cure(
+        "auth", "the token server has trouble, or cannot be reached from here: try again later", pattern="no token from"
+    ),
     _Cure("auth", "log in with a token: relayd upstream login {upstream}", pattern="XOAUTH2"),
     _Cure("auth", "the server cannot check logins just now: try again later", ("4",)),
     _Cure("auth", f"the server wants TLS before a login: {_SET} --tls starttls", ("530", "538")),

@@ -147,6 +147,16 @@ async def test_an_exchange_that_fails_stores_nothing(
     assert (await stored(control)).oauth_refresh_token_sealed is None
 
 
+async def test_a_secret_is_taken_out_before_the_text_is_shortened(
+    control: Control, google: GoogleOauth, upstream: str
+) -> None:
+    begun = await begin(control)
+    told = Answer.error("invalid_grant", "x" * 290 + google.client_secret)
+    answer = of_redirect(await google.consent_with(begun["authorization_url"], {"answer": told}))
+    said = await control.request("POST", "upstreams/gw/login/finish", answer)
+    assert said.status == 409 and "x***" in said.message and "cana" not in said.text
+
+
 async def test_an_error_in_the_redirect_stores_nothing(control: Control, upstream: str) -> None:
     begun = await begin(control)
     answer = await control.request(
