@@ -80,6 +80,7 @@ _CURES = (
     _Cure("greeting", "the server does not talk to this machine's address: ask its operator to let it in", ("5",)),
     _Cure("greeting", f"if the port begins with TLS: {_SET} --tls implicit", pattern=r"timed out|connection lost"),
     _Cure("greeting", "this is no SMTP server: check host and port"),
+    _Cure("ehlo", "this is no SMTP server, or a broken one: check host and port", pattern="does not end"),
     _Cure("ehlo", f"it may not like the name {{ehlo_name}}: {_SET} --ehlo-name NAME, one that DNS knows"),
     _Cure(
         "auth",

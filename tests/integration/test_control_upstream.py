@@ -229,3 +229,22 @@ async def test_the_command_line_takes_every_option(control: Control) -> None:
 
 def _smtp_options() -> tuple[str, ...]:
     return ("--provider", "smtp_relay", "--host", "smtp.example.net", "--username", "relay")
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (("--provider", "google_workspace", "--mode", "xoauth2"), "relayd upstream set-service-account new --file"),
+        (("--provider", "sendgrid"), "next, its key: relayd upstream set new --api-key-file FILE"),
+        (("--provider", "google_workspace"), "next, try it: relayd upstream test new"),
+    ],
+)
+async def test_the_next_step_is_what_is_missing(control: Control, options: tuple[str, ...], first: str) -> None:
+    ran = await control.cli("upstream", "add", "new", *options)
+    assert ran.code == 0 and first in ran.err.splitlines()[0], ran.err
+
+
+async def test_another_mode_is_cautioned_of(control: Control) -> None:
+    await control.ok("POST", "upstreams", {"name": "out", "provider": "sendgrid"})
+    ran = await control.cli("upstream", "set", "out", "--mode", "api")
+    assert ran.code == 0 and "mind: the API takes messages apart" in ran.err, ran.err
