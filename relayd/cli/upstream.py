@@ -97,16 +97,20 @@ def add(
     Parameters
     ----------
     provider
-        smtp_relay hands mail to any server; capture keeps it in a Maildir.
+        smtp_relay hands mail to any server, google_workspace to Google, sendgrid to SendGrid; capture keeps it in a
+        Maildir.
     client
         Only this client's mailboxes may use it.
     """
     said = {"name": name, "provider": provider, **given({"client": client}), **body(options)}
     reply = control.post(path_of("upstreams"), said)
+    first = _what_it_lacks(reply.data)
     step = (
-        f"next, try it: relayd upstream test {name} --to YOU@example.net --from noreply@example.com\n"
+        f"{'then' if first else 'next'}, try it: "
+        f"relayd upstream test {name} --to YOU@example.net --from noreply@example.com\n"
         f"then, who sends through it: relayd mailbox add noreply@example.com --upstream {name}"
     )
+    step = f"{first}\n{step}" if first else step
     if reply.data["caution"]:
         step = f"mind: {reply.data['caution']}\n{step}"
     output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
@@ -155,7 +159,9 @@ def set_(
     said = body(options) | given({"is_active": active})
     if no_login:
         said |= {"username": None, "password": None}
-    output.done(control.patch(path_of("upstreams", name), said), f"upstream {name} changed", as_json=as_json)
+    reply = control.patch(path_of("upstreams", name), said)
+    step = f"mind: {reply.data['caution']}" if reply.data["caution"] and "mode" in said else None
+    output.done(reply, f"upstream {name} changed", as_json=as_json, next_step=step)
 
 
 @app.command
@@ -184,3 +190,17 @@ def breaker(
 def remove(name: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove an upstream that no mailbox sends through."""
     output.done(control.delete(path_of("upstreams", name)), f"upstream {name} removed", as_json=as_json)
+
+
+def _what_it_lacks(upstream: Row) -> str | None:
+    """What has to be given before anything can be sent, None if nothing is missing."""
+    name = upstream["name"]
+    if upstream["provider"] == "sendgrid" and not upstream["has_api_key"]:
+        return f"next, its key: relayd upstream set {name} --api-key-file FILE"
+    has_grant = upstream["has_refresh_token"] or upstream["google_service_account"]
+    if upstream["mode"] in ("xoauth2", "gmail_api") and not has_grant:
+        client = "" if upstream["oauth_client_id"] else " (with --oauth-client-id and --oauth-client-secret-file set)"
+        return (
+            f"next: relayd upstream set-service-account {name} --file KEY.json, or relayd upstream login {name}{client}"
+        )
+    return None

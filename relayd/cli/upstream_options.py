@@ -66,7 +66,7 @@ class Options:
     refresh_token_file
         A file with a refresh token in it, or - for standard input; `relayd upstream login` gets one.
     allow_plaintext_auth
-        Permit the password to cross the network without TLS.
+        Permit the password or token to cross the network without TLS, or to go to whoever answers opportunistic TLS.
     ehlo_name
         The name that relayd greets with; by default its host name.
     source_address

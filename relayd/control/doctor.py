@@ -154,7 +154,11 @@ async def _ehlo_name(patient: _Patient) -> list[Finding]:
     check, record, sender = "EHLO name", patient.record, patient.sender
     if record.ehlo_name is None:
         if sender is None:
-            return [unknown(check, "no mailbox sends through it yet", "relayd mailbox add ADDRESS --upstream …")]
+            return [
+                unknown(
+                    check, "no mailbox sends through it yet", f"relayd mailbox add ADDRESS --upstream {record.name}"
+                )
+            ]
         return [ok(check, f"each domain's own, such as {sender.ascii_domain}")]
     if patient.is_own_domain:
         return [ok(check, f"{record.ehlo_name}, a sending domain")]

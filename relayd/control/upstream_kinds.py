@@ -98,6 +98,16 @@ def completed(upstream: UpstreamRecord) -> UpstreamRecord:
     return upstream
 
 
+def without_defaults(upstream: UpstreamRecord) -> UpstreamRecord:
+    """The upstream without what any mode of its provider fills in by itself: for who gives it another mode."""
+    kinds = [kind for (provider, _), kind in KINDS.items() if provider == upstream.provider_type]
+    filled_in = {(COLUMNS.get(name, name), value) for kind in kinds for name, value in kind.defaults.items()}
+    forgotten: dict[str, Any] = {column: None for column, value in filled_in if getattr(upstream, column) == value}
+    if upstream.smtp_tls is not None and upstream.smtp_port == _DEFAULT_PORTS[upstream.smtp_tls]:
+        forgotten["smtp_port"] = None
+    return replace(upstream, **forgotten)
+
+
 def kind_of(upstream: UpstreamRecord) -> Kind:
     """Raises BadValue if the provider has no such mode."""
     kind = KINDS.get((upstream.provider_type, upstream.mode))
@@ -142,24 +152,34 @@ def _check_smtp(upstream: UpstreamRecord) -> None:
         raise BadValue("port is required")
     if upstream.smtp_password_sealed is not None and upstream.smtp_username is None:
         raise BadValue("username and password go together", hint="give --username and --password-file, or neither")
-    uses_tokens = upstream.smtp_auth_mechanism == "XOAUTH2"
+    by_token = logs_in_by_token(upstream)
     if (
         upstream.provider_type != "sendgrid"
         and upstream.smtp_username is not None
         and upstream.smtp_password_sealed is None
-        and not uses_tokens
-        and upstream.google_service_account_sealed is None
+        and not by_token
     ):
         raise BadValue("username and password go together", hint="give --username and --password-file, or neither")
     if (upstream.smtp_client_certificate is None) != (upstream.smtp_client_key_sealed is None):
         raise BadValue("a client's certificate and its key go together")
     if upstream.smtp_client_certificate is not None and upstream.smtp_tls == "none":
         raise BadValue("a client's certificate is of no use without TLS", hint="use --tls starttls or implicit")
-    has_secret = upstream.smtp_username is not None or logs_in_by_token(upstream)
-    is_told = upstream.smtp_auth_mechanism != "CRAM-MD5" and not upstream.smtp_allow_plaintext_auth
-    if has_secret and is_told and upstream.smtp_tls in ("none", "opportunistic") and not _is_unix_socket(upstream):
+    if upstream.smtp_tls in ("none", "opportunistic") and not _is_unix_socket(upstream):
+        _check_unverified(upstream, by_token=by_token)
+
+
+def _check_unverified(upstream: UpstreamRecord, *, by_token: bool) -> None:
+    """What lets anybody log in goes to whom the certificate names, unless the operator permits it."""
+    if upstream.smtp_allow_plaintext_auth:
+        return
+    if by_token:
         raise BadValue(
-            "the password would cross the network in the clear",
+            "an access token would cross the network in the clear, or go to whoever answers",
+            hint=f"relayd upstream set {upstream.name} --tls starttls, or implicit; --allow-plaintext-auth permits it",
+        )
+    if upstream.smtp_username is not None and upstream.smtp_auth_mechanism != "CRAM-MD5":
+        raise BadValue(
+            "the password would cross the network in the clear, or go to whoever answers",
             hint="use --tls starttls or implicit; or --auth-mechanism CRAM-MD5, which does not send it; "
             "--allow-plaintext-auth permits it all the same",
         )

@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from relayd.control.route import Context, Request, Route, View
+from relayd.control.upstream_kinds import check
 from relayd.control.values import Key, Line
 from relayd.errors import BadValue, Refusal
 from relayd.store import upstreams
@@ -80,6 +81,8 @@ async def begin_login(context: Context, request: BeginLogin) -> LoginBegun:
     async with context.reading() as connection:
         upstream = await upstreams.find(connection, request.name)
     _check_can_log_in(upstream)
+    # What would be refused then is said before anybody goes to a browser for it.
+    check(_with_grant(upstream, b""))
     is_google = upstream.provider_type == "google_workspace"
     scopes = tuple(request.scopes or (*scopes_of(upstream.mode), *IDENTITY))
     address = upstream.authorization_url or (AUTHORIZATION_URL if is_google else None)
@@ -125,16 +128,9 @@ async def finish_login(context: Context, request: FinishLogin) -> Granted:
             raise Refusal("the upstream was changed meanwhile; nothing was stored", hint="login again")
         row = current.seal_row("oauth_refresh_token")
         sealed = context.house.seal.seal(granted.refresh_token.encode(), row=row)
-        await upstreams.save(
-            connection,
-            replace(
-                current,
-                oauth_refresh_token_sealed=sealed,
-                oauth_account=account,
-                google_service_account=None,
-                google_service_account_sealed=None,
-            ),
-        )
+        current = replace(_with_grant(current, sealed), oauth_account=account)
+        check(current)
+        await upstreams.save(connection, current)
     context.house.wake()
     return Granted(name=upstream.name, kind="user", account=account, client_id=None, scopes=list(pending.scopes))
 
@@ -147,16 +143,15 @@ async def set_service_account(context: Context, request: SetServiceAccount) -> G
         if upstream.provider_type != "google_workspace":
             raise BadValue(f"upstream {upstream.name} is {upstream.provider_type}: only Google knows service accounts")
         row = upstream.seal_row("google_service_account")
-        await upstreams.save(
-            connection,
-            replace(
-                upstream,
-                google_service_account=key.email,
-                google_service_account_sealed=context.house.seal.seal(key.as_json(), row=row),
-                oauth_account=None,
-                oauth_refresh_token_sealed=None,
-            ),
+        upstream = replace(
+            upstream,
+            google_service_account=key.email,
+            google_service_account_sealed=context.house.seal.seal(key.as_json(), row=row),
+            oauth_account=None,
+            oauth_refresh_token_sealed=None,
         )
+        check(upstream)
+        await upstreams.save(connection, upstream)
     context.house.wake()
     scopes = list(scopes_of(upstream.mode))
     return Granted(
@@ -173,6 +168,16 @@ def _check_can_log_in(upstream: UpstreamRecord) -> None:
             hint="make one of type Desktop app at console.cloud.google.com, APIs & Services, Credentials; then: "
             f"relayd upstream set {upstream.name} --oauth-client-id ID --oauth-client-secret-file FILE",
         )
+
+
+def _with_grant(upstream: UpstreamRecord, refresh_token_sealed: bytes) -> UpstreamRecord:
+    """A user's login takes the place of a service account's key."""
+    return replace(
+        upstream,
+        oauth_refresh_token_sealed=refresh_token_sealed,
+        google_service_account=None,
+        google_service_account_sealed=None,
+    )
 
 
 def _client(context: Context, upstream: UpstreamRecord) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, computed_field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
-from relayd.control.upstream_kinds import CAUTIONS, check, completed
+from relayd.control.upstream_kinds import CAUTIONS, check, completed, without_defaults
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Line, Name
 from relayd.control.versions import check_all_know
@@ -158,7 +158,10 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
     wanted = changes(request, but="name")
     async with context.writing() as connection:
         before = await upstreams.find_to_change(connection, request.name)
-        upstream = changed(context.house.seal, before, wanted)
+        if "mode" in wanted:
+            upstream = completed(changed(context.house.seal, without_defaults(before), wanted))
+        else:
+            upstream = changed(context.house.seal, before, wanted)
         check(upstream)
         await _check_lookable(connection, before, upstream)
         saved = await upstreams.save(connection, upstream)

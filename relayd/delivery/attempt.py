@@ -17,7 +17,7 @@ from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
 from relayd.rules.doubt import Trace, Way
 from relayd.rules.kept_return_path import KEEPS_REVERSE_PATH
 from relayd.rules.news import Action, is_wanted
-from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Stage, Uncertain
+from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.store import references
 from relayd.store.attempts import Start
 from relayd.store.claim import ClaimedEntry
@@ -96,6 +96,7 @@ async def run(
     began = asyncio.get_running_loop().time()
     reference = _Reference(attempt, keep)
     transmission = replace(_transmission(attempt, started), keep_reference=reference.keep)
+    submitted_path = transmission.reverse_path
     failpoints.reach("attempt-started")
     try:
         if return_paths is not None:
@@ -107,6 +108,8 @@ async def run(
     finally:
         on_delivered()
     failpoints.reach("attempt-ended")
+    if transmission.reverse_path != submitted_path:
+        outcomes = tuple(replace(each, dsn_passed=False) if isinstance(each, Sent) else each for each in outcomes)
     seconds = asyncio.get_running_loop().time() - began
     # First, so that what is due again at once does not find the same upstream.
     await breakers.judge(attempt.terms.id, attempt.entries[0].claimed_by, outcomes)
@@ -147,14 +150,25 @@ def traces(taken: Sequence[Attempt]) -> dict[UUID, Trace]:
 
 
 async def _with_return_path(attempt: Attempt, transmission: Transmission, return_paths: ReturnPaths) -> Transmission:
-    """The null reverse-path stays: a bounce of a bounce is nobody's. So does it where the provider writes its own."""
+    """The null reverse-path stays: a bounce of a bounce is nobody's. So does it where the provider writes its own.
+
+    Who further on has something to tell tells relayd then, and no longer the submitter. So relayd asks for what it
+    reads, and says of a success itself how far it knows (RFC 3461 5.2.2: `relayed`).
+    """
     if transmission.reverse_path is None or attempt.terms.provider not in KEEPS_REVERSE_PATH:
         return transmission
     first = attempt.entries[0]
     # Of one recipient the entry is named: its bounce is known even if it names nobody.
     subject = first.entry_id if len(attempt.entries) == 1 else first.queue_id
     chosen = await return_paths.choose(first.mailbox_id, subject)
-    return transmission if chosen is None else replace(transmission, reverse_path=chosen)
+    if chosen is None:
+        return transmission
+    return replace(
+        transmission,
+        reverse_path=chosen,
+        notices=tuple(replace(each, notify=each.notify and "FAILURE") for each in transmission.notices),
+        dsn_ret=transmission.dsn_ret and "HDRS",
+    )
 
 
 def untried(entry: ClaimedEntry, reason: str) -> Ended:

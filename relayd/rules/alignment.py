@@ -85,7 +85,7 @@ def _by_spf(sending: Sending) -> Generator[Question, Answer, Finding]:
     include = included_by(sending)
     if include is not None:
         result, why = yield from check(sending.domain, Sender(include=include))
-        advice = "" if result is Result.PASS else f" (include:{include} is missing)"
+        advice = f" (include:{include} is missing)" if result in (Result.NO, Result.NONE) else ""
         return Finding(result is Result.PASS, why + advice)
     addresses = yield from _addresses(sending)
     if not addresses:

@@ -1,6 +1,7 @@
 """Whether a domain's SPF record lets somebody send (RFC 7208). Pure: it yields what it has to ask of DNS.
 
 Only what a check by address or by included domain needs: macros match nothing here, for they speak of one message.
+A record that may exceed a receiver's limits is wrong, even if some receivers would come to a match before.
 """
 
 from collections.abc import Generator
@@ -42,7 +43,8 @@ class _Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who would send: from one of the addresses that this domain's record lets send, or from an address."""
+    """Who would send: from one of the addresses that this domain's record lets send, or from an address; neither: from
+    one that no record names."""
 
     include: str | None = None
     address: IpAddress | None = None
@@ -80,12 +82,11 @@ def _check(domain: str, sender: Sender, spent: _Spent) -> Generator[Question, An
             return Result.PASS if passes else Result.NO, f"the SPF record of {domain} says {term}"
     if redirect is not None:
         _count(spent, domain)
-        if _is_named(redirect, sender):
-            return Result.PASS, f"the SPF record of {domain} redirects to {redirect}"
-        result, why = yield from _check(redirect.lower(), sender, spent)
+        is_named = _is_named(redirect, sender)
+        result, why = yield from _check(redirect.lower().rstrip("."), Sender() if is_named else sender, spent)
         if result is Result.NONE:
             raise _Wrong(f"the SPF record of {domain} redirects to {redirect}, which has none")
-        return result, why
+        return (Result.PASS, f"the SPF record of {domain} redirects to {redirect}") if is_named else (result, why)
     return Result.NO, f"the SPF record of {domain} does not name it"
 
 
@@ -99,22 +100,29 @@ def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Gene
             return _in_network(rest, sender, domain)
         case "include":
             _count(spent, domain)
-            if _is_named(rest, sender):
-                return True
             if "%" in rest:
                 return False
-            result, _ = yield from _check(rest.lower().rstrip("."), sender, spent)
+            is_named = _is_named(rest, sender)
+            # Which of its addresses would send is not known: it may be the last, so all its look-ups count.
+            result, _ = yield from _check(rest.lower().rstrip("."), Sender() if is_named else sender, spent)
             if result is Result.NONE:
                 raise _Wrong(f"the SPF record of {domain} includes {rest}, which has none")
-            return result is Result.PASS
+            return is_named or result is Result.PASS
         case "a" | "mx":
             _count(spent, domain)
             target, v4_bits, v6_bits = _target(mechanism[len(kind) :], domain)
-            if sender.address is None or "%" in target:
+            if "%" in target:
                 return False
-            hosts = [target]
+            hosts: Answer = (target,)
             if kind == "mx":
-                hosts = [each for each in (yield from _ask(Question("MX", target), spent))][:MOST_HOSTS]
+                hosts = yield from _ask(Question("MX", target), spent)
+                if len(hosts) > MOST_HOSTS:
+                    text = f"{target} has {len(hosts)} mail exchangers, and receivers look up no more than {MOST_HOSTS}"
+                    raise _Wrong(f"the SPF record of {domain} says {mechanism}, but {text}")
+            if sender.address is None:
+                if kind == "a" and not (yield Question("A", target)) and not (yield Question("AAAA", target)):
+                    _count_void(spent)
+                return False
             for host in hosts:
                 record = "A" if sender.address.version == 4 else "AAAA"
                 bits = v4_bits if sender.address.version == 4 else v6_bits
@@ -122,7 +130,10 @@ def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Gene
                     if sender.address in ip_network(f"{found}/{bits}", strict=False):
                         return True
             return False
-        case "exists" | "ptr":
+        case "exists":
+            _count(spent, domain)
+            return "%" not in rest and bool((yield from _ask(Question("A", rest.lower().rstrip(".")), spent)))
+        case "ptr":
             _count(spent, domain)
             return False
         case _:
@@ -132,10 +143,14 @@ def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Gene
 def _ask(question: Question, spent: _Spent) -> Generator[Question, Answer, Answer]:
     answer = yield question
     if not answer:
-        spent.void += 1
-        if spent.void > MOST_VOID_LOOKUPS:
-            raise _Wrong(f"SPF: more than {MOST_VOID_LOOKUPS} look-ups find nothing, so receivers stop there")
+        _count_void(spent)
     return answer
+
+
+def _count_void(spent: _Spent) -> None:
+    spent.void += 1
+    if spent.void > MOST_VOID_LOOKUPS:
+        raise _Wrong(f"SPF: more than {MOST_VOID_LOOKUPS} look-ups find nothing, so receivers stop there")
 
 
 def _count(spent: _Spent, domain: str) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from relayd.errors import Refusal
 from relayd.rules.outcome import Stage
 from relayd.upstream.http import HttpClient, HttpFailure, HttpReply
+from relayd.upstream.redaction import redacted, spellings
 from relayd.upstream.verdict import clean, judge_exception
 
 GMAIL_URL = "https://gmail.googleapis.com"
@@ -116,10 +117,9 @@ def _object(reply: HttpReply) -> Mapping[str, Any]:
 
 
 def _shown(text: Any, code: Code) -> str:
-    shown = clean(text)[:300] if isinstance(text, str) else ""
-    for secret in (code.code, code.verifier, code.client_secret):
-        shown = shown.replace(secret, "***") if secret else shown
-    return shown
+    if not isinstance(text, str):
+        return ""
+    return clean(redacted(text, spellings((code.code, code.verifier, code.client_secret))))[:300]
 
 
 def _cure(error: str) -> str:

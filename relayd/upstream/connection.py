@@ -59,8 +59,11 @@ class Connection:
 
     @property
     def is_private(self) -> bool:
-        """Nobody on the way reads along: TLS, whoever is at its other end, or a Unix socket."""
-        return is_socket_path(self._settings.host) or self.tls_object is not None
+        """Nobody reads along but who is meant: a Unix socket, or TLS to whom the certificate, or the operator, vouches
+        for. Of opportunistic TLS nobody knows who is at its other end."""
+        if is_socket_path(self._settings.host):
+            return True
+        return self.tls_object is not None and self._settings.tls != "opportunistic"
 
     @property
     def tls_object(self) -> ssl.SSLObject | None:

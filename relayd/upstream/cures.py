@@ -80,11 +80,12 @@ _CURES = (
     _Cure("greeting", "the server does not talk to this machine's address: ask its operator to let it in", ("5",)),
     _Cure("greeting", f"if the port begins with TLS: {_SET} --tls implicit", pattern=r"timed out|connection lost"),
     _Cure("greeting", "this is no SMTP server: check host and port"),
+    _Cure("ehlo", "this is no SMTP server, or a broken one: check host and port", pattern="does not end"),
     _Cure("ehlo", f"it may not like the name {{ehlo_name}}: {_SET} --ehlo-name NAME, one that DNS knows"),
     _Cure(
         "auth",
         f"{_SET} --tls starttls or implicit; or --auth-mechanism CRAM-MD5, if the server offers it",
-        pattern="without TLS",
+        pattern="without TLS|over opportunistic TLS",
     ),
     _Cure(
         "auth",
@@ -92,6 +93,14 @@ _CURES = (
         pattern="does not offer AUTH",
     ),
     _Cure("auth", f"name a mechanism that both speak: {_SET} --auth-mechanism NAME", pattern="relayd speaks"),
+    _Cure(
+        "auth",
+        "do as it says, then try again; relayd upstream show {upstream} names dead grants",
+        pattern=r"grant (?:is dead|yet)|gets no token|may speak for|not known any more|may not log in with its token",
+    ),
+    _Cure(
+        "auth", "the token server has trouble, or cannot be reached from here: try again later", pattern="no token from"
+    ),
     _Cure("auth", "log in with a token: relayd upstream login {upstream}", pattern="XOAUTH2"),
     _Cure("auth", "the server cannot check logins just now: try again later", ("4",)),
     _Cure("auth", f"the server wants TLS before a login: {_SET} --tls starttls", ("530", "538")),

@@ -67,7 +67,7 @@ async def check_token(tokens: TokenSource, subject: str | None) -> tuple[Finding
     try:
         token = await tokens.token(subject)
     except GrantDead as error:
-        return problem(name, str(error), "log in again, as said"), None
+        return problem(name, str(error), "do as it says, then look again"), None
     except TokenUnavailable as error:
         return unknown(name, str(error)), None
     return ok(name, f"there is one for {subject}" if subject else "there is one"), token

@@ -15,6 +15,7 @@ from google.auth.credentials import Credentials
 from google.oauth2 import credentials as user
 from google.oauth2 import service_account
 
+from relayd.upstream.redaction import redacted, spellings, without_jwt
 from relayd.upstream.tokens import AccountRefused, GrantDead, TokenUnavailable
 from relayd.upstream.verdict import clean
 
@@ -145,9 +146,9 @@ class _Said:
         if not isinstance(body, Mapping) or not isinstance(body.get("error"), str):
             # A proxy's page, or nothing at all: not the grant's fault, and not fit to be shown.
             return cls("an answer that is not OAuth's", "", is_final=False)
-        texts = [clean(str(body.get(name) or "")) for name in ("error", "error_description")]
-        for secret in secrets:
-            texts = [text.replace(secret, "***") for text in texts]
+        said = [str(body.get(name) or "") for name in ("error", "error_description")]
+        spelt = spellings(secrets)
+        texts = [clean(without_jwt(redacted(text, spelt))) for text in said]
         return cls(texts[0][:100], texts[1][:300], is_final=not error.retryable)
 
     def __str__(self) -> str:

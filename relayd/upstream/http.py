@@ -1,6 +1,7 @@
 """One HTTPS request to a provider's API: capped in size and time, and it knows how far it came.
 
-Replies are small; a peer that never ends is cut off. Nothing of a request's headers is ever in an error's text.
+Replies are small; a peer that never ends is cut off. Nothing of a request's headers is ever in an error's text, nor in
+the body of a reply that is no success: a peer may quote what it was sent.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from relayd.rules.outcome import Stage
+from relayd.upstream.redaction import MASK, spellings
 from relayd.upstream.verdict import ProtocolViolation
 
 MAX_REPLY_OCTETS = 1024 * 1024
@@ -82,6 +84,8 @@ class HttpClient:
                 method, url, headers=headers, json=json, data=body, allow_redirects=False
             ) as response:
                 content = await _read(response.content, beginning_octets)
+                if response.status >= 300:
+                    content = _without_login(content, headers or {})
                 return HttpReply(response.status, content, _retry_after(response), response.headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HttpFailure(Stage.CONNECT, _cause(error)) from None
@@ -115,6 +119,12 @@ async def _read(stream: aiohttp.StreamReader, beginning_octets: int | None) -> b
         elif len(content) > MAX_REPLY_OCTETS:
             raise ProtocolViolation(f"the reply has more than {MAX_REPLY_OCTETS} octets")
     return bytes(content)
+
+
+def _without_login(content: bytes, headers: Mapping[str, str]) -> bytes:
+    for spelt in spellings([headers.get("Authorization", "").removeprefix("Bearer ")]):
+        content = content.replace(spelt.encode(), MASK.encode())
+    return content
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -1,7 +1,8 @@
 """AUTH: which mechanism, and how it goes (RFC 4954).
 
-PLAIN, LOGIN and XOAUTH2 send what anybody who reads along could log in with: never over a line that can be read,
-unless the operator permits it. The SCRAM mechanisms are not spoken: aiosmtplib has none.
+PLAIN, LOGIN and XOAUTH2 send what anybody who reads along could log in with: never over a line that can be read, nor
+to whom opportunistic TLS has found, unless the operator permits it. The SCRAM mechanisms are not spoken: aiosmtplib has
+none.
 """
 
 from aiosmtplib import SMTPResponse, SMTPResponseException
@@ -58,7 +59,7 @@ def choose(connection: Connection, settings: SmarthostSettings) -> AuthMechanism
     named = settings.auth_mechanism
     if named is not None:
         if named in _READABLE and not is_safe:
-            raise Unfit(_in_the_clear(named))
+            raise Unfit(_to_anybody(connection, named))
         return named
     offered = connection.extensions.get("auth")
     if offered is None:
@@ -69,7 +70,7 @@ def choose(connection: Connection, settings: SmarthostSettings) -> AuthMechanism
     if usable:
         return usable[0]
     if common:
-        raise Unfit(_in_the_clear(", ".join(common)))
+        raise Unfit(_to_anybody(connection, ", ".join(common)))
     raise Unfit(f"the upstream offers AUTH {offered}; relayd speaks PLAIN, LOGIN and CRAM-MD5")
 
 
@@ -97,9 +98,15 @@ async def _respond(connection: Connection, mechanism: bytes, response: bytes) ->
     expect(235, await connection.ask(Stage.AUTH, response))
 
 
-def _in_the_clear(mechanisms: str) -> str:
+def _to_anybody(connection: Connection, mechanisms: str) -> str:
+    secret = "an access token" if mechanisms == "XOAUTH2" else "a password"
+    if connection.tls_object is not None:
+        return (
+            f"{secret} is not sent over opportunistic TLS, which verifies no certificate: set tls to starttls, or "
+            f"allow_plaintext_auth; to whoever answers relayd speaks CRAM-MD5, here it would be {mechanisms}"
+        )
     return (
-        f"a password is not sent without TLS: set tls, or allow_plaintext_auth; in the clear relayd speaks CRAM-MD5, "
+        f"{secret} is not sent without TLS: set tls, or allow_plaintext_auth; in the clear relayd speaks CRAM-MD5, "
         f"here it would be {mechanisms}"
     )
 

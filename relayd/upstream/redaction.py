@@ -1,11 +1,17 @@
-"""Keep our own secrets out of what a peer says: a server that quotes a login must not bring it into log and queue."""
+"""Keep our own secrets out of what a peer says: a server that quotes a login must not bring it into log and queue.
+
+Before its text is shortened: what is left of a secret that was cut through would not be known for one.
+"""
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
+# A signed JWT (RFC 7515 3.1), of which a service account's assertion is one: whoever has it gets tokens for it.
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
@@ -19,6 +25,11 @@ def redacted(text: str, spelt: Iterable[str]) -> str:
     for form in spelt:
         text = text.replace(form, MASK)
     return text
+
+
+def without_jwt(text: str) -> str:
+    """`text` without anything that looks like one."""
+    return _JWT.sub(MASK, text)
 
 
 def _forms(secret: str) -> tuple[str, ...]:

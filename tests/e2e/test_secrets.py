@@ -1,6 +1,8 @@
 """Secrets stay where they belong: canaries of every kind, looked for in everything that relayd shows of itself."""
 
+import json
 import os
+import re
 import resource
 import signal
 import smtplib
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relayd.control.client import ControlClient, ServerRefused, path_of
 from relayd.control.routes import ROUTES
@@ -25,7 +29,7 @@ from tests.e2e.conftest import furnish
 from tests.e2e.house import House, wait_until
 from tests.e2e.shown import Shown
 from tests.e2e.test_reload_drain import hang_up
-from tests.peers.echoing import EchoingServer
+from tests.peers.echoing import EchoingServer, EchoingWeb
 from tests.peers.sink import Sink
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +42,20 @@ UPSTREAM = {name: f"canary%of {name}/é+='\"<&>-{os.urandom(6).hex()}" for name 
     "client_key": PAIR.private_key_pem.bytes().decode()
 }
 KEY_LINE = UPSTREAM["client_key"].splitlines()[1]
+# What grants live by: tokens are ASCII.
+ACCESS_TOKEN = f"ya29.canary-access-token-{os.urandom(6).hex()}"
+REFRESH_TOKEN = f"1//canary-refresh-token-{os.urandom(6).hex()}"
+KEY_ID = f"canary-key-id-{os.urandom(6).hex()}"
+TOKEN_PATH, DEAD_PATH = "/give", "/dead"
+# By name: the provider, its mode, where its tokens come from. With a service account's key, or with a refresh token.
+GRANTED = {
+    "key-smtp": ("google_workspace", "xoauth2", TOKEN_PATH),
+    "key-dead": ("google_workspace", "xoauth2", DEAD_PATH),
+    "login-api": ("google_workspace", "gmail_api", TOKEN_PATH),
+    "login-dead": ("google_workspace", "xoauth2", DEAD_PATH),
+    "token-smtp": ("smtp_relay", None, TOKEN_PATH),
+    "grid-api": ("sendgrid", "api", None),
+}
 
 
 @pytest.fixture
@@ -68,18 +86,27 @@ async def test_no_secret_is_shown(
     shown = Shown()
     node.start()
     furnish(node, sink.port)
-    with EchoingServer(takes_logins=False) as refusing, EchoingServer(takes_logins=True) as taking:
+    service_account = new_service_account()
+    with (
+        EchoingServer(takes_logins=False) as refusing,
+        EchoingServer(takes_logins=True) as taking,
+        EchoingWeb(ACCESS_TOKEN) as web,
+    ):
         add_upstreams(node, tmp_path, shown, {"refusing": refusing.port, "taking": taking.port})
+        add_granted(node, tmp_path, shown, service_account, web.url, refusing.port)
         secret = node.json("credential", "add", "app", "--client", "acme")["secret"]
         shown.add("SMTP replies", "\n".join(talk(node, secret, authority)))
         wait_until(lambda: len(sink.arrivals) == 1, what="the message")
         waiting = wait_until(lambda: tried(node), what="attempts that failed")
+        try_out(node, shown)
+        reload_what_is_wrong(node)
+        rotate(node, shown)
+        ask_everything(node, shown, waiting)
     for pid in (node.process.pid if node.process else 0, *node.worker_pids()):
         for name in ("cmdline", "environ"):
             shown.add(f"/proc/{pid}/{name}", contents_of(Path(f"/proc/{pid}/{name}")))
-    reload_what_is_wrong(node)
-    rotate(node, shown)
-    ask_everything(node, shown, waiting)
+        limits = contents_of(Path(f"/proc/{pid}/limits"))
+        assert re.search(rb"Max core file size +0 +0 ", limits) or not limits
     for page in ("metrics", "healthz", "readyz"):
         with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/{page}", timeout=30) as answer:
             shown.add(page, answer.read())
@@ -90,8 +117,17 @@ async def test_no_secret_is_shown(
     assert shown.holds("the log", "450") and shown.holds("the log", "***") and shown.holds("the log", "535")
     assert shown.holds("/v1/audit", "smtp_credentials") and shown.holds("/v1/audit", "(sealed, new)")
     assert shown.holds("SMTP replies", "535 5.7.8 ") and shown.holds("/v1/explain/{id}", "***")
-    for what, canary in await canaries(node, database, secret):
-        shown.assert_none(what, canary if isinstance(canary, bytes) else canary.encode())
+    assert shown.holds("/v1/upstreams/{name}", "gets no token") and shown.holds("trials", "the grant is dead")
+    assert shown.holds("the log", "grant_died") and shown.holds("/v1/audit", "google_service_account_sealed")
+    assertions = [each for each in web.heard if each.startswith("eyJ")]
+    assert assertions and REFRESH_TOKEN in web.heard
+    found = await canaries(node, database, secret)
+    found += [("an assertion", each) for each in assertions]
+    found += [("a service account's key", line) for line in json.loads(service_account)["private_key"].split("\n")[1:3]]
+    for what, canary in found:
+        octets = canary if isinstance(canary, bytes) else canary.encode()
+        shown.assert_none(what, octets)
+        assert_would_be_found(what, octets)
 
 
 def add_upstreams(node: House, directory: Path, shown: Shown, ports: dict[str, int]) -> None:
@@ -136,6 +172,73 @@ def add_upstreams(node: House, directory: Path, shown: Shown, ports: dict[str, i
             shown.add("refusals", f"{caught.value} {caught.value.hint}")
 
 
+def new_service_account() -> str:
+    """The text of a key file."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    content = {
+        "type": "service_account",
+        "private_key_id": KEY_ID,
+        "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "client_email": "relay@project.iam.example.com",
+        "client_id": "104000000000000000001",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    return json.dumps(content, indent=2)
+
+
+def add_granted(node: House, directory: Path, shown: Shown, key: str, web: str, port: int) -> None:
+    """Upstreams that log in by token, and an API that is called with a key; each with a mailbox."""
+    control = ControlClient((node.socket,))
+    control.patch(path_of("clients", "acme"), {"tier": "Dominance"})
+    smtp = {"host": "127.0.0.1", "port": port, "tls": "none", "allow_plaintext_auth": True}
+    client = {"oauth_client_id": "client", "oauth_client_secret": UPSTREAM["oauth_client_secret"]}
+    for name, (provider, mode, path) in GRANTED.items():
+        body: dict[str, Any] = {"name": name, "provider": provider, "mode": mode}
+        body |= {"api_url": web} if mode in ("gmail_api", "api") else smtp
+        body |= {"token_url": web + path} if path else {"api_key": UPSTREAM["api_key"]}
+        if name.startswith(("login", "token")):
+            body |= {**client, "refresh_token": REFRESH_TOKEN, "oauth_account": f"{name}@example.com"}
+        if name.startswith("token"):
+            body |= {"auth_mechanism": "XOAUTH2"}
+        given = {option: value for option, value in body.items() if value is not None}
+        shown.add("/v1/upstreams", control.post(path_of("upstreams"), given).text)
+        control.post(path_of("mailboxes"), {"email_address": f"{name}@example.com", "upstream": name})
+    file = directory / "key.json"
+    file.write_text(key)
+    file.chmod(0o600)
+    for name in ("key-smtp", "key-dead"):
+        told = node.run("upstream", "set-service-account", name, "--file", str(file))
+        shown.add("the CLI", told.stdout + told.stderr)
+    path = path_of("upstreams", "key-smtp", "service-account")
+    for wrong in (key[:-40], key.replace("BEGIN", "BEGAN"), key.replace("service_account", "authorized_user"), [key]):
+        with pytest.raises(ServerRefused) as caught:
+            control.post(path, {"key": wrong})
+        shown.add("refusals", f"{caught.value} {caught.value.hint}")
+    file.write_text(key[:-40])
+    told = node.run("upstream", "set-service-account", "key-smtp", "--file", str(file), check=False)
+    assert told.returncode == 1
+    shown.add("the CLI", told.stdout + told.stderr)
+
+
+def try_out(node: House, shown: Shown) -> None:
+    """`relayd upstream test` and `show` of all that repeat what they are told."""
+    control = ControlClient((node.socket,))
+    for name in ("refusing", "taking", *GRANTED):
+        said = {"to": "you@example.net", "sender": f"{name}@example.com"}
+        shown.add("trials", control.post(path_of("upstreams", name, "test"), said).text)
+        # A rotation forgets which grants are dead.
+        shown.add("/v1/upstreams/{name}", control.get(path_of("upstreams", name)).text)
+
+
+def assert_would_be_found(what: str, canary: bytes) -> None:
+    """Planted in what is looked through, as a log line, a login or a row would carry it."""
+    for planted in (b"said: " + repr(canary).encode(), b64encode(b"user\0" + canary + b"\0"), canary.hex()):
+        leaking = Shown()
+        leaking.add("a planted leak", planted)
+        with pytest.raises(AssertionError, match="is in a planted leak"):
+            leaking.assert_none(what, canary)
+
+
 def option(name: str) -> str:
     return f"--{name.replace('_', '-')}-file"
 
@@ -144,7 +247,7 @@ def tried(node: House) -> list[dict[str, Any]]:
     """The entries that no upstream took, once both upstreams that repeat everything have been tried."""
     listed = ControlClient((node.socket,)).get(path_of("queue")).data["items"]
     items = [item for item in listed if item["reason"]]
-    return items if len(items) == 2 else []
+    return items if len(items) == 2 + len(GRANTED) else []
 
 
 def contents_of(path: Path) -> bytes:
@@ -173,7 +276,7 @@ def talk(node: House, secret: str, authority: trustme.CA) -> Iterable[str]:
         client.starttls(context=context)
         client.login("app", secret)
         yield answer(client, f"AUTH PLAIN {plain}")
-        for sender in ("app@example.com", "refusing@example.com", "taking@example.com"):
+        for sender in (f"{name}@example.com" for name in ("app", "refusing", "taking", *GRANTED)):
             client.sendmail(sender, "you@example.net", f"From: {sender}\r\nSubject: Hello\r\n\r\n{BODY}\r\n")
 
 
@@ -222,7 +325,7 @@ def ask_everything(node: House, shown: Shown, waiting: list[dict[str, Any]]) -> 
         "/v1/clients/": ["acme"],
         "/v1/domains/": ["example.com"],
         "/v1/mailboxes/": ["app@example.com", "taking@example.com"],
-        "/v1/upstreams/": ["loaded", "grid", "refusing", "taking"],
+        "/v1/upstreams/": ["loaded", "grid", "refusing", "taking", *GRANTED],
         "/v1/credentials/": ["app"],
         "/v1/": [entry["queue_id"] for entry in waiting],
     }
@@ -250,6 +353,9 @@ async def canaries(node: House, database: FreshDatabase, secret: str) -> list[tu
         ("a credential's secret", secret),
         ("a wrong secret", GUESS),
         *((f"an upstream's {name}", text if name != "client_key" else KEY_LINE) for name, text in UPSTREAM.items()),
+        ("an access token", ACCESS_TOKEN),
+        ("a refresh token", REFRESH_TOKEN),
+        ("a service account's key's id", KEY_ID),
         ("a message's body", BODY),
         ("a setting's value", SETTING),
         ("the certificate's key", (node.directory / "tls.key").read_text().splitlines()[1]),

@@ -90,7 +90,72 @@ async def test_the_providers_include_in_the_spf_record_is_enough(dns: Dns, sendi
     dns.resolver = Resolver(["127.0.0.1"], port=dns.server.port)
     dns.server.txt("example.com", "v=spf1 include:elsewhere.example ~all")
     dns.server.txt("elsewhere.example", f"v=spf1 include:{include} ~all")
+    dns.server.txt(include, "v=spf1 ip4:198.51.100.0/24 ~all")
     assert (await dns.align(sending)).is_aligned
+
+
+def publish_exchangers(server: DnsServer, count: int) -> None:
+    """As many of example.com; the second is the relay."""
+    names = [f"mx{number:02}.example.com" for number in range(count)]
+    server.publish("example.com", "MX", *(f"{number} {name}." for number, name in enumerate(names)))
+    for number, name in enumerate(names):
+        server.publish(name, "A", f"192.0.2.{number}")
+
+
+BY_INCLUDE = replace(RELAY, spf_include="spf.relay.example")
+BY_ADDRESS = replace(RELAY, source_address="192.0.2.1")
+
+
+@pytest.mark.parametrize("sending", [BY_INCLUDE, BY_ADDRESS], ids=["by include", "by address"])
+async def test_ten_mail_exchangers_are_looked_up_and_eleven_make_the_record_wrong(dns: Dns, sending: Sending) -> None:
+    """RFC 7208 4.6.4."""
+    dns.server.txt("example.com", "v=spf1 mx include:spf.relay.example -all")
+    dns.server.txt("spf.relay.example", "v=spf1 ip4:198.51.100.0/24 -all")
+    publish_exchangers(dns.server, 10)
+    assert (await dns.align(sending)).is_aligned
+    publish_exchangers(dns.server, 11)
+    dns.resolver = Resolver(["127.0.0.1"], port=dns.server.port)
+    found = await dns.align(sending)
+    assert not found.is_aligned
+    assert "says mx, but example.com has 11 mail exchangers, and receivers look up no more than 10" in found.why
+
+
+@pytest.mark.parametrize("kind", ["include", "redirect"])
+@pytest.mark.parametrize(("within", "is_aligned"), [(4, True), (5, False)])
+async def test_what_the_provider_includes_counts_among_ten_look_ups(
+    dns: Dns, kind: str, within: int, is_aligned: bool
+) -> None:
+    """The address that a message comes from may be in the last of them."""
+    own = " ".join(f"exists:%{{i}}.n{number}.example" for number in range(5))
+    dns.server.txt("example.com", f"v=spf1 {own} {'include:' if kind == 'include' else 'redirect='}spf.relay.example")
+    names = [f"net{number}.relay.example" for number in range(within)]
+    dns.server.txt("spf.relay.example", f"v=spf1 {' '.join(f'include:{name}' for name in names)} ~all")
+    for name in names:
+        dns.server.txt(name, "v=spf1 ip4:198.51.100.0/24 ~all")
+    found = await dns.align(BY_INCLUDE)
+    assert found.is_aligned == is_aligned
+    assert is_aligned or "needs more than 10 look-ups" in found.why
+
+
+@pytest.mark.parametrize(
+    ("record", "is_aligned"),
+    [
+        ("a:no1.example mx:no2.example include:spf.relay.example", True),
+        ("a:no1.example mx:no2.example exists:no3.example include:spf.relay.example", False),
+        ("a:six.example a:six.example a:six.example include:spf.relay.example", True),
+        ("include:spf.relay.example a:no1.example a:no2.example a:no3.example", True),
+        ("include:not.there.example include:spf.relay.example", False),
+        ("include:misspelt.example", False),
+    ],
+)
+async def test_two_look_ups_may_find_nothing_before_an_include(dns: Dns, record: str, is_aligned: bool) -> None:
+    dns.server.txt("example.com", f"v=spf1 {record} -all")
+    dns.server.txt("spf.relay.example", "v=spf1 ip4:198.51.100.0/24 ~all")
+    dns.server.publish("six.example", "AAAA", "2001:db8::1")
+    sending = replace(RELAY, spf_include="misspelt.example") if "misspelt" in record else BY_INCLUDE
+    found = await dns.align(sending)
+    assert found.is_aligned == is_aligned
+    assert "is missing" not in found.why
 
 
 async def test_without_an_include_every_address_of_the_host_has_to_be_allowed(dns: Dns) -> None:

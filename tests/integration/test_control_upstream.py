@@ -93,6 +93,38 @@ async def test_bad_values_are_refused_with_their_reason(control: Control, body: 
     assert (await control.ok("GET", "upstreams")) == {"items": []}
 
 
+@pytest.mark.parametrize(
+    ("provider", "mode", "wanted", "host"),
+    [
+        ("google_workspace", "gmail_api", "xoauth2", "smtp.gmail.com"),
+        ("google_workspace", "xoauth2", "smtp-relay", "smtp-relay.gmail.com"),
+        ("google_workspace", "smtp-relay", "gmail_api", None),
+        ("google_workspace", "gmail_api", "gmail_api", None),
+        ("sendgrid", "smtp", "api", None),
+        ("sendgrid", "api", "smtp", "smtp.sendgrid.net"),
+    ],
+)
+async def test_another_mode_is_where_it_would_be_if_it_had_been_added_so(
+    control: Control, provider: str, mode: str, wanted: str, host: str | None
+) -> None:
+    await control.ok("POST", "upstreams", {"name": "out", "provider": provider, "mode": mode})
+    await control.ok("POST", "upstreams", {"name": "new", "provider": provider, "mode": wanted})
+    shown = await control.ok("PATCH", "upstreams/out", {"mode": wanted})
+    assert shown["host"] == host
+    own = ("id", "name", "created_at", "updated_at")
+    new = await control.ok("GET", "upstreams/new")
+    assert {k: v for k, v in shown.items() if k not in own} == {k: v for k, v in new.items() if k not in own}
+
+
+async def test_another_mode_keeps_what_somebody_said(control: Control) -> None:
+    body = {"name": "out", "provider": "google_workspace", "mode": "xoauth2", "host": "proxy.example.net", "port": 26}
+    await control.ok("POST", "upstreams", body)
+    shown = await control.ok("PATCH", "upstreams/out", {"mode": "smtp-relay", "tls": "implicit"})
+    assert (shown["host"], shown["port"], shown["tls"]) == ("proxy.example.net", 26, "implicit")
+    answer = await control.request("PATCH", "upstreams/out", {"mode": "gmail_api"})
+    assert answer.status == 422 and "host, port, tls cannot be used with google_workspace gmail_api" in answer.message
+
+
 async def test_a_login_that_nobody_can_read_along_needs_no_permission(control: Control) -> None:
     socket = await control.ok("POST", "upstreams", {**SMTP, **LOGIN, "host": "/run/smtp"})
     assert (socket["tls"], socket["port"]) == ("none", None)
@@ -197,3 +229,22 @@ async def test_the_command_line_takes_every_option(control: Control) -> None:
 
 def _smtp_options() -> tuple[str, ...]:
     return ("--provider", "smtp_relay", "--host", "smtp.example.net", "--username", "relay")
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (("--provider", "google_workspace", "--mode", "xoauth2"), "relayd upstream set-service-account new --file"),
+        (("--provider", "sendgrid"), "next, its key: relayd upstream set new --api-key-file FILE"),
+        (("--provider", "google_workspace"), "next, try it: relayd upstream test new"),
+    ],
+)
+async def test_the_next_step_is_what_is_missing(control: Control, options: tuple[str, ...], first: str) -> None:
+    ran = await control.cli("upstream", "add", "new", *options)
+    assert ran.code == 0 and first in ran.err.splitlines()[0], ran.err
+
+
+async def test_another_mode_is_cautioned_of(control: Control) -> None:
+    await control.ok("POST", "upstreams", {"name": "out", "provider": "sendgrid"})
+    ran = await control.cli("upstream", "set", "out", "--mode", "api")
+    assert ran.code == 0 and "mind: the API takes messages apart" in ran.err, ran.err

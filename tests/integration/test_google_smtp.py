@@ -252,6 +252,34 @@ async def test_no_token_and_no_key_is_in_the_log_at_any_level(
     assert "canary" not in written + repr(outcomes)
 
 
+@pytest.mark.parametrize("tls", ["opportunistic", "starttls"])
+async def test_no_token_goes_to_a_server_that_nothing_vouches_for(house: House, tls: str) -> None:
+    """Its certificate is for another name. Not even a token is asked for."""
+    async with GoogleSmtp(house.google) as server:
+        for columns in (
+            house.user(),
+            {"google_service_account": house.google.service_account(users=["a@example.com"])},
+        ):
+            upstream = await house.upstream(server, "xoauth2", smtp_tls=tls, smtp_host="127.0.0.1", **columns)
+            outcome = await send(upstream, "a@example.com")
+            await upstream.close()
+            async with house.db.transaction() as connection:
+                await connection.execute("UPDATE email_configurations SET deleted_at = relayd_now()")
+            assert isinstance(outcome, Deferred), outcome
+            expected = "an access token is not sent over opportunistic TLS" if tls == "opportunistic" else "it is for"
+            assert expected in outcome.cause.text
+    assert server.count(b"AUTH") == 0 and house.google.requests == []
+
+
+async def test_the_operators_word_lets_a_token_go_to_whoever_answers(house: House) -> None:
+    async with GoogleSmtp(house.google) as server:
+        told = {"smtp_tls": "opportunistic", "smtp_host": "127.0.0.1", "smtp_allow_plaintext_auth": True}
+        upstream = await house.upstream(server, "xoauth2", **told, **house.user())
+        assert isinstance(await send(upstream), Sent)
+        await upstream.close()
+    assert server.logins == ["noreply@example.com"]
+
+
 async def test_an_echoed_token_never_leaves(house: House) -> None:
     async with GoogleSmtp(house.google) as server:
         upstream = await house.upstream(server, "xoauth2", **house.user())

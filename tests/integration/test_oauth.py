@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,9 +20,11 @@ from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream import oauth
 from relayd.upstream.granting import token_source
+from relayd.upstream.http import HttpClient
 from relayd.upstream.tokens import AccountRefused, GrantDead, TokenSource, TokenUnavailable
 from relayd.upstream.verdict import judge_exception
 from tests.conftest import FreshDatabase, at_length
+from tests.peers.echoing import EchoingWeb
 from tests.peers.google_oauth import Answer, Cut, Endless, GoogleOauth, Slow
 from tests.peers.mail import Authority
 
@@ -333,3 +336,28 @@ async def test_tokens_are_sealed_and_in_no_text(house: House) -> None:
     assert record is not None
     assert house.seal.open(record[1], row=f"oauth_tokens/{record[0]}/access_token").decode() == token
     assert "canary" not in repr(vars(source)) + repr(house.record)
+
+
+@pytest.mark.parametrize("is_service_account", [False, True])
+async def test_a_token_server_that_repeats_what_it_was_sent_is_quoted_without_it(
+    house: House, is_service_account: bool
+) -> None:
+    if is_service_account:
+        await use_service_account(house, "a@example.com")
+    with EchoingWeb("") as web:
+        await house.change(token_url=f"{web.url}/dead")
+        with pytest.raises(GrantDead) as failed:
+            await house.source().token("a@example.com" if is_service_account else None)
+        (secret,) = {each for each in web.heard if each.startswith(("eyJ", "1//"))}
+    assert "***" in str(failed.value)
+    assert secret not in str(failed.value) and quote(secret, safe="") not in str(failed.value)
+
+
+async def test_an_api_that_repeats_its_key_is_quoted_without_it() -> None:
+    client = HttpClient(max_connections=1)
+    with EchoingWeb("") as web:
+        reply = await client.request("GET", f"{web.url}/v3/scopes", headers={"Authorization": "Bearer SG.canary/key+="})
+        given = await client.request("GET", f"{web.url}/give", headers={"Authorization": "Bearer access_token"})
+    await client.close()
+    assert b"canary" not in reply.content and b"Bearer%20***" in reply.content
+    assert b'"access_token"' in given.content, "what was asked for comes as it is"

@@ -11,8 +11,8 @@ import pytest
 from relayd.delivery.breakers import Breakers
 from relayd.delivery.claimer import Pace
 from relayd.delivery.scheduler import Scheduler
-from relayd.delivery.settler import Settler
-from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.delivery.settler import Composer, Settler
+from relayd.delivery.upstreams import Fleet, Upstream, UpstreamTerms
 from relayd.intake.bounce import Told
 from relayd.intake.return_paths import PURPOSE, ReturnPaths
 from relayd.mail.address import Address
@@ -96,20 +96,23 @@ async def running(
     pace: Pace = NO_POLL,
     return_paths: ReturnPaths | None = None,
     provider: str = "capture",
+    upstream: Upstream | None = None,
+    composer: Composer | None = None,
 ) -> AsyncIterator[Running]:
-    """A scheduler with one upstream. At the end everything is drained, and nothing may have had to be cut off."""
+    """A scheduler with one upstream, by default the gate, and a composer that tells nobody anything. At the end
+    everything is drained, and nothing may have had to be cut off."""
     gate = Gate()
     events: list[RelayEvent] = []
     terms = UpstreamTerms(sender.upstream_id, "capture", provider, at_once, 100, "retry", "1")
 
-    async def load() -> list[tuple[UpstreamTerms, Callable[[], Gate]]]:
-        return [(terms, lambda: gate)]
+    async def load() -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
+        return [(terms, lambda: upstream or gate)]
 
     clock = DatabaseClock()
     fleet = Fleet(load)
     settler = Settler(
         db,
-        NoBounces(),
+        composer or NoBounces(),
         RetryPolicy(),
         emit=events.append,
         wake=lambda: scheduler.wake(),

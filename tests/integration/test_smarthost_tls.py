@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relayd.rules.outcome import Deferred, Outcome, Sent, Stage
+from relayd.upstream.settings import AuthMechanism
 from relayd.upstream.smarthost import Smarthost
 from tests.peers.mail import Authority, settings, transmission
 from tests.peers.smtp_server import Disconnect, ScriptedServer
@@ -64,6 +65,42 @@ async def test_opportunistic_never_logs_in_in_the_clear(reply: str | None, stran
     assert isinstance(outcome, Deferred)
     assert outcome.cause.stage is Stage.AUTH
     assert server.count(b"AUTH") == 0
+
+
+@pytest.mark.parametrize(
+    ("offer", "mechanism", "expected"),
+    [
+        ("AUTH PLAIN LOGIN XOAUTH2", None, None),
+        ("AUTH PLAIN", "PLAIN", None),
+        ("AUTH LOGIN", "LOGIN", None),
+        ("AUTH PLAIN CRAM-MD5", None, b"AUTH CRAM-MD5"),
+    ],
+)
+async def test_opportunistic_tells_no_password_to_whoever_answers(
+    offer: str, mechanism: AuthMechanism | None, expected: bytes | None, stranger: Authority
+) -> None:
+    async with ScriptedServer(extensions=(offer,), starttls=stranger.server_context("elsewhere.example")) as server:
+        outcome = await deliver(server.port, tls="opportunistic", auth_mechanism=mechanism, **LOGIN)
+    said = [command for command in server.commands if command.startswith(b"AUTH")]
+    assert server.sessions[0].is_tls
+    if expected is not None:
+        assert isinstance(outcome, Sent) and said == [expected]
+        return
+    assert isinstance(outcome, Deferred) and outcome.cause.stage is Stage.AUTH and said == []
+    assert "over opportunistic TLS, which verifies no certificate: set tls to starttls" in outcome.cause.text
+
+
+@pytest.mark.parametrize(
+    "word", [{"tls": "opportunistic", "allow_plaintext_auth": True}, {"tls": "starttls", "verify_certificate": False}]
+)
+async def test_the_operators_word_lets_a_password_go_to_whoever_answers(
+    word: dict[str, Any], stranger: Authority
+) -> None:
+    async with ScriptedServer(
+        extensions=("AUTH PLAIN",), starttls=stranger.server_context("elsewhere.example")
+    ) as server:
+        assert isinstance(await deliver(server.port, **word, **LOGIN), Sent)
+    assert server.count(b"AUTH PLAIN") == 1
 
 
 # What fails, and what is said of it

@@ -147,6 +147,16 @@ async def test_an_exchange_that_fails_stores_nothing(
     assert (await stored(control)).oauth_refresh_token_sealed is None
 
 
+async def test_a_secret_is_taken_out_before_the_text_is_shortened(
+    control: Control, google: GoogleOauth, upstream: str
+) -> None:
+    begun = await begin(control)
+    told = Answer.error("invalid_grant", "x" * 290 + google.client_secret)
+    answer = of_redirect(await google.consent_with(begun["authorization_url"], {"answer": told}))
+    said = await control.request("POST", "upstreams/gw/login/finish", answer)
+    assert said.status == 409 and "x***" in said.message and "cana" not in said.text
+
+
 async def test_an_error_in_the_redirect_stores_nothing(control: Control, upstream: str) -> None:
     begun = await begin(control)
     answer = await control.request(
@@ -327,3 +337,38 @@ async def test_a_key_takes_the_place_of_a_login_and_a_login_that_of_a_key(
     await control.ok("POST", "upstreams/gw/service-account", {"key": google.service_account(users=["a@example.com"])})
     record = await stored(control)
     assert record.google_service_account is not None and record.oauth_refresh_token_sealed is None
+
+
+@pytest.mark.parametrize("tls", ["none", "opportunistic"])
+async def test_no_grant_is_taken_for_a_line_that_would_tell_its_tokens(
+    control: Control, google: GoogleOauth, tls: str
+) -> None:
+    """Without a grant smtp-relay is known by its address, and any line will do."""
+    where = {"name": "gw", "provider": "google_workspace", "mode": "smtp-relay", "tls": tls}
+    where |= {"oauth_client_id": google.client_id, "token_url": google.token_url, "ca_file": google.authority.file}
+    await control.ok("POST", "upstreams", where)
+    key = {"key": google.service_account(users=["a@example.com"])}
+    for path, body in (("gw/login", {"redirect_uri": REDIRECT}), ("gw/service-account", key)):
+        answer = await control.request("POST", f"upstreams/{path}", body)
+        assert answer.status == 422 and "an access token would cross the network" in answer.message, answer.text
+        assert "relayd upstream set gw --tls starttls" in answer.text
+    record = await stored(control)
+    assert record.google_service_account_sealed is None and record.oauth_refresh_token_sealed is None
+    await control.ok("PATCH", "upstreams/gw", {"allow_plaintext_auth": True})
+    await control.ok("POST", "upstreams/gw/service-account", key)
+    await control.ok("POST", "upstreams/gw/login", {"redirect_uri": REDIRECT})
+    answer = await control.request("PATCH", "upstreams/gw", {"allow_plaintext_auth": False})
+    assert answer.status == 422 and "--allow-plaintext-auth permits it" in answer.text
+
+
+async def test_a_line_that_came_to_tell_tokens_while_somebody_was_logging_in_gets_none(
+    control: Control, google: GoogleOauth, upstream: str
+) -> None:
+    begun = await begin(control)
+    async with control.db.transaction() as connection:
+        await connection.execute("UPDATE email_configurations SET smtp_tls = 'opportunistic'")
+    answer = await control.request(
+        "POST", "upstreams/gw/login/finish", of_redirect(await google.consent(begun["authorization_url"]))
+    )
+    assert answer.status == 422 and "an access token would cross the network" in answer.message, answer.text
+    assert (await stored(control)).oauth_refresh_token_sealed is None

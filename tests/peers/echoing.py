@@ -1,11 +1,13 @@
-"""An SMTP server without tact: it repeats what it was told, logins and all, in its replies. In a thread of its own."""
+"""Servers without tact: they repeat what they were told, logins and all, in their replies. In threads of their own."""
 
 import base64
+import http.server
+import json
 import socketserver
 import threading
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -21,7 +23,7 @@ class _Session(socketserver.StreamRequestHandler):
             verb = line[:4].upper()
             heard += [line, *_decoded(line.split()[-1])]
             if verb == "EHLO":
-                self.wfile.write(b"250-echo\r\n250 AUTH PLAIN LOGIN\r\n")
+                self.wfile.write(b"250-echo\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n")
             elif verb == "QUIT":
                 return
             elif verb == "AUTH" and _takes_logins(self.server):
@@ -65,3 +67,67 @@ def _decoded(word: str) -> list[str]:
         return base64.b64decode(word, validate=True).decode().split("\0")
     except ValueError:
         return []
+
+
+class _Web(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    token = ""
+    heard: list[str]
+
+
+class _WebSession(http.server.BaseHTTPRequestHandler):
+    server: _Web
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode(errors="replace")
+        if "form-urlencoded" not in self.headers.get("Content-Type", ""):
+            body = ""  # a message, which is no login
+        form = [value for _, value in parse_qsl(body)]
+        self.server.heard += form
+        if self.path == "/give":
+            return self._say(200, {"access_token": self.server.token, "expires_in": 3600})
+        login = self.headers.get("Authorization", "").encode("latin-1").decode()
+        said = " ".join((login, quote(login, safe=""), *form, body))
+        self._say(403, {"error": "unauthorized_client", "error_description": said, "errors": [{"message": said}]})
+
+    def _say(self, status: int, content: object) -> None:
+        octets = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(octets)))
+        self.end_headers()
+        self.wfile.write(octets)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class EchoingWeb:
+    """A token server and an API. `/give` answers with a token; all else refuses, and repeats what it was told.
+
+    `heard` are the values of every form that came.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._server = _Web(("127.0.0.1", 0), _WebSession)
+        self._server.token = token
+        self.heard: list[str] = []
+        self._server.heard = self.heard
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

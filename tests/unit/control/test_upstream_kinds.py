@@ -140,6 +140,25 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], text: str
         check(upstream(("smtp_relay", None), **options))
 
 
+@pytest.mark.parametrize("tls", ["none", "opportunistic"])
+def test_a_token_needs_a_line_that_is_vouched_for(tls: str) -> None:
+    record = upstream(("google_workspace", "smtp-relay"), tls=tls)
+    check(record)
+    # CRAM-MD5 does not stop it: where there is a grant and no password, the login is by token.
+    granted = replace(record, google_service_account_sealed=b"sealed", smtp_auth_mechanism="CRAM-MD5")
+    with pytest.raises(BadValue, match="an access token would cross the network in the clear"):
+        check(granted)
+    check(replace(granted, smtp_allow_plaintext_auth=True))
+    check(replace(granted, smtp_tls="starttls"))
+
+
+def test_a_user_who_logs_in_by_token_has_no_password() -> None:
+    record = replace(upstream(("google_workspace", "smtp-relay")), smtp_username="noreply@example.com")
+    with pytest.raises(BadValue, match="username and password go together"):
+        check(record)
+    check(replace(record, oauth_refresh_token_sealed=b"sealed"))
+
+
 def test_a_login_over_a_unix_socket_crosses_no_network() -> None:
     check(upstream(("smtp_relay", None), host="/run/sock", tls="none", username="u", password="p"))
 

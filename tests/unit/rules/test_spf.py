@@ -23,7 +23,8 @@ def ask(zone: dict[tuple[str, str], tuple[str, ...]], domain: str, sender: Sende
 
 
 def zone(record: str, **others: str) -> dict[tuple[str, str], tuple[str, ...]]:
-    return {("TXT", "example.com"): ("v=DMARC1; p=none", record)} | {
+    known = {("TXT", "_spf.google.com"): ("v=spf1 ip4:198.51.100.0/24 ~all",)}
+    return {("TXT", "example.com"): ("v=DMARC1; p=none", record), **known} | {
         ("TXT", name.replace("_", ".")): (text,) for name, text in others.items()
     }
 
@@ -63,6 +64,8 @@ def test_an_include_is_found_wherever_a_receiver_would_come_to_it(record: str, r
         ("v=spf1 a:mail.example.com -all", Result.NO),
         ("v=spf1 mx -all", Result.PASS),
         ("v=spf1 exists:%{i}.example.com -all", Result.NO),
+        ("v=spf1 exists:mail.example.com -all", Result.PASS),
+        ("v=spf1 -exists:mail.example.com +all", Result.NO),
         ("v=spf1 include:sub.example -all", Result.PASS),
         ("v=spf1 ip4:192.0.2.300 -all", Result.ERROR),
         ("v=spf1 a/99 -all", Result.ERROR),
