@@ -22,6 +22,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.peers.winding_up import hang_up
+
 
 class Cut(Enum):
     """How a connection ends without a reply: what was asked for is not done, or is."""
@@ -170,7 +172,7 @@ class GmailApi:
         self.port = runner.addresses[0][1]
         started.set()
         await self._stop.wait()
-        await runner.cleanup()
+        await hang_up(runner)
 
     def _method(self, name: str, handler: Any) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.peers.mail import Authority
+from tests.peers.winding_up import hang_up
 
 MAIL = "https://mail.google.com/"
 AUDIENCE = "https://oauth2.googleapis.com/token"
@@ -222,7 +223,7 @@ class GoogleOauth:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await hang_up(self._runner)
 
     async def _on_token(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.peers.winding_up import hang_up
+
 KEY = "SG.canary-key"
 RESERVED = {
     *("x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"),
@@ -56,7 +58,7 @@ class SendGridApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await hang_up(self._runner)
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from aiohttp import web
+
 _TURNS = 5
 """From a connection that was taken to its first line of code, and from a close to the end of its transport."""
 
@@ -20,6 +22,18 @@ async def wind_up(server: asyncio.Server) -> None:
         for task in others:
             task.cancel()
         await asyncio.wait(others)
+    await _turn()
+
+
+async def hang_up(runner: web.AppRunner) -> None:
+    """End a web server and its connections, those too whose client keeps them for later.
+
+    TLS would say goodbye first and wait for the answer, for longer than the loop may live.
+    """
+    for connection in runner.server.connections if runner.server else ():
+        if connection.transport is not None:
+            connection.transport.abort()
+    await runner.cleanup()
     await _turn()
 
 
