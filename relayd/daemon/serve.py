@@ -7,13 +7,15 @@ from relayd.config import secrets
 from relayd.config.load import load
 from relayd.config.settings import Settings
 from relayd.daemon.orders import Secrets
-from relayd.daemon.supervisor import Supervisor
 from relayd.daemon.tls import server_context
 
 
 def run(config: Path) -> None:
     """Serve until stopped. Raises RelaydError."""
     settings, keys = read(config)
+    # Not before: it takes a second to load, and a mistake in the configuration is told at once.
+    from relayd.daemon.supervisor import Supervisor
+
     asyncio.run(Supervisor(settings, keys, reread=lambda: read(config)).run())
 
 

@@ -3,7 +3,7 @@
 import re
 
 # Beyond ASCII it is RFC 6533's utf-8-addr-unitext.
-_XTEXT = re.compile(r"(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]|\+[0-9A-F]{2})+\Z")
+_XTEXT = re.compile(r"(?:[^\x00-\x20+=\x7f-\x9f\ud800-\udfff]|\+[0-9A-F]{2})+\Z")
 _HEX_CHARACTER = re.compile(r"\+([0-9A-F]{2})")
 
 

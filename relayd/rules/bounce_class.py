@@ -7,6 +7,7 @@ the words of that reply, the report's own status, the reply's code, the words of
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from relayd.rules import bounce_words
 from relayd.rules.bounce_category import BounceKind, Category
@@ -133,22 +134,27 @@ _BY_CODE = {
     "571": Category.SPAM_OR_POLICY,
 }
 
-# The words. One that is more particular comes before one that is less.
-_TABLE = (
-    (Category.TOO_LARGE, expression(bounce_words.TOO_LARGE)),
-    (Category.MAILBOX_FULL, expression(bounce_words.MAILBOX_FULL)),
-    (Category.RATE_LIMITED, expression(bounce_words.RATE_LIMITED)),
-    (Category.RELAYING, expression(bounce_words.RELAYING)),
-    (Category.AUTH, expression(bounce_words.AUTH)),
-    (Category.BLOCKED, expression(bounce_words.BLOCKED)),
-    (Category.SPAM_OR_POLICY, expression(bounce_words.SPAM_OR_POLICY)),
-    (Category.LOOP, expression(bounce_words.LOOP)),
-    (Category.INACTIVE, expression(bounce_words.INACTIVE)),
-    (Category.DOMAIN_NOT_FOUND, expression(bounce_words.DOMAIN_NOT_FOUND)),
-    (Category.NO_SUCH_USER, expression(bounce_words.NO_SUCH_USER)),
-    (Category.UNREACHABLE, expression(bounce_words.UNREACHABLE)),
-    (Category.CONTENT, expression(bounce_words.CONTENT)),
-)
+
+@cache
+def _table() -> tuple[tuple[Category, re.Pattern[str]], ...]:
+    """The words. One that is more particular comes before one that is less. Compiled when a bounce is first read."""
+    return (
+        (Category.TOO_LARGE, expression(bounce_words.TOO_LARGE)),
+        (Category.MAILBOX_FULL, expression(bounce_words.MAILBOX_FULL)),
+        (Category.RATE_LIMITED, expression(bounce_words.RATE_LIMITED)),
+        (Category.RELAYING, expression(bounce_words.RELAYING)),
+        (Category.AUTH, expression(bounce_words.AUTH)),
+        (Category.BLOCKED, expression(bounce_words.BLOCKED)),
+        (Category.SPAM_OR_POLICY, expression(bounce_words.SPAM_OR_POLICY)),
+        (Category.LOOP, expression(bounce_words.LOOP)),
+        (Category.INACTIVE, expression(bounce_words.INACTIVE)),
+        (Category.DOMAIN_NOT_FOUND, expression(bounce_words.DOMAIN_NOT_FOUND)),
+        (Category.NO_SUCH_USER, expression(bounce_words.NO_SUCH_USER)),
+        (Category.UNREACHABLE, expression(bounce_words.UNREACHABLE)),
+        (Category.CONTENT, expression(bounce_words.CONTENT)),
+    )
+
+
 _ENHANCED = re.compile(r"(?<![\d./v])([245])\.(\d{1,3}\.\d{1,3})(?![\d]|\.\d)")
 _CODE = re.compile(r"(?<![\d.:/@-])([45][0-7]\d)(?=[ \-#]|\Z)")
 _NULL_MX = re.compile(r"null ?mx", re.IGNORECASE)
@@ -192,7 +198,7 @@ def _category(
 
 def _by_words(text: str) -> Category | None:
     text = text[:4000]
-    return next((category for category, words in _TABLE if words.search(text)), None)
+    return next((category for category, words in _table() if words.search(text)), None)
 
 
 def _of_a_range(detail: str) -> Category | None:

@@ -29,7 +29,7 @@ from relayd.submission.transaction import Transaction, transmission_type
 DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 
 # It goes into the Received header: nothing that ends a comment or a line there.
-_HELO = re.compile(r'[^\x00-\x20\x7f-\U0010ffff()<>\\"]{1,255}\Z')
+_HELO = re.compile(r"[!#-'*-;=?-\[\]-~]{1,255}\Z")
 
 
 class Session(PlainVerbs):

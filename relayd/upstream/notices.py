@@ -12,7 +12,7 @@ _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 _ENVELOPE_ID = re.compile(_XTEXT)
 _ORCPT = re.compile(rf"[A-Za-z0-9-]+;{_XTEXT}")
 # RFC 6533 3: an address of type utf-8 may come as it is, where SMTPUTF8 is spoken.
-_UTF8_ORCPT = re.compile(r"utf-8;(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff])+", re.IGNORECASE)
+_UTF8_ORCPT = re.compile(r"utf-8;(?:[^\x00-\x20+=\x7f-\x9f\ud800-\udfff])+", re.IGNORECASE)
 _EVENT = "(?:SUCCESS|FAILURE|DELAY)"
 _NOTIFY = re.compile(rf"NEVER|{_EVENT}(?:,{_EVENT}){{0,2}}", re.IGNORECASE)
 MAX_ENVELOPE_ID_CHARACTERS = 100
