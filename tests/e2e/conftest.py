@@ -22,7 +22,6 @@ def make_house(database: FreshDatabase) -> Iterator[Callable[..., House]]:
     def make(**sections: Any) -> House:
         house = House(database.dsn, database.password, **sections)
         houses.append(house)
-        house.migrate()
         return house
 
     yield make
@@ -33,6 +32,12 @@ def make_house(database: FreshDatabase) -> Iterator[Callable[..., House]]:
 @pytest.fixture
 def house(make_house: Callable[..., House]) -> House:
     return make_house()
+
+
+@pytest.fixture
+def small_house(make_house: Callable[..., House]) -> House:
+    """One worker: for what two would do no otherwise."""
+    return make_house(processes=1)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relayd.seal import new_key
+from tests import command_line
 
 START_SECONDS = 60.0
 
@@ -93,18 +94,12 @@ class House:
     def write_config(self) -> None:
         self.config.write_text(_toml(self.settings))
 
-    def run(self, *arguments: str, check: bool = True, text: str | None = None) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, check: bool = True, text: str = "") -> "subprocess.CompletedProcess[str]":
         """One command of the CLI, on this node's socket."""
-        result = subprocess.run(
-            [sys.executable, "-m", "relayd", "--socket", str(self.socket), *arguments],
-            capture_output=True,
-            text=True,
-            input=text,
-            timeout=60,
-        )
-        if check and result.returncode != 0:
-            raise AssertionError(f"relayd {' '.join(arguments)}: {result.stderr}{result.stdout}")
-        return result
+        ran = command_line.run(("--socket", str(self.socket), *arguments), stdin=text)
+        if check and ran.code != 0:
+            raise AssertionError(f"relayd {' '.join(arguments)}: {ran.err}{ran.out}")
+        return subprocess.CompletedProcess(arguments, ran.code, ran.out, ran.err)
 
     def json(self, *arguments: str) -> Any:
         """What a command answers with --json."""

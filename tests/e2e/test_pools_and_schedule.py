@@ -10,10 +10,10 @@ from tests.e2e.mail import send
 from tests.peers.sink import Sink
 
 
-def test_mail_of_a_pool_moves_and_scheduled_mail_goes_in_time(house: House, sink: Sink) -> None:
-    house.start()
-    furnish(house, sink.port)
-    control = ControlClient((house.socket,))
+def test_mail_of_a_pool_moves_and_scheduled_mail_goes_in_time(small_house: House, sink: Sink) -> None:
+    small_house.start()
+    furnish(small_house, sink.port)
+    control = ControlClient((small_house.socket,))
     control.post(path_of("pools"), {"name": "news", "client": "acme"})
     for address in ("a@example.com", "b@example.com"):
         control.post(path_of("mailboxes"), {"email_address": address, "daily_send_limit": None})
@@ -21,13 +21,13 @@ def test_mail_of_a_pool_moves_and_scheduled_mail_goes_in_time(house: House, sink
     control.patch(path_of("clients", "acme", "pools", "news"), {"may_rewrite_from": True})
     control.post(path_of("pause"), {})
     control.post(path_of("mailboxes", "b@example.com", "pause"), {})
-    moved = send(house, ["moved@example.net"], fields="X-Relayd-Pool: news\r\nX-Relayd-Class: bulk\r\n")
+    moved = send(small_house, ["moved@example.net"], fields="X-Relayd-Pool: news\r\nX-Relayd-Class: bulk\r\n")
     control.post(path_of("mailboxes", "a@example.com", "pause"), {})
     control.post(path_of("mailboxes", "b@example.com", "resume"), {})
     soon = date_text(datetime.now(UTC) + timedelta(seconds=2))
-    later = send(house, ["later@example.net"], fields=f"X-Relayd-Not-Before: {soon}\r\n")
+    later = send(small_house, ["later@example.net"], fields=f"X-Relayd-Not-Before: {soon}\r\n")
     tomorrow = date_text(datetime.now(UTC) + timedelta(days=1))
-    send(house, ["tomorrow@example.net"], fields=f"X-Relayd-Not-Before: {tomorrow}\r\n")
+    send(small_house, ["tomorrow@example.net"], fields=f"X-Relayd-Not-Before: {tomorrow}\r\n")
     control.post(path_of("resume"), {})
     wait_until(lambda: len(sink.arrivals) >= 2, what="both messages")
     arrived = {arrival.recipients[0]: arrival.content for arrival in sink.arrivals}
@@ -39,4 +39,4 @@ def test_mail_of_a_pool_moves_and_scheduled_mail_goes_in_time(house: House, sink
     assert "its time has come" in control.get(path_of("explain", later)).text
     assert "tomorrow@example.net" not in arrived
     assert control.get(path_of("queue"), {"states": ["pending"]}).data["total"] == 1
-    assert house.stop() == 0
+    assert small_house.stop() == 0

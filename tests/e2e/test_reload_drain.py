@@ -154,17 +154,17 @@ def test_reload_takes_new_settings_and_a_new_certificate(
     assert certificate != old_certificate
 
 
-def test_reload_says_what_needs_a_restart_and_takes_the_rest(house: House) -> None:
-    house.start()
-    old_workers = house.worker_pids()
-    house.settings["node"] = "another"
-    house.settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}
-    reload(house, max_message_octets=NEW_SIZE, listen=[f"127.0.0.1:{free_port()}"])
-    wait_for_the_end_of(old_workers, house)
-    assert greeting(house)[0] == str(NEW_SIZE)
-    (warning,) = [line for line in house.log_text().splitlines() if "need a restart" in line]
+def test_reload_says_what_needs_a_restart_and_takes_the_rest(small_house: House) -> None:
+    small_house.start()
+    old_workers = small_house.worker_pids()
+    small_house.settings["node"] = "another"
+    small_house.settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}
+    reload(small_house, max_message_octets=NEW_SIZE, listen=[f"127.0.0.1:{free_port()}"])
+    wait_for_the_end_of(old_workers, small_house)
+    assert greeting(small_house)[0] == str(NEW_SIZE)
+    (warning,) = [line for line in small_house.log_text().splitlines() if "need a restart" in line]
     assert all(key in warning for key in ("node", "submission.listen", "http"))
-    with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/readyz", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{small_house.http_port}/readyz", timeout=30) as answer:
         assert answer.status == 200
 
 
@@ -176,21 +176,21 @@ def test_reload_says_what_needs_a_restart_and_takes_the_rest(house: House) -> No
     ],
     ids=["a wrong value", "a certificate that is not there"],
 )
-def test_a_broken_configuration_is_refused_whole(house: House, broken: dict[str, Any], named: str) -> None:
-    house.start()
-    workers = house.worker_pids()
-    reload(house, max_message_octets=NEW_SIZE, **broken)
-    assert "reload refused, everything stays as it was" in house.log_text()
-    assert named in house.log_text()
-    wait_until(lambda: house.worker_pids() == workers, what="the end of workers that could not start")
-    assert greeting(house)[0] == "26214400"
+def test_a_broken_configuration_is_refused_whole(small_house: House, broken: dict[str, Any], named: str) -> None:
+    small_house.start()
+    workers = small_house.worker_pids()
+    reload(small_house, max_message_octets=NEW_SIZE, **broken)
+    assert "reload refused, everything stays as it was" in small_house.log_text()
+    assert named in small_house.log_text()
+    wait_until(lambda: small_house.worker_pids() == workers, what="the end of workers that could not start")
+    assert greeting(small_house)[0] == "26214400"
     # It is not stuck: the mended configuration is taken.
     for key in broken:
-        del house.settings["submission"][key]
-    reload(house)
-    wait_for_the_end_of(workers, house)
-    assert greeting(house)[0] == str(NEW_SIZE)
-    assert house.stop() == 0
+        del small_house.settings["submission"][key]
+    reload(small_house)
+    wait_for_the_end_of(workers, small_house)
+    assert greeting(small_house)[0] == str(NEW_SIZE)
+    assert small_house.stop() == 0
 
 
 @at_length

@@ -25,24 +25,24 @@ Diagnostic-Code: smtp; 552 5.2.2 mailbox full\r
 """
 
 
-def test_a_bounce_finds_its_way_back_to_its_entry(house: House, sink: Sink) -> None:
-    house.start()
-    furnish(house, sink.port)
-    control = ControlClient((house.socket,))
+def test_a_bounce_finds_its_way_back_to_its_entry(small_house: House, sink: Sink) -> None:
+    small_house.start()
+    furnish(small_house, sink.port)
+    control = ControlClient((small_house.socket,))
     control.patch(path_of("domains", "example.com"), {"bounce_domain": "bounces.example.com"})
     # What a worker knows of a mailbox is a second old at most; it has not sent before.
-    queue_id = send(house, ["you@example.net"])
+    queue_id = send(small_house, ["you@example.net"])
     wait_until(lambda: sink.arrivals, what="the message")
     return_path = sink.arrivals[0].reverse_path
     assert return_path.startswith("b+") and return_path.endswith("@bounces.example.com")
-    with smtplib.SMTP("127.0.0.1", house.smtp_port, timeout=30) as peer:
+    with smtplib.SMTP("127.0.0.1", small_house.smtp_port, timeout=30) as peer:
         peer.sendmail("", [return_path], REPORT)
-    found = wait_until(lambda: _matched(house), what="the report to be read")
+    found = wait_until(lambda: _matched(small_house), what="the report to be read")
     assert (found["queue_id"], found["kind"]) == (queue_id, "bounce")
-    entry = house.json("queue", "show", found["entry_id"])
+    entry = small_house.json("queue", "show", found["entry_id"])
     assert "bounced" in str(entry) and "mailbox_full" in str(entry)
-    assert "bounced_later" in house.log_text()
-    assert house.stop() == 0
+    assert "bounced_later" in small_house.log_text()
+    assert small_house.stop() == 0
 
 
 def _matched(house: House) -> dict[str, str] | None:

@@ -48,11 +48,11 @@ def _without(content: bytes, head: bytes, body: bytes) -> "Counter[str]":
     return Counter(name.lower() for name in message_from_bytes(added + b"\r\n"))
 
 
-def test_a_final_refusal_bounces_to_the_reverse_path(house: House, sink: Sink) -> None:
+def test_a_final_refusal_bounces_to_the_reverse_path(small_house: House, sink: Sink) -> None:
     sink.on_rcpt = lambda recipient: "550 5.1.1 no such user" if recipient.startswith("nobody") else "250 ok"
-    house.start()
-    furnish(house, sink.port)
-    send(house, ["nobody@example.net", "you@example.net"])
+    small_house.start()
+    furnish(small_house, sink.port)
+    send(small_house, ["nobody@example.net", "you@example.net"])
     wait_until(lambda: len(sink.arrivals) == 2, what="the message and its bounce")
     message, bounce = sorted(sink.arrivals, key=lambda arrival: arrival.reverse_path == "")
     assert message.recipients == ("you@example.net",)
@@ -65,12 +65,12 @@ def test_a_final_refusal_bounces_to_the_reverse_path(house: House, sink: Sink) -
     assert len(report.get_all("dkim-signature", [])) == 2
 
 
-def test_a_bounce_that_fails_makes_no_bounce(house: House, sink: Sink) -> None:
+def test_a_bounce_that_fails_makes_no_bounce(small_house: House, sink: Sink) -> None:
     sink.on_rcpt = lambda recipient: "550 5.1.1 no such user"
-    house.start()
-    furnish(house, sink.port)
-    send(house, ["nobody@example.net"])
-    wait_until(lambda: house.json("queue", "list")["items"] == [], what="an empty queue")
-    found = house.json("message", "find", "--recipient", "app@example.com")["items"]
+    small_house.start()
+    furnish(small_house, sink.port)
+    send(small_house, ["nobody@example.net"])
+    wait_until(lambda: small_house.json("queue", "list")["items"] == [], what="an empty queue")
+    found = small_house.json("message", "find", "--recipient", "app@example.com")["items"]
     assert [each["origin"] for each in found] == ["dsn"]
     assert sink.arrivals == []

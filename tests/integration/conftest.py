@@ -1,8 +1,5 @@
 """A control server on a real socket and a real database, asked over HTTP and by the command line."""
 
-import asyncio
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,6 +16,8 @@ from relayd.rules.control_events import ControlEvent
 from relayd.rules.grant_events import GrantEvent
 from relayd.seal import Seal, new_key, parse_key
 from relayd.store.pool import Database
+from tests import command_line
+from tests.command_line import Ran
 
 
 @dataclass
@@ -32,15 +31,6 @@ class Answer:
     @property
     def message(self) -> str:
         return f"{self.data['error']['message']} | {self.data['error']['hint']}"
-
-
-@dataclass
-class Ran:
-    """How one command line ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass
@@ -67,17 +57,11 @@ class Control:
         return answer.data
 
     async def cli(self, *argv: str, stdin: str = "", **environment: str) -> Ran:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relayd", *argv),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "RELAYD_SOCKET": str(self.socket), **environment},
+        ran = await command_line.run_beside(
+            argv, stdin=stdin, environment={"RELAYD_SOCKET": str(self.socket), **environment}
         )
-        out, err = await process.communicate(stdin.encode())
-        assert process.returncode is not None
-        assert "Traceback" not in err.decode()
-        return Ran(process.returncode, out.decode(), err.decode())
+        assert "Traceback" not in ran.err
+        return ran
 
 
 @pytest.fixture
