@@ -118,6 +118,7 @@ def test_a_worker_that_dies_while_postgres_is_away_is_replaced_and_the_daemon_st
     house.stop(20)
 
 
+@at_length
 def test_killed_supervisor_takes_along_a_worker_that_has_only_just_begun(house: House, sink: Sink) -> None:
     house.start()
     before = house.worker_pids()

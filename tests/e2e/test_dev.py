@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import at_length
 from tests.e2e.conftest import need
 from tests.e2e.house import free_port, wait_until
 from tests.e2e.signatures import signed_part, verified_algorithms
@@ -98,6 +99,7 @@ def test_a_first_message_is_captured_with_two_signatures_that_verify(dev: Dev) -
     assert dev.stop() == 0
 
 
+@at_length
 def test_opendkim_accepts_the_rsa_signature(dev: Dev, tmp_path: Path) -> None:
     need("opendkim")
     dev.start()
@@ -130,6 +132,7 @@ def test_a_taken_port_is_told_before_anything_is_begun(dev: Dev) -> None:
     assert "Traceback" not in dev.text()
 
 
+@at_length
 def test_killed_supervisor_leaves_no_orphan_and_starts_again(dev: Dev) -> None:
     dev.start()
     assert dev.process

@@ -4,7 +4,7 @@ import asyncio
 import urllib.request
 from collections.abc import Callable
 
-from tests.conftest import FreshDatabase
+from tests.conftest import FreshDatabase, at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, wait_until
 from tests.e2e.mail import send
@@ -59,6 +59,7 @@ SELECT (lpad(to_hex(((extract(epoch FROM clock_timestamp()) - 120) * 1000)::bigi
 """
 
 
+@at_length
 def test_what_the_configuration_says_of_tiers_warm_up_and_health_holds_in_the_daemon(
     make_house: Callable[..., House], sink: Sink, database: FreshDatabase
 ) -> None:

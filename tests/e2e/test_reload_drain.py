@@ -208,6 +208,7 @@ def test_reloading_under_load_loses_nothing(house: House, sink: Sink) -> None:
     assert house.stop() == 0
 
 
+@at_length
 def test_sigterm_under_load_drains_and_the_next_start_delivers_the_rest(house: House, sink: Sink) -> None:
     sink.delay_seconds = 0.2
     house.start()

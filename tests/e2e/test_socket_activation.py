@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FreshDatabase
+from tests.conftest import FreshDatabase, at_length
 from tests.e2e.conftest import need
 from tests.e2e.house import START_SECONDS, House, free_port, wait_until
 
@@ -84,6 +84,7 @@ def test_ready_watchdog_reload_and_stop(house: House) -> None:
         assert house.process.wait(START_SECONDS) == 0
 
 
+@at_length
 def test_workers_cannot_speak_to_systemd_nor_take_its_sockets(house: House) -> None:
     """NotifyAccess=main: systemd drops what a worker says, and logs that it did."""
     with activated(house) as port:

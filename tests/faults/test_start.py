@@ -1,10 +1,12 @@
 """relayd starts while Postgres has no room for it: it says so and ends; who started it tries again."""
 
+from tests.conftest import at_length
 from tests.e2e.house import House
 from tests.faults.crowd import Crowd
 from tests.peers.postgres_server import PostgresServer
 
 
+@at_length
 def test_a_crowded_postgres_at_the_start_is_named_and_the_next_start_succeeds(server: PostgresServer) -> None:
     house, crowd = House(server.dsn, server.password, processes=1), Crowd(server)
     try:
