@@ -151,9 +151,9 @@ class Worker:
         )
         self._delivering: asyncio.Task[None] | None = None
 
-    def wake(self) -> None:
-        """Something may be due."""
-        self._scheduler.wake()
+    def wake(self, *, is_changed: bool = False) -> None:
+        """Something may be due; `is_changed`: what an operator has done counts before it."""
+        self._scheduler.wake(is_changed=is_changed)
 
     async def start(self) -> None:
         """Accept and deliver."""
@@ -199,7 +199,7 @@ async def run(end: socket.socket) -> None:
     async for message in messages:
         match message["kind"]:
             case "wake":
-                worker.wake()
+                worker.wake(is_changed=True)
             case "drain":
                 await worker.stop_accepting()
                 channel.send("draining")

@@ -73,13 +73,15 @@ class Scheduler:
         self._woken = asyncio.Event()
         self._startable = asyncio.Event()
         self._looks = LOOKS  # so many claims are worth making; a wake that finds no room keeps them for later
+        self._refreshes_at = 0.0  # in the loop's time
         self._awaited = 1  # so many connections are to become free before there is something to start
         self._stopping = False
         self._finished = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
-    def wake(self) -> None:
-        """Something may be due now."""
+    def wake(self, *, is_changed: bool = False) -> None:
+        """Something may be due now. `is_changed`: before that, look what upstreams have become."""
+        self._refreshes_at = 0.0 if is_changed else self._refreshes_at
         self._looks = LOOKS
         self._woken.set()
 
@@ -111,7 +113,6 @@ class Scheduler:
         return not cut_off
 
     async def _claim_until_stopped(self) -> None:
-        refreshed = -self._pace.poll_seconds
         clock = asyncio.get_running_loop().time
         claims_after = 0.0
         while not self._stopping:
@@ -121,12 +122,14 @@ class Scheduler:
             self._woken.clear()
             more = False
             try:
-                if clock() - refreshed >= self._pace.poll_seconds:
+                if clock() >= self._refreshes_at:
+                    # Not after it: what changes meanwhile may be missing in it.
+                    self._refreshes_at = clock() + self._pace.poll_seconds
                     await self._refresh()
-                    refreshed = clock()
                     await self._probe_due()
                 more = await self._claim()
             except StoreUnavailable as error:
+                self._refreshes_at = 0.0
                 self._emit(StoreLost("claim", str(error)))
                 await asyncio.sleep(self._pace.poll_seconds / 4)
             except Exception:
@@ -168,11 +171,9 @@ class Scheduler:
         self._awaited = 1
 
     async def _rest(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._pace.poll_seconds):
                 await self._woken.wait()
-        except TimeoutError:
-            pass
 
     async def _refresh(self) -> None:
         async with self._database.connection() as connection:

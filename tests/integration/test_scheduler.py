@@ -98,6 +98,7 @@ async def running(
     provider: str = "capture",
     upstream: Upstream | None = None,
     composer: Composer | None = None,
+    is_known: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Running]:
     """A scheduler with one upstream, by default the gate, and a composer that tells nobody anything. At the end
     everything is drained, and nothing may have had to be cut off."""
@@ -106,7 +107,7 @@ async def running(
     terms = UpstreamTerms(sender.upstream_id, "capture", provider, at_once, 100, "retry", "1")
 
     async def load() -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
-        return [(terms, lambda: upstream or gate)]
+        return [(terms, lambda: upstream or gate)] if is_known() else []
 
     clock = DatabaseClock()
     fleet = Fleet(load)
@@ -158,6 +159,19 @@ async def test_more_lanes_than_room(db: Database) -> None:
         it.gate.is_open.set()
         await it.gate.until_taken(80)
     assert await statuses(db) == {"sent": 80}
+
+
+async def test_what_an_operator_changed_counts_before_what_is_due(db: Database) -> None:
+    async with db.connection() as c:
+        sender = await make_sender(c)
+        await put_many(c, sender, 1)
+    known = False
+    async with running(db, sender, is_known=lambda: known) as it:
+        it.gate.is_open.set()
+        await asyncio.sleep(0.2)  # the loop has looked, and knows of no upstream
+        known = True
+        it.scheduler.wake(is_changed=True)
+        await it.gate.until_taken(1)
 
 
 async def test_a_wake_that_finds_no_room_is_kept(db: Database) -> None:
