@@ -26,7 +26,7 @@ faults: $(VENV)/.dev
 ledger: $(VENV)/.dev
 	$(BIN)/python -m tests.ledger $(ARGS)
 
-# What becomes of attempts whose reply never comes: recorded, resolved, doubled, lost. ARGS="--messages 100" for less.
+# What becomes of attempts whose reply never comes: recorded, resolved, doubled, lost. ARGS=--smtp-sink: into Postfix's.
 doubts: $(VENV)/.dev
 	$(BIN)/python -m tests.doubts $(ARGS)
 

@@ -138,7 +138,7 @@ async def play(db: Database, authority: Authority, route: Route, count: int) -> 
             Tokens(), per_mailbox=True, api_url=google.url, ca_file=authority.file, sends_a_second=1e6
         )
         async with AsyncExitStack() as stack:
-            house = await stack.enter_async_context(_House.opened(db, route, sink, gmail))
+            house = await stack.enter_async_context(House.opened(db, route, sink.port, gmail))
             await house.put(count)
             await house.until_quiet()
             for number in range(POLICY.looks + 2):
@@ -152,7 +152,7 @@ async def play(db: Database, authority: Authority, route: Route, count: int) -> 
             return await house.report(count, Counter(arrived[f"user{n}@example.net"] for n in range(count)))
 
 
-class _House:
+class House:
     """relayd's loops, with one upstream."""
 
     def __init__(self, db: Database, route: Route, sender: Any, upstream: Callable[[], Upstream], look: Look | None):
@@ -202,7 +202,7 @@ class _House:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, db: Database, route: Route, sink: Sink, gmail: GmailSettings) -> "AsyncIterator[_House]":
+    async def opened(cls, db: Database, route: Route, port: int, gmail: GmailSettings) -> "AsyncIterator[House]":
         async with db.connection() as connection:
             sender = await make_sender(connection, MAILBOX)
         looker = GmailLook(gmail)
@@ -216,7 +216,7 @@ class _House:
         def upstream() -> Upstream:
             if route is Route.GMAIL_API:
                 return Sender(gmail, others(db))
-            return Smarthost(settings(sink.port, max_connections=AT_ONCE))
+            return Smarthost(settings(port, max_connections=AT_ONCE))
 
         house = cls(db, route, sender, upstream, look)
         running = asyncio.create_task(house.scheduler.run())

@@ -153,10 +153,14 @@ class Postfix:
 
 
 class SmtpSink:
-    """smtp-sink, which keeps every message in a file. Use as a context manager."""
+    """smtp-sink, which keeps every message in a file. Use as a context manager.
 
-    def __init__(self, directory: Path, port: int) -> None:
-        self._dump = directory / "dump"
+    `is_dropping`: it hangs up in place of the reply to the dot, when it has the message.
+    """
+
+    def __init__(self, directory: Path, port: int, *, is_dropping: bool = False) -> None:
+        self._dump = directory / ("dropped" if is_dropping else "dump")
+        self._manner = ["-q", "."] if is_dropping else []
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -167,7 +171,7 @@ class SmtpSink:
         if become:
             os.chown(self._dump, pwd.getpwnam("nobody").pw_uid, -1)
         self._process = subprocess.Popen(
-            ["/usr/sbin/smtp-sink", *become, "-d", f"{self._dump}/", f"127.0.0.1:{self.port}", "64"],
+            ["/usr/sbin/smtp-sink", *become, *self._manner, "-d", f"{self._dump}/", f"127.0.0.1:{self.port}", "64"],
             stdin=subprocess.DEVNULL,
         )
         wait_for_port(self.port, lambda: "")
