@@ -1,5 +1,18 @@
 -- A lane that is made while its mailbox, domain, client, route or upstream is being changed follows the change.
 
+-- Google's facts for a mailbox that may come to send through these upstreams; see
+-- sync_mailbox_quota. Two lanes of a mailbox may be made at once.
+CREATE OR REPLACE FUNCTION relayd_default_quotas(of_mailbox uuid, of_upstreams uuid[]) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO google_workspace_quota (client_id, upstream_id, mailbox_id, daily_limit)
+  SELECT m.client_id, u.id, m.id, 2000
+    FROM email_mailboxes m, email_configurations u
+   WHERE m.id = of_mailbox AND m.deleted_at IS NULL
+     AND u.id = ANY(of_upstreams) AND u.provider_type = 'google_workspace'
+     AND NOT EXISTS (SELECT FROM google_workspace_quota g WHERE g.upstream_id = u.id AND g.mailbox_id = m.id)
+   ORDER BY u.id
+  ON CONFLICT DO NOTHING
+$$;
+
 -- The lane of that mailbox, class, route and share, made where there is none yet.
 CREATE OR REPLACE FUNCTION relayd_lane(of_mailbox uuid, of_class text, of_route uuid, of_share uuid) RETURNS bigint
 LANGUAGE plpgsql AS $$

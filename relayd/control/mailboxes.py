@@ -129,12 +129,13 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
             is_paced=request.is_paced,
             mail_class=request.mail_class,
         )
+        if request.is_default:
+            # Before the client is locked: a domain comes first.
+            mailbox = await mailboxes.make_default(connection, mailbox)
         await tiers.check_room(connection, context.house.tiers, domain.client_id, "mailboxes")
         if listed:
             await ways.put(connection, mailbox, listed, may_misalign=request.allow_misaligned)
             mailbox = await mailboxes.find(connection, mailbox.email_address)
-        if request.is_default:
-            mailbox = await mailboxes.make_default(connection, mailbox)
     if listed:
         await check_mailbox(context, mailbox.id)
     return MailboxView.model_validate(mailbox)

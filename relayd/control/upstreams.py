@@ -157,6 +157,8 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
     """Workers take it over within a second; connections under way end as they began."""
     wanted = changes(request, but="name")
     async with context.writing() as connection:
+        if "source_address" in wanted:
+            await _lock_owner(connection, request.name)
         before = await upstreams.find_to_change(connection, request.name)
         if "mode" in wanted:
             upstream = completed(changed(context.house.seal, without_defaults(before), wanted))
@@ -200,6 +202,13 @@ async def _check_lookable(connection: Connection, before: UpstreamRecord | None,
     way = way_of(after.provider_type, after.mode)
     if way is not None and (before is None or way_of(before.provider_type, before.mode) is not way):
         await check_all_know(connection, f"an upstream in mode {after.mode}")
+
+
+async def _lock_owner(connection: Connection, name: str) -> None:
+    # A client is locked before what it owns, and its room is to be weighed.
+    owner = (await upstreams.find(connection, name)).client_id
+    if owner is not None:
+        await clients.lock_holdings(connection, owner)
 
 
 async def _check_dedicated(context: Context, connection: Connection, upstream: UpstreamRecord) -> None:

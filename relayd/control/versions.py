@@ -13,6 +13,7 @@ async def check_all_know(connection: Connection, what: str) -> None:
     _, silent = await nodes.living(connection)
     if silent:
         raise Refusal(
-            f"{what} must wait: {silent} more running on this database are of an older version and know nothing of it",
+            f"{what} must wait: {silent} of the nodes on this database are of an older version and know nothing of it,"
+            " or have only just begun to start",
             hint="upgrade them, or stop them, and repeat the command",
         )

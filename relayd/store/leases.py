@@ -34,11 +34,13 @@ class LapsedClaim:
 
 
 # $1: claimants known to be dead, as LIKE patterns; $2: claimants known to live, exempt from those patterns.
-# Index: email_queue_in_flight (what is in flight is always little).
+# Index: email_queue_in_flight (what is in flight is always little). A node of an older version leaves look_by as the
+# attempt before had it, which may have gone another way.
 LAPSED = """
 SELECT q.id, q.fence, q.attempt_started_at, q.first_attempt_at, q.retry_count, q.max_retries, q.message_id, q.client_id,
        q.mailbox_id, q.recipient_address, q.claimed_by, COALESCE(c.on_uncertain, 'hold') AS on_uncertain,
-       COALESCE(c.provider_type, '') AS provider_type, q.look_by, q.provider_reference
+       COALESCE(c.provider_type, '') AS provider_type, q.provider_reference,
+       CASE WHEN c.provider_type = 'google_workspace' THEN q.look_by END AS look_by
   FROM email_queue q LEFT JOIN email_configurations c ON c.id = q.upstream_id
  WHERE q.status = 'sending'
    AND (q.lease_expires_at <= relayd_now()

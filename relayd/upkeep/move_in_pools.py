@@ -82,6 +82,9 @@ async def _candidates(this: _Round, lane: Stuck) -> list[Candidate]:
             if each.pool_id == lane.pool_id
         ]
     async with this.database.connection() as connection:
+        there = await pool_standing.on_route(connection, lane.pool_id, lane.lane_class, lane.route_id, lane.share_id)
+        if any(_can_take(each, this.given) for each in there):
+            return there
         missing = await pool_moves.without_lane(connection, lane, most=TRIES)
     for mailbox_id in missing:
         # Each in a transaction of its own: a mailbox is locked before any lane.

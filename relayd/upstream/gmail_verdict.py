@@ -35,9 +35,16 @@ def judge_gmail(step: Step, reply: HttpReply, rules: Sequence[Rule], *, now: dat
     outcome = judge_http(reply, rules)
     stage = Stage.DOT if step is Step.SEND else Stage.DATA
     cause = replace(outcome.cause, stage=stage, text=clean(f"{step}: {outcome.cause.text}"))
+    if step is Step.SEND and _may_have_sent(reply.status):
+        # Whatever a table says: a draft that is gone may be gone because it was sent.
+        return Uncertain(cause, upstream_failed=reply.status != 404)
     if isinstance(outcome, Uncertain) and step is Step.CREATE:
-        return Deferred(Scope.UPSTREAM, cause)
+        return Deferred(Scope.UPSTREAM if outcome.upstream_failed else Scope.MESSAGE, cause)
     return replace(outcome, cause=cause)
+
+
+def _may_have_sent(status: int) -> bool:
+    return status in (404, 408) or (status >= 500 and status not in (501, 505))
 
 
 def judge_failure(step: Step, failure: HttpFailure) -> Outcome:

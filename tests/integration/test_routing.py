@@ -290,6 +290,31 @@ async def test_a_lane_that_is_made_during_a_change_follows_it(house: House, chan
         assert lane["held"] == ("status" in change)
 
 
+async def test_two_lanes_of_a_mailbox_are_made_at_once(house: House) -> None:
+    # Google's facts of the mailbox belong to both: whoever comes second finds them.
+    async with house.db.connection() as c:
+        await c.execute(
+            "UPDATE email_configurations SET provider_type = 'google_workspace', mode = 'gmail_api',"
+            " capture_directory = NULL WHERE name = 'third'"
+        )
+    route_id = await house.route("net", "third", recipient_domain="example.net")
+
+    async def make(lane_class: LaneClass) -> int | None:
+        async with house.db.transaction() as c:
+            return await routing.lane(c, house.sender.mailbox_id, lane_class, route_id, None)
+
+    async with house.db.connection() as watching:
+        async with house.db.transaction() as c:
+            first = await routing.lane(c, house.sender.mailbox_id, LaneClass.MAIL, route_id, None)
+            making = asyncio.create_task(make(LaneClass.BULK))
+            await _waits(watching, making)
+        second = await making
+        assert first != second
+        assert await watching.fetchval("SELECT count(*) FROM google_workspace_quota") == 1
+        budgets = await watching.fetch("SELECT budget_ids FROM mailbox_lanes WHERE id = ANY($1)", [first, second])
+        assert len({tuple(row["budget_ids"]) for row in budgets}) == 1 and budgets[0]["budget_ids"]
+
+
 async def _waits(watching: Connection, task: asyncio.Task[Any]) -> None:
     """Until it waits for a lock; or it has ended, and waited for nothing."""
     while not task.done() and not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):

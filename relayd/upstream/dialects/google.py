@@ -191,7 +191,7 @@ RULES: tuple[Rule, ...] = (
         Scope.MAILBOX,
         http=("400",),
         reason="failedPrecondition|FAILED_PRECONDITION",
-        hold_seconds=3600,
+        hold_seconds=300,
         note="the account has no Gmail",
     ),
     Rule(

@@ -9,6 +9,7 @@ from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, St
 from relayd.upstream.dialects import generic, google
 from relayd.upstream.gmail_verdict import Step, judge_failure, judge_gmail
 from relayd.upstream.http import HttpFailure, HttpReply
+from relayd.upstream.rule import Meaning, Rule
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RATE = "User-rate limit exceeded.  Retry after 2026-01-31T13:00:00.123Z"
@@ -38,7 +39,7 @@ CASES = [
     (reply(403, "accessNotConfigured"), Postponed, Scope.UPSTREAM, 300),
     (reply(403, "domainPolicy"), Postponed, Scope.UPSTREAM, 300),
     (reply(403, "forbidden", "Delegation denied for a@example.com"), Postponed, Scope.MAILBOX, 300),
-    (reply(400, "failedPrecondition", "Mail service not enabled"), Postponed, Scope.MAILBOX, 3600),
+    (reply(400, "failedPrecondition", "Mail service not enabled"), Postponed, Scope.MAILBOX, 300),
     (reply(403, "forbidden"), Postponed, Scope.MAILBOX, 300),
     (reply(403, "quotaExceeded"), Postponed, Scope.MAILBOX, 3600),
     (reply(429, "", "Daily user sending limit exceeded"), Postponed, Scope.MAILBOX, 3600),
@@ -85,7 +86,14 @@ def test_the_reason_is_found_wherever_google_puts_it_and_shown() -> None:
 def test_a_draft_that_is_gone_when_it_is_to_be_sent_leaves_a_doubt() -> None:
     sent = judged(Step.SEND, reply(404, "notFound"))
     assert isinstance(sent, Uncertain) and not sent.upstream_failed
-    assert isinstance(judged(Step.CREATE, reply(404, "notFound")), Deferred)
+    created = judged(Step.CREATE, reply(404, "notFound"))
+    assert isinstance(created, Deferred) and created.scope is Scope.MESSAGE
+
+
+@pytest.mark.parametrize("status", [404, 408, 500, 503])
+def test_no_table_makes_a_doubt_definite_where_a_message_may_have_gone(status: int) -> None:
+    deferred = Rule(Meaning.DEFERRED, Scope.UPSTREAM, http=("4xx", "5xx"))
+    assert isinstance(judge_gmail(Step.SEND, reply(status), [deferred], now=NOW), Uncertain)
 
 
 def test_a_missing_reply_leaves_a_doubt_only_once_it_was_told_to_send() -> None:
