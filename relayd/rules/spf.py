@@ -1,13 +1,16 @@
 """Whether a domain's SPF record lets somebody send (RFC 7208). Pure: it yields what it has to ask of DNS.
 
-Only what a check by address or by included domain needs: macros match nothing here, for they speak of one message.
-A record that may exceed a receiver's limits is wrong, even if some receivers would come to a match before.
+Only what a check by address or by included domain needs: macros match nothing here and no redirect is followed to one,
+for they speak of one message. A record that may exceed a receiver's limits is wrong, even if some receivers would come
+to a match before.
 """
 
 from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from relayd.rules.spf_syntax import Directive, Record, WrongTerm, parse
 
 # RFC 7208 4.6.4.
 MOST_LOOKUPS = 10
@@ -34,6 +37,7 @@ class Result(StrEnum):
     PASS = "pass"  # noqa: S105 (RFC 7208's word)
     NO = "no"  # fail, softfail or neutral
     NONE = "none"  # there is no record
+    UNKNOWN = "unknown"  # it depends on the message
     ERROR = "error"  # the record is wrong, so receivers do not go by it
 
 
@@ -70,47 +74,51 @@ def _check(domain: str, sender: Sender, spent: _Spent) -> Generator[Question, An
         return Result.NONE, f"{domain} has no SPF record"
     if len(found) > 1:
         raise _Wrong(f"{domain} has {len(found)} SPF records, so receivers go by none of them")
-    redirect = None
-    for term in found[0].split()[1:]:
-        name, _, value = term.partition("=")
-        if ":" not in name and "/" not in name and value:
-            redirect = value if name.lower() == "redirect" else redirect
-            continue
-        qualifier, mechanism = (term[0], term[1:]) if term[0] in "+-~?" else ("+", term)
-        if (yield from _matches(mechanism, domain, sender, spent)):
-            passes = qualifier == "+"
-            return Result.PASS if passes else Result.NO, f"the SPF record of {domain} says {term}"
+    record = _parsed(found[0], domain)
+    for directive in record.directives:
+        if (yield from _matches(directive, domain, sender, spent)):
+            passes = directive.qualifier == "+"
+            return Result.PASS if passes else Result.NO, f"the SPF record of {domain} says {directive.text}"
+    redirect = record.redirect
     if redirect is not None:
         _count(spent, domain)
+        if "%" in redirect:
+            advice = "relayd does not follow macros; write the domain out"
+            return Result.UNKNOWN, f"the SPF record of {domain} redirects to {redirect}: {advice}"
         is_named = _is_named(redirect, sender)
-        result, why = yield from _check(redirect.lower().rstrip("."), Sender() if is_named else sender, spent)
+        result, why = yield from _check(redirect, Sender() if is_named else sender, spent)
         if result is Result.NONE:
             raise _Wrong(f"the SPF record of {domain} redirects to {redirect}, which has none")
         return (Result.PASS, f"the SPF record of {domain} redirects to {redirect}") if is_named else (result, why)
     return Result.NO, f"the SPF record of {domain} does not name it"
 
 
-def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Generator[Question, Answer, bool]:
-    head, _, rest = mechanism.partition(":")
-    kind = head.partition("/")[0].lower()
-    match kind:
+def _parsed(text: str, domain: str) -> Record:
+    try:
+        return parse(text)
+    except WrongTerm as wrong:
+        raise _Wrong(f"the SPF record of {domain} has {wrong}; receivers then go by none of it") from None
+
+
+def _matches(directive: Directive, domain: str, sender: Sender, spent: _Spent) -> Generator[Question, Answer, bool]:
+    target = directive.domain or domain
+    match directive.kind:
         case "all":
             return True
         case "ip4" | "ip6":
-            return _in_network(rest, sender, domain)
+            return sender.address is not None and directive.network is not None and sender.address in directive.network
         case "include":
             _count(spent, domain)
-            if "%" in rest:
+            if "%" in target:
                 return False
-            is_named = _is_named(rest, sender)
+            is_named = _is_named(target, sender)
             # Which of its addresses would send is not known: it may be the last, so all its look-ups count.
-            result, _ = yield from _check(rest.lower().rstrip("."), Sender() if is_named else sender, spent)
+            result, _ = yield from _check(target, Sender() if is_named else sender, spent)
             if result is Result.NONE:
-                raise _Wrong(f"the SPF record of {domain} includes {rest}, which has none")
+                raise _Wrong(f"the SPF record of {domain} includes {target}, which has none")
             return is_named or result is Result.PASS
-        case "a" | "mx":
+        case "a" | "mx" as kind:
             _count(spent, domain)
-            target, v4_bits, v6_bits = _target(mechanism[len(kind) :], domain)
             if "%" in target:
                 return False
             hosts: Answer = (target,)
@@ -118,26 +126,24 @@ def _matches(mechanism: str, domain: str, sender: Sender, spent: _Spent) -> Gene
                 hosts = yield from _ask(Question("MX", target), spent)
                 if len(hosts) > MOST_HOSTS:
                     text = f"{target} has {len(hosts)} mail exchangers, and receivers look up no more than {MOST_HOSTS}"
-                    raise _Wrong(f"the SPF record of {domain} says {mechanism}, but {text}")
+                    raise _Wrong(f"the SPF record of {domain} says {directive.text}, but {text}")
             if sender.address is None:
                 if kind == "a" and not (yield Question("A", target)) and not (yield Question("AAAA", target)):
                     _count_void(spent)
                 return False
             for host in hosts:
                 record = "A" if sender.address.version == 4 else "AAAA"
-                bits = v4_bits if sender.address.version == 4 else v6_bits
+                bits = directive.v4_bits if sender.address.version == 4 else directive.v6_bits
                 for found in (yield from _ask(Question(record, host), spent)):
                     if sender.address in ip_network(f"{found}/{bits}", strict=False):
                         return True
             return False
         case "exists":
             _count(spent, domain)
-            return "%" not in rest and bool((yield from _ask(Question("A", rest.lower().rstrip(".")), spent)))
-        case "ptr":
+            return "%" not in target and bool((yield from _ask(Question("A", target), spent)))
+        case _:  # ptr, which no longer lets anybody send that is not known otherwise (RFC 7208 5.5)
             _count(spent, domain)
             return False
-        case _:
-            raise _Wrong(f"the SPF record of {domain} has {mechanism}, which is no mechanism")
 
 
 def _ask(question: Question, spent: _Spent) -> Generator[Question, Answer, Answer]:
@@ -165,27 +171,6 @@ def _is_spf(text: str) -> bool:
 
 def _is_named(name: str, sender: Sender) -> bool:
     return sender.include is not None and name.lower().rstrip(".") == sender.include.lower().rstrip(".")
-
-
-def _in_network(text: str, sender: Sender, domain: str) -> bool:
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        raise _Wrong(f"the SPF record of {domain} has {text}, which is no network") from None
-    return sender.address is not None and sender.address in network
-
-
-def _target(rest: str, domain: str) -> tuple[str, int, int]:
-    """`:name/24//64`, each part or none, as name, IPv4 bits, IPv6 bits."""
-    name, _, bits = rest.removeprefix(":").partition("/")
-    v4, _, v6 = bits.partition("//") if not bits.startswith("/") else ("", "", bits[1:])
-    try:
-        found = int(v4 or 32), int(v6 or 128)
-    except ValueError:
-        raise _Wrong(f"the SPF record of {domain} has {rest}, which is no prefix length") from None
-    if not (0 <= found[0] <= 32 and 0 <= found[1] <= 128):
-        raise _Wrong(f"the SPF record of {domain} has {rest}, which is no prefix length")
-    return (name or domain).lower().rstrip("."), *found
 
 
 def parse_address(text: str) -> IpAddress | None:
