@@ -1,5 +1,6 @@
 """The Gmail API as a way into an inbox, against a local server that answers as it does."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Gmail:
     status: int = 200
     page_messages: int = 2
     answers: dict[str, int] = field(default_factory=dict)
+    stalling: str | None = None  # of this one nothing comes until the end
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def list(self, request: web.Request) -> web.Response:
         self.asked.append(request.path_qs)
@@ -49,6 +52,8 @@ class Gmail:
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.match_info['id']} {request.query['format']}")
         each = next(message for message in self.messages if message[0] == request.match_info["id"])
+        if each[0] == self.stalling:
+            await self.is_over.wait()
         if each[0] in self.answers:
             return web.json_response({"error": {}}, status=self.answers[each[0]])
         if request.query["format"] == "raw":
@@ -88,6 +93,7 @@ async def gmail() -> AsyncIterator[Gmail]:
     await site.start()
     account.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield account
+    account.is_over.set()
     await runner.cleanup()
 
 
@@ -157,6 +163,19 @@ async def test_one_that_cannot_be_had_is_told_from_the_others(gmail: Gmail) -> N
         await again.whole(found[0], 100)
     for each in (opened, again):
         await each.close()
+
+
+async def test_a_header_that_does_not_come_is_told_from_an_inbox_that_does_not(gmail: Gmail) -> None:
+    gmail.messages = [(f"m{number}", NOW - timedelta(minutes=60 - number), {}, b"x") for number in range(2)]
+    gmail.stalling = "m0"
+    before = Position(read_to=NOW - timedelta(hours=2))
+    client = HttpClient(max_connections=1)
+    opened = GmailInbox(client, Tokens(), before, now=NOW, api_url=gmail.url, header_seconds=1.0)
+    with pytest.raises(Unreadable, match="has given no header within 1 s") as raised:
+        await opened.fresh(10)
+    assert raised.value.message.key == "m0"
+    assert [each.key for each in (await opened.fresh(10))[0]] == ["m1"]
+    await opened.close()
 
 
 @dataclass
