@@ -1,5 +1,6 @@
 """Read an inbox by the Gmail API: message ids since the last look, headers, and whole messages only of reports."""
 
+import asyncio
 import base64
 import json
 import re
@@ -12,6 +13,7 @@ from relayd.inbox.reading import Fresh, InboxError, Position, Unreadable
 from relayd.rules.outcome import Stage
 from relayd.upstream.http import HttpClient, HttpFailure, HttpReply
 from relayd.upstream.tokens import GrantDead, TokenSource, TokenUnavailable
+from relayd.upstream.verdict import ProtocolViolation
 
 API = "https://gmail.googleapis.com"
 
@@ -23,6 +25,7 @@ MOST_LISTED = 20_000
 # They say nothing of the message that was asked for.
 _NOT_OF_THE_MESSAGE = frozenset({401, 403, 429})
 _GONE = 404
+HEADER_OCTETS = 65_536
 # Beside the content: the braces and the name of its field.
 _FRAME_OCTETS = 4096
 # The reply may have been cut off; so nothing but the letters of base64 is looked for.
@@ -43,13 +46,15 @@ class GmailInbox:
         now: datetime,
         account: str | None = None,
         api_url: str | None = None,
+        header_seconds: float = 30.0,
     ) -> None:
-        """`account`: whose inbox, where the grant is for more than one."""
+        """`account`: whose inbox, where the grant is for more than one. `header_seconds`: for one message's."""
         self._http = http
         self._tokens = tokens
         self._account = account
         self._position = position
         self._now = now
+        self._header_seconds = header_seconds
         self._url = f"{api_url or API}/gmail/v1/users/me/messages"
         self._listed: deque[str] | None = None  # newest first
         self._is_all_listed = True
@@ -66,7 +71,7 @@ class GmailInbox:
         while self._listed and len(found) < most:
             key = self._listed.pop()
             try:
-                message = await self._metadata(key)
+                message = await self._header(key)
             except InboxError as error:
                 if found:
                     # These first, so that they are done with whatever becomes of that one.
@@ -76,7 +81,8 @@ class GmailInbox:
                     raise Unreadable(Fresh(key, b"", self._position), str(error)) from None
                 raise
             if message is not None:
-                found.append((_moment(message), key, _header(message)))
+                moment, header = message
+                found.append((moment, key, header))
         found.sort()
         # What is late may come before those that are younger than the overlap.
         fresh = [
@@ -88,19 +94,10 @@ class GmailInbox:
 
     async def whole(self, message: Fresh, most_octets: int) -> bytes:
         """As Inbox has it."""
-        query = urlencode({"format": "raw", "fields": "raw"})
-        most = most_octets // 3 * 4 + _FRAME_OCTETS
         try:
-            reply = await self._get(f"{self._url}/{quote(message.key, safe='')}?{query}", beginning_octets=most)
+            return await self._beginning(message.key, most_octets)
         except _NoMessage as error:
             raise Unreadable(message, str(error)) from None
-        found = _RAW.search(reply.content) if reply.status == 200 else None
-        if found is None:
-            raise Unreadable(message, f"the Gmail API answers {reply.status} and gives no content of {message.key}")
-        letters = found.group(1)
-        # One letter more than a multiple of four holds no whole octet: it was cut off.
-        letters = letters[: len(letters) - (len(letters) % 4 == 1)]
-        return base64.urlsafe_b64decode(letters + b"==")[:most_octets]
 
     async def close(self) -> None:
         """As Inbox has it."""
@@ -126,9 +123,39 @@ class GmailInbox:
                 self._is_all_listed = count == len(ids)
                 return ids
 
-    async def _metadata(self, key: str) -> dict[str, Any] | None:
-        """None: it was removed in the meantime. Raises _NoMessage, and InboxError where it is not this one's fault."""
-        query = urlencode([("format", "metadata"), *(("metadataHeaders", name) for name in _HEADERS)])
+    async def _header(self, key: str) -> tuple[datetime, bytes] | None:
+        """When it came, and its header; None: it was removed in the meantime.
+
+        Raises _NoMessage, and InboxError where it is not this one's fault.
+        """
+        try:
+            async with asyncio.timeout(self._header_seconds):
+                try:
+                    message = await self._metadata(key, "metadata", *_HEADERS)
+                    header = _header(message) if message is not None else b""
+                except _TooLong:
+                    # It never gets shorter. Of the message as it came the beginning can be had.
+                    message = await self._metadata(key, "minimal")
+                    header = _up_to_the_empty_line(await self._beginning(key, HEADER_OCTETS))
+        except TimeoutError:
+            raise _NoMessage(f"the Gmail API has given no header within {self._header_seconds:.0f} s") from None
+        return (_moment(message), header) if message is not None else None
+
+    async def _beginning(self, key: str, most_octets: int) -> bytes:
+        """Of the message as it came. Raises _NoMessage, and InboxError where it is not this one's fault."""
+        query = urlencode({"format": "raw", "fields": "raw"})
+        most = most_octets // 3 * 4 + _FRAME_OCTETS
+        reply = await self._get(f"{self._url}/{quote(key, safe='')}?{query}", beginning_octets=most)
+        found = _RAW.search(reply.content) if reply.status == 200 else None
+        if found is None:
+            raise _NoMessage(f"the Gmail API answers {reply.status} and gives no content of {key}")
+        letters = found.group(1)
+        # One letter more than a multiple of four holds no whole octet: it was cut off.
+        letters = letters[: len(letters) - (len(letters) % 4 == 1)]
+        return base64.urlsafe_b64decode(letters + b"==")[:most_octets]
+
+    async def _metadata(self, key: str, form: str, *headers: str) -> dict[str, Any] | None:
+        query = urlencode([("format", form), *(("metadataHeaders", name) for name in headers)])
         reply = await self._get(f"{self._url}/{quote(key, safe='')}?{query}", is_of_one=True)
         if reply.status == _GONE:
             return None
@@ -147,7 +174,9 @@ class GmailInbox:
         except (GrantDead, TokenUnavailable) as error:
             raise InboxError(f"no access to the Gmail API: {error}") from None
         except HttpFailure as failure:
-            kind = _NoMessage if is_of_one and failure.stage is not Stage.CONNECT else InboxError
+            kind: type[InboxError] = InboxError
+            if is_of_one and failure.stage is not Stage.CONNECT:
+                kind = _TooLong if isinstance(failure.error, ProtocolViolation) else _NoMessage
             raise kind(f"the Gmail API cannot be reached: {failure.error}") from None
         if reply.status == 401:
             await self._tokens.refused(token, self._account)
@@ -160,12 +189,20 @@ class _NoMessage(InboxError):
     """It may be this message's fault."""
 
 
+class _TooLong(_NoMessage):
+    """There is more than is read of an answer."""
+
+
 def _json(reply: HttpReply) -> dict[str, Any] | None:
     try:
         found = json.loads(reply.content)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _up_to_the_empty_line(content: bytes) -> bytes:
+    return re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0]
 
 
 def _moment(message: dict[str, Any]) -> datetime:

@@ -7,6 +7,7 @@ since the last look is looked at again.
 import asyncio
 import imaplib
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -39,16 +40,18 @@ class ImapSettings:
     folder: str = "INBOX"
     ca_file: str | None = None
     timeout_seconds: float = 30.0
+    # For one message's header, however the server spreads its octets.
+    header_seconds: float = 30.0
 
 
 class ImapInbox:
-    """An opened folder. `position` is where the last look ended."""
+    """An opened folder. `position` is where the last look ended. A connection that is lost is opened anew."""
 
     def __init__(
         self, settings: ImapSettings, client: imaplib.IMAP4, uid_validity: int, uid_next: int, position: Position
     ) -> None:
         self._settings = settings
-        self._client = client
+        self._client: imaplib.IMAP4 | None = client
         self._uid_validity = uid_validity
         self._uid_next = uid_next
         self._position = position
@@ -62,30 +65,13 @@ class ImapInbox:
 
     async def fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
         """As Inbox has it."""
-        return await _in_thread(self._settings, lambda: self._fresh(most))
-
-    async def whole(self, message: Fresh, most_octets: int) -> bytes:
-        """As Inbox has it."""
-        uid = message.position.last_uid
-        assert uid is not None
-        try:
-            content = await _in_thread(self._settings, lambda: self._fetch(uid, f"BODY.PEEK[]<0.{most_octets}>"))
-        except InboxError as error:
-            raise Unreadable(message, str(error)) from None
-        return (content or b"")[:most_octets]
-
-    async def close(self) -> None:
-        """As Inbox has it."""
-        with suppress(InboxError):
-            await _in_thread(self._settings, lambda: self._client.logout())
-
-    def _fresh(self, most: int) -> tuple[list[Fresh], Position | None]:
         before = self._position
         now = datetime.now(UTC)
         if before.last_uid is None:
             return [], Position(self._uid_validity, self._uid_next - 1, now)
+        client = await self._connected()
         if self._uids is None:
-            self._uids = deque(self._new_uids(before, now))
+            self._uids = deque(await self._ask(client, lambda: self._new_uids(client, before, now)))
             self._last_uid = max(self._uid_next - 1, *(self._uids or [0]))
         found: list[Fresh] = []
         while self._uids and len(found) < most:
@@ -93,39 +79,100 @@ class ImapInbox:
             position = Position(self._uid_validity, uid, before.read_to if self._uids else now)
             key = f"{self._uid_validity}/{uid}"
             try:
-                header = self._fetch(uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>")
-            except (InboxError, imaplib.IMAP4.error, OSError, ValueError) as error:
+                header = await self._header(client, uid)
+            except InboxError as error:
                 if found:
                     # These first, so that they are done with whatever becomes of that one.
                     self._uids.appendleft(uid)
                     break
-                raise Unreadable(Fresh(key, b"", position), _text_of(error)) from None
+                raise Unreadable(Fresh(key, b"", position), str(error)) from None
             found.append(Fresh(key, (header or b"")[:HEADER_OCTETS], position))
         return found, None if self._uids else Position(self._uid_validity, self._last_uid, now)
 
-    def _new_uids(self, before: Position, now: datetime) -> list[int]:
+    async def whole(self, message: Fresh, most_octets: int) -> bytes:
+        """As Inbox has it."""
+        uid = message.position.last_uid
+        assert uid is not None
+        client = await self._connected()
+        try:
+            content = await self._ask(client, lambda: _fetch(client, uid, f"BODY.PEEK[]<0.{most_octets}>"))
+        except InboxError as error:
+            raise Unreadable(message, str(error)) from None
+        return (content or b"")[:most_octets]
+
+    async def close(self) -> None:
+        """As Inbox has it."""
+        client = self._client
+        if client is not None:
+            with suppress(InboxError):
+                await self._ask(client, lambda: client.logout())
+
+    async def _header(self, client: imaplib.IMAP4, uid: int) -> bytes | None:
+        seconds = self._settings.header_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._ask(client, lambda: _fetch(client, uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>"))
+        except TimeoutError:
+            raise InboxError(f"the IMAP server has not given its header within {seconds:.0f} s") from None
+
+    async def _connected(self) -> imaplib.IMAP4:
+        """The connection, another one where it was lost. Raises InboxError."""
+        if self._client is None:
+            client, uid_validity, _ = await _in_thread(self._settings, lambda: _opened(self._settings))
+            if uid_validity != self._uid_validity:
+                _close(client)
+                raise InboxError("the IMAP server has given new numbers (UIDVALIDITY); the next look goes by them")
+            self._client = client
+        return self._client
+
+    async def _ask(self, client: imaplib.IMAP4, work: Callable[[], T]) -> T:
+        """Whoever waits no more leaves no thread on a connection that another would use."""
+
+        def closing_what_is_lost() -> T:
+            try:
+                return work()
+            except (imaplib.IMAP4.abort, OSError):
+                _close(client)
+                raise
+
+        try:
+            return await _in_thread(self._settings, closing_what_is_lost)
+        except (asyncio.CancelledError, _Lost):
+            self._client = None
+            # Not by the TLS layer, which would take its state from under who reads there, and now finds the end.
+            with suppress(OSError):
+                socket.socket.shutdown(client.socket(), socket.SHUT_RDWR)
+            raise
+
+    def _new_uids(self, client: imaplib.IMAP4, before: Position, now: datetime) -> list[int]:
         assert before.last_uid is not None
         if before.uid_validity == self._uid_validity:
-            return [uid for uid in self._search(f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
+            return [uid for uid in _search(client, f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
         day = (before.read_to or now) - timedelta(days=1)
-        return self._search(f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
+        return _search(client, f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
 
-    def _search(self, criterion: str) -> list[int]:
-        data = _checked(self._client.uid("SEARCH", criterion))
-        words = b" ".join(each for each in data if isinstance(each, bytes)).split()
-        return sorted({int(word) for word in words if word.isdigit()})
 
-    def _fetch(self, uid: int, item: str) -> bytes | None:
-        data = _checked(self._client.uid("FETCH", str(uid), f"(UID {item})"))
-        for index, each in enumerate(data):
-            if isinstance(each, tuple):
-                # The UID may stand before the content or behind it.
-                after = data[index + 1] if index + 1 < len(data) and isinstance(data[index + 1], bytes) else b""
-                told = _UID.search(each[0]) or _UID.search(after)
-                if told is None or int(told.group(1)) == uid:
-                    content: bytes = each[1]
-                    return content
-        return None  # removed in the meantime
+class _Lost(InboxError):
+    """The connection serves no more."""
+
+
+def _search(client: imaplib.IMAP4, criterion: str) -> list[int]:
+    data = _checked(client.uid("SEARCH", criterion))
+    words = b" ".join(each for each in data if isinstance(each, bytes)).split()
+    return sorted({int(word) for word in words if word.isdigit()})
+
+
+def _fetch(client: imaplib.IMAP4, uid: int, item: str) -> bytes | None:
+    data = _checked(client.uid("FETCH", str(uid), f"(UID {item})"))
+    for index, each in enumerate(data):
+        if isinstance(each, tuple):
+            # The UID may stand before the content or behind it.
+            after = data[index + 1] if index + 1 < len(data) and isinstance(data[index + 1], bytes) else b""
+            told = _UID.search(each[0]) or _UID.search(after)
+            if told is None or int(told.group(1)) == uid:
+                content: bytes = each[1]
+                return content
+    return None  # removed in the meantime
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -147,10 +194,14 @@ def _opened(settings: ImapSettings) -> tuple[imaplib.IMAP4, int, int]:
         if uid_validity is None or uid_next is None:
             raise InboxError("the IMAP server tells no UIDVALIDITY and UIDNEXT; relayd cannot read it")
     except BaseException:
-        with suppress(Exception):
-            client.shutdown()
+        _close(client)
         raise
     return client, uid_validity, uid_next
+
+
+def _close(client: imaplib.IMAP4) -> None:
+    with suppress(Exception):
+        client.shutdown()
 
 
 def _context(settings: ImapSettings) -> ssl.SSLContext:
@@ -203,8 +254,6 @@ def _told(error: Exception) -> str:
 
 
 def _text_of(error: Exception) -> str:
-    if isinstance(error, InboxError):
-        return str(error)
     text = error.strerror if isinstance(error, OSError) and error.strerror else _told(error)
     return f"the IMAP server cannot be used: {text or type(error).__name__}"
 
@@ -213,8 +262,6 @@ async def _in_thread(settings: ImapSettings, work: Callable[[], T]) -> T:
     """Whatever goes wrong in imaplib becomes an InboxError, without what the server repeats of the login."""
     try:
         return await asyncio.to_thread(work)
-    except Unreadable as error:
-        raise Unreadable(error.message, _shown(settings, str(error))) from None
     except InboxError as error:
         raise InboxError(_shown(settings, str(error))) from None
     except ssl.SSLCertVerificationError as error:
@@ -223,7 +270,8 @@ async def _in_thread(settings: ImapSettings, work: Callable[[], T]) -> T:
             "mend the host name, or name its CA: --reports-ca-file"
         ) from None
     except (imaplib.IMAP4.error, OSError, ValueError) as error:
-        raise InboxError(_shown(settings, _text_of(error))) from None
+        is_lost = isinstance(error, (imaplib.IMAP4.abort, OSError))
+        raise (_Lost if is_lost else InboxError)(_shown(settings, _text_of(error))) from None
 
 
 def _shown(settings: ImapSettings, text: str) -> str:
@@ -236,4 +284,6 @@ def _secrets(settings: ImapSettings) -> list[str]:
     """All that was said to log in, as it is spelled, as IMAP quotes it, and as imaplib shows a line of octets."""
     plain = f"\0{settings.username}\0{settings.password}"
     said = [settings.password, _quoted(settings.password)[1:-1], plain]
-    return [*said, *(repr(each.encode())[2:-1] for each in said)]
+    shown = [repr(each.encode())[2:-1] for each in said]
+    # A line with both kinds of quotes is shown with the single ones escaped.
+    return [*said, *shown, *(repr(b"'\"" + each.encode())[5:-1] for each in said)]

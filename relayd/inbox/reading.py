@@ -30,7 +30,7 @@ class Fresh:
 
 
 class Unreadable(InboxError):
-    """One message cannot be had. The next call goes on behind it, where the connection still serves."""
+    """One message cannot be had. The next call of `fresh` goes on behind it."""
 
     def __init__(self, message: Fresh, text: str) -> None:
         super().__init__(text)

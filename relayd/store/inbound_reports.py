@@ -85,6 +85,9 @@ ON CONFLICT (mailbox_id, source_key) WHERE source_key IS NOT NULL DO UPDATE SET 
 RETURNING id
 """
 
+# Index: inbound_reports_source_key.
+HAS = "SELECT EXISTS (SELECT FROM inbound_reports WHERE mailbox_id = $1 AND source_key = $2)"
+
 # The oldest whose time has come. Read outside of a transaction. Index: inbound_reports_new.
 WAITING = """
 SELECT r.id, r.client_id, c.name AS client, r.mailbox_id, r.source, r.subject_id, r.content,
@@ -168,6 +171,12 @@ async def add(connection: Connection, new: NewReport, *, max_waiting: int) -> UU
         new.subject_id,
         max_waiting,
     )
+    return found
+
+
+async def has(connection: Connection, mailbox_id: UUID, source_key: str) -> bool:
+    """Whether this message of that mailbox's inbox is stored."""
+    found: bool = await connection.fetchval(HAS, mailbox_id, source_key)
     return found
 
 

@@ -33,6 +33,11 @@ class InboxRecord:
     last_error: str | None
     last_pulled_at: datetime | None
     next_pull_at: datetime | None
+    # Whoever has taken it has this one; None: nobody.
+    lease_expires_at: datetime | None = None
+    # At which message so many looks in a row have ended.
+    stuck_key: str | None = None
+    stuck_looks: int = 0
 
     @property
     def seal_row(self) -> str:
@@ -49,11 +54,13 @@ def seal_row(mailbox_id: UUID) -> str:
 FIND = """
 SELECT i.id, i.client_id, c.name AS client, i.mailbox_id, i.email_address, i.kind, i.imap_host, i.imap_port, i.imap_tls,
        i.imap_ca_file, i.imap_username, i.imap_password_sealed, i.imap_folder, i.uid_validity, i.last_uid, i.read_to,
-       i.failures, i.last_error, i.last_pulled_at, NULLIF(i.next_pull_at, '-infinity') AS next_pull_at
+       i.failures, i.last_error, i.last_pulled_at, NULLIF(i.next_pull_at, '-infinity') AS next_pull_at,
+       NULLIF(i.lease_expires_at, '-infinity') AS lease_expires_at, i.stuck_key, i.stuck_looks
   FROM mailbox_inboxes i JOIN clients c ON c.id = i.client_id WHERE i.mailbox_id = $1
 """
 
-# Which folder is read decides what was read of it: elsewhere it begins anew. Index: mailbox_inboxes_mailbox_id_key.
+# Which folder is read decides what was read of it: elsewhere it begins anew. A look that goes on as it was told before
+# has lost its lease. Index: mailbox_inboxes_mailbox_id_key.
 SAVE = """
 INSERT INTO mailbox_inboxes AS i
        (client_id, mailbox_id, email_address, kind, imap_host, imap_port, imap_tls, imap_ca_file, imap_username,
@@ -62,6 +69,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (mailbox_id) DO UPDATE
    SET kind = $4, imap_host = $5, imap_port = $6, imap_tls = $7, imap_ca_file = $8, imap_username = $9,
        imap_password_sealed = $10, imap_folder = $11, next_pull_at = '-infinity', failures = 0, last_error = NULL,
+       lease_expires_at = '-infinity', stuck_key = NULL, stuck_looks = 0,
        (uid_validity, last_uid, read_to) =
          (SELECT x.* FROM (VALUES (i.uid_validity, i.last_uid, i.read_to)) x
            WHERE (i.kind, i.imap_host, i.imap_username, i.imap_folder) IS NOT DISTINCT FROM ($4, $5, $9, $11))
@@ -84,27 +92,34 @@ UPDATE mailbox_inboxes i
 RETURNING i.mailbox_id
 """
 
-# Index: mailbox_inboxes_pkey.
-ADVANCE = "UPDATE mailbox_inboxes SET uid_validity = $2, last_uid = $3, read_to = $4 WHERE id = $1"
+# Whoever has the lease ($2) alone. Index: mailbox_inboxes_pkey.
+ADVANCE = """
+UPDATE mailbox_inboxes SET uid_validity = $3, last_uid = $4, read_to = $5 WHERE id = $1 AND lease_expires_at = $2
+"""
 
-# Index: mailbox_inboxes_pkey.
+# Whoever has the lease ($2) alone; $3: it is its turn again at once. Index: mailbox_inboxes_pkey.
 SUCCEED = """
 UPDATE mailbox_inboxes
-   SET lease_expires_at = '-infinity', failures = 0, last_error = NULL, last_pulled_at = relayd_now()
- WHERE id = $1
+   SET lease_expires_at = '-infinity', failures = 0, last_error = NULL, stuck_key = NULL, stuck_looks = 0,
+       last_pulled_at = relayd_now(), next_pull_at = CASE WHEN $3 THEN '-infinity' ELSE next_pull_at END
+ WHERE id = $1 AND lease_expires_at = $2
 """
 
 # Index: email_mailboxes_pkey.
 UPSTREAM_OF = "SELECT upstream_id FROM email_mailboxes WHERE id = $1"
 
-# Each failure in a row doubles the wait, up to four hours. Index: mailbox_inboxes_pkey.
+# Each failure in a row doubles the wait, up to four hours. Where a message is to blame ($4, so many looks in a row: $5)
+# the inbox can be read otherwise, and only those looks count. Whoever has the lease ($2) alone.
+# Index: mailbox_inboxes_pkey.
 FAIL = """
-UPDATE mailbox_inboxes
-   SET lease_expires_at = '-infinity', failures = failures + 1, last_error = $2,
-       next_pull_at = relayd_now() + make_interval(secs => LEAST(60 * 2 ^ LEAST(failures, 10), 14400)
+UPDATE mailbox_inboxes i
+   SET lease_expires_at = '-infinity', last_error = $3, failures = f.failures,
+       stuck_key = COALESCE($4, i.stuck_key), stuck_looks = COALESCE($5, i.stuck_looks),
+       next_pull_at = relayd_now() + make_interval(secs => LEAST(60 * 2 ^ LEAST(f.failures - 1, 10), 14400)
                                                            * (0.75 + random() * 0.5))
- WHERE id = $1
-RETURNING failures
+  FROM (SELECT id, COALESCE($5::int, failures + 1) AS failures FROM mailbox_inboxes WHERE id = $1) f
+ WHERE i.id = f.id AND i.lease_expires_at = $2
+RETURNING i.failures
 """
 
 
@@ -164,18 +179,35 @@ async def take(connection: Connection, *, lease_seconds: float, every_seconds: f
 
 
 async def advance(
-    connection: Connection, inbox_id: UUID, uid_validity: int | None, last_uid: int | None, read_to: datetime | None
-) -> None:
-    """It was read so far."""
-    await connection.execute(ADVANCE, inbox_id, uid_validity, last_uid, read_to)
+    connection: Connection,
+    record: InboxRecord,
+    uid_validity: int | None,
+    last_uid: int | None,
+    read_to: datetime | None,
+) -> bool:
+    """It was read so far. False: who took it as `record` has it no more, and nothing has changed."""
+    done = await connection.execute(ADVANCE, record.id, record.lease_expires_at, uid_validity, last_uid, read_to)
+    return done == "UPDATE 1"
 
 
-async def succeed(connection: Connection, inbox_id: UUID) -> None:
-    """A look has ended well."""
-    await connection.execute(SUCCEED, inbox_id)
+async def succeed(connection: Connection, record: InboxRecord, *, is_to_go_on: bool = False) -> None:
+    """A look has ended well; `is_to_go_on`: the next is due. Nothing where the lease is another's."""
+    await connection.execute(SUCCEED, record.id, record.lease_expires_at, is_to_go_on)
 
 
-async def fail(connection: Connection, inbox_id: UUID, error: str) -> int:
-    """A look has failed; how many in a row that makes."""
-    failures: int = await connection.fetchval(FAIL, inbox_id, error[:500])
+async def fail(
+    connection: Connection,
+    record: InboxRecord,
+    error: str,
+    *,
+    stuck_key: str | None = None,
+    stuck_looks: int | None = None,
+) -> int | None:
+    """A look has failed; how many in a row that makes, None where the lease is another's.
+
+    `stuck_key`: at this message, which is to blame, `stuck_looks` looks in a row.
+    """
+    failures: int | None = await connection.fetchval(
+        FAIL, record.id, record.lease_expires_at, error[:500], stuck_key, stuck_looks
+    )
     return failures

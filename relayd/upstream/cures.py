@@ -84,6 +84,11 @@ _CURES = (
     _Cure("ehlo", f"it may not like the name {{ehlo_name}}: {_SET} --ehlo-name NAME, one that DNS knows"),
     _Cure(
         "auth",
+        f"a token needs a server that is known: {_SET} --tls starttls or implicit",
+        pattern="access token is not",
+    ),
+    _Cure(
+        "auth",
         f"{_SET} --tls starttls or implicit; or --auth-mechanism CRAM-MD5, if the server offers it",
         pattern="without TLS|over opportunistic TLS",
     ),

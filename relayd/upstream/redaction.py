@@ -11,7 +11,8 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 # A signed JWT (RFC 7515 3.1), of which a service account's assertion is one: whoever has it gets tokens for it.
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+# What stands before it may be joined to it, as in `%3DeyJ…`. Each run of letters is looked at once, whoever wrote it.
+_JWT = re.compile(r"(?<![\w-])((?:(?!eyJ)[\w-])*+)eyJ[\w-]++\.[\w-]++\.[\w-]++")
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def redacted(text: str, spelt: Iterable[str]) -> str:
 
 def without_jwt(text: str) -> str:
     """`text` without anything that looks like one."""
-    return _JWT.sub(MASK, text)
+    return _JWT.sub(rf"\1{MASK}", text)
 
 
 def _forms(secret: str) -> tuple[str, ...]:

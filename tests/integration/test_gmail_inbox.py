@@ -1,5 +1,6 @@
 """The Gmail API as a way into an inbox, against a local server that answers as it does."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from aiohttp import web
 from relayd.inbox.gmail import OVERLAP, GmailInbox
 from relayd.inbox.reading import InboxError, Position, Unreadable
 from relayd.store import inbound_reports, inboxes
+from relayd.store.inbound_reports import ReportRecord
 from relayd.store.inboxes import InboxRecord
 from relayd.store.pool import Database
-from relayd.upkeep.pull_reports import PullTerms, pull_reports
+from relayd.upkeep.pull_reports import TRIES, PullTerms, pull_reports
 from relayd.upstream.http import HttpClient
 from relayd.upstream.tokens import TokenUnavailable
 from tests.builders import make_sender
 
+REPORT = {"From": "MAILER-DAEMON@example.net", "Subject": "failure notice"}
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
@@ -32,6 +35,8 @@ class Gmail:
     status: int = 200
     page_messages: int = 2
     answers: dict[str, int] = field(default_factory=dict)
+    stalling: str | None = None  # of this one nothing comes until the end
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def list(self, request: web.Request) -> web.Response:
         self.asked.append(request.path_qs)
@@ -47,12 +52,16 @@ class Gmail:
     async def get(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.match_info['id']} {request.query['format']}")
         each = next(message for message in self.messages if message[0] == request.match_info["id"])
+        if each[0] == self.stalling:
+            await self.is_over.wait()
         if each[0] in self.answers:
             return web.json_response({"error": {}}, status=self.answers[each[0]])
         if request.query["format"] == "raw":
             return web.json_response({"id": each[0], "raw": base64.urlsafe_b64encode(each[3]).decode().rstrip("=")})
         headers = [{"name": name, "value": value} for name, value in each[2].items()]
         moment = str(int(each[1].timestamp() * 1000))
+        if request.query["format"] == "minimal":
+            return web.json_response({"id": each[0], "internalDate": moment})
         return web.json_response({"id": each[0], "internalDate": moment, "payload": {"headers": headers}})
 
 
@@ -84,6 +93,7 @@ async def gmail() -> AsyncIterator[Gmail]:
     await site.start()
     account.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield account
+    account.is_over.set()
     await runner.cleanup()
 
 
@@ -155,15 +165,43 @@ async def test_one_that_cannot_be_had_is_told_from_the_others(gmail: Gmail) -> N
         await each.close()
 
 
-async def test_five_hundred_of_one_second_and_a_large_one_are_all_read_once(db: Database, gmail: Gmail) -> None:
-    """Reading stood still where more came in ten minutes than were asked for, and at a large one for ever."""
-    moment = datetime.now(UTC) - timedelta(seconds=2)
-    ordinary = {"From": "jane@example.net", "Subject": "Private"}
-    report = {"From": "MAILER-DAEMON@example.net", "Subject": "failure notice"}
-    gmail.page_messages = 100
-    gmail.messages = [(f"m{number}", moment, ordinary, b"") for number in range(498)]
-    gmail.messages.insert(100, ("large", moment, report, b"From: x\r\n\r\n" + b"x" * 3_000_000))
-    gmail.messages.append(("last", moment, report, b"From: x\r\n\r\nSorry"))
+async def test_a_header_that_does_not_come_is_told_from_an_inbox_that_does_not(gmail: Gmail) -> None:
+    gmail.messages = [(f"m{number}", NOW - timedelta(minutes=60 - number), {}, b"x") for number in range(2)]
+    gmail.stalling = "m0"
+    before = Position(read_to=NOW - timedelta(hours=2))
+    client = HttpClient(max_connections=1)
+    opened = GmailInbox(client, Tokens(), before, now=NOW, api_url=gmail.url, header_seconds=1.0)
+    with pytest.raises(Unreadable, match="has given no header within 1 s") as raised:
+        await opened.fresh(10)
+    assert raised.value.message.key == "m0"
+    assert [each.key for each in (await opened.fresh(10))[0]] == ["m1"]
+    await opened.close()
+
+
+@dataclass
+class Mailbox:
+    """One whose inbox is read by the Gmail API."""
+
+    db: Database
+    gmail: Gmail
+    failures: list[object] = field(default_factory=list)
+
+    async def pull(self) -> None:
+        async def opened(record: InboxRecord) -> GmailInbox:
+            client, position, now = HttpClient(max_connections=1), Position(read_to=record.read_to), datetime.now(UTC)
+            return GmailInbox(client, Tokens(), position, now=now, api_url=self.gmail.url)
+
+        async with self.db.connection() as connection:
+            await connection.execute("UPDATE mailbox_inboxes SET next_pull_at = '-infinity'")
+        await pull_reports(self.db, opened, PullTerms(at_once=1), emit=self.failures.append)
+
+    async def kept(self) -> list[ReportRecord]:
+        async with self.db.connection() as connection:
+            return list(reversed(await inbound_reports.found(connection)))
+
+
+@pytest.fixture
+async def mailbox(db: Database, gmail: Gmail) -> Mailbox:
     async with db.connection() as connection:
         sender = await make_sender(connection)
         await inboxes.save(
@@ -174,18 +212,45 @@ async def test_five_hundred_of_one_second_and_a_large_one_are_all_read_once(db: 
             kind="gmail_api",
         )
         await connection.execute("UPDATE mailbox_inboxes SET read_to = now() - interval '1 hour'")
+    return Mailbox(db, gmail)
 
-    async def opened(record: InboxRecord) -> GmailInbox:
-        now = datetime.now(UTC)
-        return GmailInbox(
-            HttpClient(max_connections=1), Tokens(), Position(read_to=record.read_to), now=now, api_url=gmail.url
-        )
 
-    failures: list[object] = []
-    await pull_reports(db, opened, PullTerms(at_once=1), emit=failures.append)
-    async with db.connection() as connection:
-        kept = await inbound_reports.found(connection)
-    assert failures == [] and sorted(each.size_octets for each in kept) == [16, 1_048_576]
+async def test_behind_two_in_a_row_that_cannot_be_had_reading_goes_on(mailbox: Mailbox, gmail: Gmail) -> None:
+    now = datetime.now(UTC)
+    gmail.messages = [(f"m{number}", now - timedelta(seconds=9 - number), REPORT, b"x") for number in range(4)]
+    gmail.answers = {"m1": 500, "m2": 500}
+    for _ in range(2 * TRIES):
+        await mailbox.pull()
+    # Where reading stands is before them, for ten minutes; they are done with all the same.
+    assert [each.status for each in await mailbox.kept()] == ["new", "ignored", "ignored", "new"]
+    count = len(mailbox.failures)
+    await mailbox.pull()
+    assert len(mailbox.failures) == count and len(await mailbox.kept()) == 4
+
+
+async def test_a_header_too_long_for_an_answer_is_read_from_the_message_itself(mailbox: Mailbox, gmail: Gmail) -> None:
+    moment = datetime.now(UTC) - timedelta(minutes=30)
+    header = b"From: MAILER-DAEMON@example.net\r\nSubject: failure notice\r\nX-Failed-Recipients: a@example.org\r\n"
+    gmail.messages = [
+        ("report", moment, REPORT | {"To": "x" * 1_200_000}, header + b"\r\nSorry"),
+        ("private", moment, {"To": "x" * 1_200_000}, b"From: jane@example.net\r\n\r\n" + header),
+    ]
+    await mailbox.pull()
+    (kept,) = await mailbox.kept()
+    assert (kept.status, kept.size_octets, mailbox.failures) == ("new", len(header) + 7, [])
+
+
+async def test_five_hundred_of_one_second_and_a_large_one_are_all_read_once(mailbox: Mailbox, gmail: Gmail) -> None:
+    """Reading stood still where more came in ten minutes than were asked for, and at a large one for ever."""
+    moment = datetime.now(UTC) - timedelta(seconds=2)
+    ordinary = {"From": "jane@example.net", "Subject": "Private"}
+    gmail.page_messages = 100
+    gmail.messages = [(f"m{number}", moment, ordinary, b"") for number in range(498)]
+    gmail.messages.insert(100, ("large", moment, REPORT, b"From: x\r\n\r\n" + b"x" * 3_000_000))
+    gmail.messages.append(("last", moment, REPORT, b"From: x\r\n\r\nSorry"))
+    await mailbox.pull()
+    kept = await mailbox.kept()
+    assert mailbox.failures == [] and sorted(each.size_octets for each in kept) == [16, 1_048_576]
     looked_at = [each.split()[0] for each in gmail.asked if each.endswith("metadata")]
     assert sorted(looked_at) == sorted(each[0] for each in gmail.messages)
 

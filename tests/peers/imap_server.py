@@ -27,9 +27,12 @@ class ImapServer:
     asked: list[str] = field(default_factory=list)
     is_silent: bool = False
     echoes: bool = False  # a refused login is quoted
+    login_refusal: bytes = b"NO"
     capabilities: str = "IMAP4rev1"
     refusing: set[int] = field(default_factory=set)  # the UIDs of which nothing is to be had
     refusal: bytes = b"internal error"
+    withholding: set[int] = field(default_factory=set)  # the UIDs of which nothing but the header is to be had
+    stalling: set[int] = field(default_factory=set)  # the UIDs of which what is asked for never ends
 
     def add(self, content: bytes) -> int:
         uid = max(self.messages, default=0) + 1
@@ -75,7 +78,7 @@ class ImapServer:
             case b"LOGIN":
                 if rest != f'"{self.username}" "{self.password}"'.encode():
                     told = b"LOGIN " + rest if self.echoes else b"Invalid credentials"
-                    writer.write(tag + b" NO [AUTHENTICATIONFAILED] " + told + b"\r\n")
+                    writer.write(tag + b" " + self.login_refusal + b" [AUTHENTICATIONFAILED] " + told + b"\r\n")
                     return
             case b"EXAMINE":
                 next_uid = max(self.messages, default=0) + 1
@@ -91,8 +94,11 @@ class ImapServer:
                     {*(uid for uid in self.messages if uid >= first), *([max(self.messages)] if self.messages else [])}
                 )
                 writer.write(b"* SEARCH" + b"".join(b" %d" % uid for uid in uids) + b"\r\n")
-            case b"UID FETCH" if int(rest.split()[0]) in self.refusing:
+            case b"UID FETCH" if self.is_refused(int(rest.split()[0]), rest):
                 writer.write(tag + b" NO " + self.refusal + b"\r\n")
+                return
+            case b"UID FETCH" if int(rest.split()[0]) in self.stalling:
+                writer.write(b"* 1 FETCH (BODY[HEADER]<0> {1000}\r\nFrom: ")
                 return
             case b"UID FETCH":
                 self.fetch(writer, rest)
@@ -102,6 +108,9 @@ class ImapServer:
                 writer.write(tag + b" BAD not known here\r\n")
                 return
         writer.write(tag + b" OK done\r\n")
+
+    def is_refused(self, uid: int, rest: bytes) -> bool:
+        return uid in self.refusing or (uid in self.withholding and b"PEEK[]" in rest)
 
     def fetch(self, writer: asyncio.StreamWriter, rest: bytes) -> None:
         uid = int(rest.split()[0])

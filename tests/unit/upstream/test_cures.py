@@ -32,3 +32,9 @@ from relayd.upstream.cures import Place, cure
 )
 def test_a_failure_is_told_with_what_mends_it(step: str, text: str, code: int | None, expected: str) -> None:
     assert expected in cure(step, text, code, Place("out", "smtp.example.net", 587))
+
+
+@pytest.mark.parametrize("line", ["over opportunistic TLS, which verifies no certificate", "without TLS"])
+def test_for_a_token_no_mechanism_of_passwords_is_named(line: str) -> None:
+    told = cure("auth", f"an access token is not sent {line}: set tls", None, Place("out", "smtp.example.net", 587))
+    assert "--tls starttls or implicit" in told and "CRAM-MD5" not in told

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relayd.upstream.redaction import redacted, spellings
+from relayd.upstream.redaction import redacted, spellings, without_jwt
 from tests.unit.test_shown import PLANTED, SECRET
 
 # Of longer responses the whole is handed in as a secret of its own; the others are no peer's way of quoting.
@@ -17,3 +17,14 @@ def test_a_secret_is_masked_however_it_is_spelt(where: str) -> None:
 
 def test_of_two_secrets_the_longer_goes_first() -> None:
     assert redacted("ab abc", spellings(("ab", "abc", ""))) == "*** ***"
+
+
+@pytest.mark.parametrize("before", ["", "assertion=", "assertion%3D", "a.b.c.", "x-"])
+def test_a_signed_token_is_masked_wherever_it_stands(before: str) -> None:
+    assert without_jwt(f"{before}eyJhbGci.eyJpc3Mi.c2ln, it is") == f"{before}***, it is"
+
+
+@pytest.mark.parametrize("text", ["eyJ" * 1_000_000, "eyJa." * 600_000 + "!", "eyJ." * 700_000, "a." * 1_000_000])
+def test_a_long_answer_that_only_begins_like_tokens_is_done_at_once(text: str) -> None:
+    """It took the square of its length: hours."""
+    assert len(without_jwt(text)) <= len(text)
