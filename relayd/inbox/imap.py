@@ -5,6 +5,7 @@ since the last look is looked at again.
 """
 
 import asyncio
+import hashlib
 import imaplib
 import re
 import socket
@@ -43,6 +44,12 @@ class ImapSettings:
     # For one message's header, however the server spreads its octets.
     header_seconds: float = 30.0
 
+    @property
+    def place(self) -> str:
+        """A short name for the folder: the numbers in it may be another's, too."""
+        named = f"{self.username}\n{self.host}\n{self.port}\n{self.folder}"
+        return hashlib.sha256(named.encode()).hexdigest()[:12]
+
 
 class ImapInbox:
     """An opened folder. `position` is where the last look ended. A connection that is lost is opened anew."""
@@ -77,7 +84,7 @@ class ImapInbox:
         while self._uids and len(found) < most:
             uid = self._uids.popleft()
             position = Position(self._uid_validity, uid, before.read_to if self._uids else now)
-            key = f"{self._uid_validity}/{uid}"
+            key = f"{self._uid_validity}/{uid}/{self._settings.place}"
             try:
                 header = await self._header(client, uid)
             except InboxError as error:
