@@ -13,7 +13,6 @@ async def check_all_know(connection: Connection, what: str) -> None:
     _, silent = await nodes.living(connection)
     if silent:
         raise Refusal(
-            f"{what} must wait: {silent} of the nodes on this database are of an older version and know nothing of it,"
-            " or have only just begun to start",
+            f"{what} must wait: nodes on this database of an older version, or that only just start: {silent}",
             hint="upgrade them, or stop them, and repeat the command",
         )
