@@ -22,7 +22,7 @@ was )?(?:full\b|over ?quota|exceeded|overdrawn|voll\b)|out of (?:space|storage)|
 over ?(?:the )?quota|over ?(?:its |their |his )?(?:disk|storage|mailbox)? ?quota|quota.{0,20}exceed
 exceed.{0,30}quota|exceed.{0,30}storage|disk quota
 (?:not enough|insufficient) (?:system )?(?:storage|space|disk)|mailbox.{0,30}(?:limit|no space)
-no (?:space|room) left|out of storage|quota (?:full|violat)|user has (?:exhausted|too many messages)|overquota
+no (?:space|room) (?:left|for)|out of storage|quota (?:full|violat)|user has (?:exhausted|too many messages)|overquota
 mbox.{0,10}full|inbox is (?:now )?full|ist voll\b|voll\b.{0,20}postfach
 bo[iî]te (?:aux lettres |mail |de réception )?.{0,20}(?:pleine|saturée)|pleine
 quota (?:dépass|superad|excedid|overschred|superat)|(?:buz[oó]n|bandeja).{0,20}llen[oa]
@@ -31,6 +31,7 @@ caixa (?:de )?(?:postal|correio|entrada|mensagens).{0,20}chei|casella.{0,24}(?:p
 (?:mailbox|postvak|brievenbus).{0,24}vol\b|(?:ящик|почт).{0,30}(?:переполнен|заполнен)|переполнен
 превышен.{0,16}(?:квот|лимит)|квот|邮箱.{0,8}(?:已满|满)|信箱.{0,8}(?:已滿|滿)|空间不足
 容量.{0,8}(?:超|满|不足|いっぱい)|(?:メールボックス|受信箱).{0,24}(?:一杯|いっぱい|満杯|超)
+quotum.{0,20}overschred|speicherplatz.{0,30}(?:ersch[oö]e?pft|überschritt)|kvote.{0,16}overskre|사서함.{0,12}가득
 편지함.{0,20}(?:가득|초과)|용량.{0,10}초과|overfull
 """
 RATE_LIMITED = r"""
@@ -39,13 +40,14 @@ rate.{0,6}limit|too (?:many|much) (?:[a-z]{1,20} ){0,2}(?:messages|mails|e-?mail
 receiving mail (?:at a rate|too quickly)|thrott?l|(?:temporarily|permanently) deferred
 (?:hourly|daily|sending|message|sender) (?:sending )?(?:rate|limit|quota).{0,30}(?:exceed|reach)
 exceeded.{0,40}(?:rate|per (?:hour|day|minute))|grey ?-?list|greylist|try again later.{0,30}rate
-excessive (?:rate|volume)|user has reached|频率|频繁|流控
+excessive (?:rate|volume)|slow down|user has reached|频率|频繁|流控
 """
 RELAYING = r"""
 relay(?:ing)? (?:access )?(?:is )?(?:denied|not (?:permitted|allowed)|prohibited|disallowed|forbidden|\
 rejected|refused)|not (?:permitted|allowed|authori[sz]ed) to relay|unable to relay|cannot relay|can't relay
 relay.{0,16}(?:denied|not permitted|prohibit|disabled|failed)
 (?:not|isn't) (?:in my list of (?:allowed )?rcpthosts|a local (?:domain|host)|local (?:domain|host))|rcpthosts
+not (?:the )?(?:mail ?server|mail ?host|responsible) for|nicht zuständig|pas responsable
 we do not relay|do(?:es)? not relay|no relaying
 domain (?:\S{1,80} )?(?:is )?not (?:hosted|local|served)|not (?:a )?gateway
 relais (?:interdit|refus)|authentication required for relay|nicht erlaubt.{0,12}relay
@@ -54,7 +56,7 @@ AUTH = r"""
 dmarc|\bspf\b|dkim|sender id|sender policy framework|unauthenticated (?:e-?mail|mail)
 (?:not|isn't|fails?|failed) (?:to )?(?:pass )?authenticat|authentication.{0,30}(?:fail|require|check)
 not (?:authori[sz]ed|allowed|permitted) to send (?:mail |e-?mail |messages )?(?:on behalf|as|from|for)\b
-sender verif|sender address (?:verification|rejected)
+fails? (?:[a-z]{1,20} )?authenticat|sender verif|sender address (?:verification|rejected)
 domain of sender|(?:unknown|bad|invalid) sender\b
 sender (?:domain|unknown|invalid)|invalid (?:helo|ehlo)|name in (?:helo|ehlo)|mail from unknown users
 reverse dns|\bptr\b|no rdns|rdns|helo (?:command )?(?:rejected|invalid)|arc[ -]
@@ -66,6 +68,8 @@ uceprotect|proofpoint.{0,20}block|senderbase|cloudmark|invaluement|abusix
 have been )?(?:temporarily |currently )?(?:block|ban|listed|denylist|denied access)
 blocked (?:using|for|due(?! to inactiv)|because(?! (?:its|of (?:its|the) content))|by(?! (?:policy|content|our|\
 the (?:content|spam))))|[45]\d\d (?:[45]\.\d\.\d )?blocked\b|reputation|poor rep|(?<!not )listed (?:in|on|at|by)
+deny ?-?list|dynamic (?:ip|address|pool|range)|not in (?:the |our )?whitelist|(?:junk|abuse|spam) from your
+domain.{0,30}(?:younger|too (?:new|young)|newly registered)
 banned|(?:access|connection) (?:denied|refused|blocked).{0,40}(?:ip|list|reputation|abuse|spam)
 not accepting mail from|refused.{0,20}(?:your ip|by .{0,20}list)|bad reputation|low reputation|s3140|s3150
 \(ip\).{0,20}rejected|unusual rate of unsolicited|mail(?:s)? from .{0,60}(?:rejected|refused|blocked)
@@ -81,11 +85,11 @@ attachment.{0,40}(?:not allowed|blocked|forbidden|prohibited|reject|removed)
 (?:polic(?:y|ies)|security|administrative).{0,30}(?:reason|violat|reject|prohibit|restrict|denied|block|block)
 policy|(?:administrative|administratively) (?:prohibit|prohibition|denied)
 not (?:authori[sz]ed|permitted|allowed) to (?:send|mail|post|e-?mail)|you (?:do not|don't) have permission
-requires? (?:that )?(?:all )?senders?.{0,20}authenticated|restricted|only accept.{0,40}(?:from|messages)
+requires? (?:that )?(?:all )?senders?.{0,20}authenticated|restricted|only (?:accept|receive)s?.{0,40}(?:from|messages)
 sender (?:denied|rejected|not allowed|is not (?:on|in|allowed))
 transaction (?:rejected|failed).{0,20}(?:policy|reputation)|refused by
 (?:message|mail) (?:was )?(?:rejected|refused) (?:by|for|due|because)|垃圾邮件|垃圾郵件|迷惑メール|スパム|фильтр
-спам|спама|indésirable|courrier indésirable|no deseado|richtlinie|politique de|politicas?\b|conteúdo
+спам|спама|indésirable|courrier indésirable|no deseado|richtlinie|politique de|pol[ií]ticas?\b|conteúdo
 (?:recipient|address) (?:has )?(?:rejected|refused) (?:your|this) (?:message|mail|e-?mail)
 \b(?:dt|mi):[a-z]{3}\b|does not allow external forwarding
 contenu.{0,20}refus|拒否設定|受信拒否
@@ -104,7 +108,8 @@ no longer (?:active|in use|available|monitored|accept)))
 mail ?box|recipient|address|domain)|not (?:currently )?(?:accept|receiv)(?:ing)? (?:mail|messages|email)
 no longer (?:with|works|employed|at this)|deaktiviert|gesperrt|stillgelegt|désactivé|inacti[fv]|desactivad
 desativad|disattivat|disabilitat|suspendid|uitgeschakeld|geblokkeerd|gedeactiveerd|отключ[её]н|заблокирован
-inactivity|retired
+inactivity|retired|compte.{0,20}(?:supprim|suspend|ferm|clos)|(?:účet|konto).{0,20}zablok
+(?:account|mail ?box|user).{0,40}(?:on hold|cancel|deleted|removed)
 неактивн|停用|禁用|冻结|已注销|锁定|無効|停止|휴면|정지
 (?<!service )(?<!service is )(?:no longer|not) (?:valid|in service|in use|available)
 user is (?:away|gone)|has moved|have moved|left the (?:company|organi[sz]ation)
@@ -116,6 +121,7 @@ can ?not be (?:found|resolved)|nxdomain|unrout|unresolv)|unknown (?:host|domain|
 (?:host|domain|name).{0,20}(?:lookup|resolution).{0,20}(?:fail|error)|no (?:such|valid) (?:host|domain)
 no (?:mx|mail (?:server|exchanger)|dns|a) ?(?:or a )?(?:record|host|server)?s? (?:found|for|exist)|nxdomain
 null mx|nullmx|unrout(?:e)?able (?:mail )?(?:address|domain)|unrouteable|couldn't find (?:any|a) host
+domain.{0,40}(?:could not|can ?not|can.t) be resolved
 bad destination (?:host|system)|domain (?:has no|does not accept mail|is not (?:valid|found|registered|accept))
 misspelled domain|all relevant mx records point to non|illegal host|host not found
 hostname.{0,20}(?:not|unknown)|is not a valid (?:domain|hostname)
@@ -146,6 +152,8 @@ unknown (?:address|recipient|account|mailbox)|doesn't have an? .{0,30}account
 this (?:user|account|address|mailbox) (?:does not|doesn't|is not|isn't)|don't (?:exist|know|have)|does not exist
 doesn't exist|no longer exist|nonexist|non-exist|not a (?:known|valid|registered)|couldn't be found|wasn't found
 could not be found|address not found|550 invalid|verification failed|mailbox not found
+(?:can.t|cannot|could not|unable to) verify (?:the )?(?:recipient|address|user|mail ?box)|n.est pas valide
+nicht (?:bekannt|g[uü]e?ltig)|kein postfach|(?:пользовател|адрес|ящик).{0,20}\bнет\b
 validrcptto|not known (?:at|here|to|on)\b|do(?:es)? not have an? (?:user|account|mailbox|recipient)
 addresses? (?:had|with) .{0,10}error|not our customer|unknown or illegal alias|that (?:address|user)
 delivery to the following recipients? (?:failed|was)|rcpt to .{0,40}(?:rejected|refused|unknown)
@@ -189,6 +197,7 @@ zeitüberschreitung|nicht erreichbar|délai|tiempo de espera|tempo (?:limite|esg
 CONTENT = r"""
 syntax error|malformed|header|mime|line too long|8-?bit|not rfc|rfc ?(?:822|2822|5321|5322)|bare (?:lf|cr)
 charset|smtputf8|conversion|encod|message format|invalid message|non-?compliant|duplicate|unsafe|dangerous
+forbidden|(?:attachment|archive|file)s?.{0,30}not (?:accept|allow|permit)
 """
 # Of the message, where nothing says more.
 REFUSED = r"""
