@@ -4,21 +4,28 @@ import re
 
 from relayd.mail.loose_header import LooseHeader
 
+# After `Re:` stands the subject of what was sent, which is no machine's word about itself.
 _SUBJECT = re.compile(
-    r"\A\s*(?:re:\s*|aw:\s*|sv:\s*|\[[^\]]{1,40}\]\s*)*(?:auto(?:matic|mated|matische|matica|mática|"
+    r"\A\s*(?:\[[^\]]{1,40}\]\s*)*(?:auto(?:matic|mated|matische|matica|mática|"
     r"matisch)?[ -]?(?:re(?:ply|sponse)|antwort|answer|réponse)|"
-    r"out of (?:the )?office|ooo\b|away from|vacation|on (?:annual )?leave|i am (?:currently )?(?:away|out)|"
+    r"(?:[^:]{1,60} is )?out of (?:the )?office|ooo\b|away from|vacation|on (?:annual )?leave|"
+    r"i am (?:currently )?(?:away|out)|"
     r"automatische (?:antwort|abwesenheit|beantwoording)|"
-    r"abwesen|außer haus|réponse automatique|absence|absent du bureau|respuesta automática|"
+    r"abwesen|(?:[^:]{1,60} ist )?außer haus|[^:]{1,60} est absent|"
+    r"réponse automatique|absence|absent du bureau|respuesta automática|"
     r"fuera de (?:la )?oficina|resposta automática|fora do escritório|"
-    r"risposta automatica|fuori (?:sede|ufficio)|automatisch antwoord|afwezig|автоответ|автоматический ответ|"
+    r"risposta automatica|assen(?:te|za)\b|fuori (?:sede|ufficio)|automatisch antwoord|afwezig|"
+    r"автоответ|автоматический ответ|"
     r"вне офиса|自动(?:回复|答复)|自動(?:回覆|応答|返信)|不在(?:通知)?|"
-    r"autosvar|automatisk svar|automaattinen vastaus|odpowiedź automatyczna|autoreply|auto:)",
+    r"autosvar|automatisk svar|automaattinen vastaus|odpowiedź automatyczna|automatyczna odpowiedź|"
+    r"automatick[áé] odpov|automatikus válasz|otomatik yanıt|răspuns automat|samodejni odgovor|automatski odgovor|"
+    r"автоматична відповідь|αυτόματη απάντηση|자동 ?(?:회신|응답)|부재 ?중|autoreply|auto:)",
     re.IGNORECASE,
 )
 _RECEIPT = re.compile(
-    r"(?i)(?:ticket|case|request)\b.{0,30}(?:received|created|opened)|(?:we have|we've) received your|"
-    r"read receipt|\A\s*(?:read|gelesen|lu|leído|letto|lida|gelezen):"
+    r"(?i)\A(?!\s*(?:re|aw|sv|tr|rv|vs|antw|odp|res):).{0,200}?"
+    r"(?:(?:ticket|case|request)\b.{0,30}(?:received|created|opened)|"
+    r"(?:we have|we've) received your|read receipt)|\A\s*(?:read|gelesen|lu|leído|letto|lida|gelezen):"
 )
 
 

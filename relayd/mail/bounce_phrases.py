@@ -49,7 +49,8 @@ retour afzender|недоставлен|не доставлен|не удалос
 送信(?:できま|エラー|失敗)|エラーメール|届きませんでした|未達|반송|전송 ?(?:실패|불가)|배달(?:되지|할 수|못)
 nie(?:dostarczon| dostarczon| można dostarczyć)|zwrot|nedoru[cč]|kézbesít|nu a putut fi livrat
 kunde inte levereras|ej leverer|kunne ikke leveres|kan ikke leveres|ei voitu toimittaa|teslim edilemedi
-iletilemedi|delivery failure|mail system error|message status|nachricht konnte nicht|user unknown
+iletilemedi|не удается доставить|сбой доставки|gick inte att leverera|kan inte levereras|kunne ikke leveres
+epäonnistui|delivery failure|mail system error|message status|nachricht konnte nicht|user unknown
 mailbox (?:full|unavailable)|permanent (?:delivery )?(?:error|fail)|considered unsolicited bulk
 banned (?:contents|file)
 """
@@ -75,11 +76,13 @@ impossible de (?:remettre|distribuer|livrer|délivrer)|n.a pas été (?:remis|di
 no se (?:ha )?entreg|não (?:pôde|foi|p[oô]de) .{0,30}entreg|não foi possível
 non (?:è stato|può essere|è stata|è possibile|sono stati) .{0,40}(?:recapit|consegn|invia)
 impossibile (?:recapitare|consegnare)|mancata consegna|niet (?:worden )?(?:afgeleverd|bezorgd|geleverd)
-kon niet worden|не (?:доставлен|может быть доставлен|удалось доставить|было доставлено)|недоставлен|ошибк
+kon niet worden|не (?:доставлен|может быть доставлен|удалось (?:выполнить )?достав|удается достав|было доставлено)
+сбой доставки|не вдалося достав|недоставлен|ошибк
 (?:无法|未能|不能)(?:被)?(?:投递|送达|传递|发送|送到)|(?:無法|未能)(?:投遞|送達|傳遞|遞送|傳送)|退信|退回|失败
 失敗|(?:配信|配達|送信|お届け|届け)(?:する)?(?:ことが)?(?:でき|不能|不可|エラー|失敗)|届きませんでした
 宛先(?:が|メールアドレス)?.{0,20}(?:見つか|存在|不明|確認)|반송|전송하지 못|nie (?:można|mogła|została|udało)
-teslim edilemedi|kunde inte levereras|kunne ikke
+배달하지 못|배달할 수 없|배달되지|teslim (?:edilemedi|başarısız)|kunde inte levereras|inte att leverera|kunne ikke
+(?:toimitus|toimittaminen).{0,40}epäonnistui|nepodařilo .{0,40}doručit|nem sikerült .{0,20}kézbesít
 """
 )
 

@@ -44,6 +44,8 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 _REPLY = re.compile(r"(?<![\d.:/@-])([45][0-5]\d)(?:[ \-]{1,3}#?|\s)(?=#?[45]\.\d|[A-Za-z<\"'#(\[{*])")
+# One that nobody takes for `450 MB`.
+_FULL_REPLY = re.compile(r"(?<![\d.:/@-])[45][0-5]\d[ \-]#?[45]\.\d{1,3}\.\d")
 _REASON = re.compile(
     r"(?:^|\s)(?:reason|error|diagnostic|the error (?:that|was)|the response|said|status|cause|grund|fehler|motif|"
     r"raison|motivo|erreur|oorzaak|причина|原因|理由|エラー|错误)\b[^:：]{0,60}[:：]",
@@ -88,13 +90,16 @@ def is_bounce(header: LooseHeader, who: Writer, said: str, returns_message: bool
     """Whether this is a bounce at all: two witnesses of its writer, subject, words, and the message it returns."""
     if header.first("x-failed-recipients"):
         return True
+    return_path = header.first("return-path").replace(" ", "")
     speaks = bounce_phrases.BODY.search(said[:20_000]) is not None
     announces = bounce_phrases.SUBJECT.search(who.subject) is not None
     if is_daemon(who):
-        return speaks or announces or returns_message
+        # Whatever the language, the reply of a server is a server's. What comes to port 25 has no Return-Path yet.
+        quotes_reply = return_path in ("", "<>") and _FULL_REPLY.search(said[:20_000]) is not None
+        return speaks or announces or returns_message or (quotes_reply and not header.first("list-id"))
     if not (speaks and announces):
         return False
-    by_machine = header.first("return-path").replace(" ", "") == "<>" or header.first("auto-submitted")
+    by_machine = return_path == "<>" or header.first("auto-submitted")
     # A person who answers may quote the message and complain in the same words.
     answers = header.first("in-reply-to") or header.first("references")
     return bool(by_machine or (not answers and (returns_message or _REPLY.search(said))))
@@ -118,8 +123,13 @@ def failed(header: LooseHeader, who: Writer, said: str, original: Original, acti
     if named:
         chosen = [each for each in points if each.lower() in named] or addresses_of(header)
     elif any(points[each] >= ENOUGH + 2 for each in chosen):
-        # Where some are sure, the doubtful ones are somebody else.
-        chosen = [each for each in chosen if points[each] >= ENOUGH + 2]
+        # Where some are sure, the doubtful ones are somebody else, but for those that stand in the same list.
+        sure = {each for each in chosen if points[each] >= ENOUGH + 2}
+        shapes = _shapes(lines, chosen)
+        lists = {shape for each in sure for shape in shapes[each]}
+        # An address with nothing around it may be a signature's: it needs a reply beside it, too.
+        listed = [each for each in chosen if shapes[each] & (lists if points[each] > ENOUGH else lists - {"@"})]
+        chosen = [each for each in chosen if each in sure or each in listed]
     if not chosen:
         chosen = _of_the_original(said, original)
     return [_reported(each, lines, chosen, action) for each in chosen[:MAX_FAILED]] or [
@@ -162,6 +172,19 @@ def _points(lines: Sequence[str], named: set[str], who: Writer, original: Origin
                 score -= 3
             points[key] = max(points.get(key, -9), score)
     return {spelled[key]: score for key, score in points.items()}
+
+
+def _shapes(lines: Sequence[str], addresses: Sequence[str]) -> dict[str, set[str]]:
+    """What stands around each of the addresses where one has a line to itself: `<@>:`."""
+    shapes: dict[str, set[str]] = {each: set() for each in addresses}
+    for line in lines:
+        found = _ADDRESS.search(line)
+        if found is None or (address := found.group().strip(".'-`")) not in shapes:
+            continue
+        shape = line.replace(address, "@", 1).strip()
+        if not any(each.isalnum() for each in shape):
+            shapes[address].add(shape)
+    return shapes
 
 
 def _is_message_id(line: str, found: re.Match[str]) -> bool:

@@ -115,7 +115,9 @@ def _is_called_status(part: Part) -> bool:
 
 
 def _reads_as_status(part: Part) -> bool:
-    if part.content_type == "text/html" or returned_message.is_returned(part):
+    # A file may hold a report as well as the message that one returns.
+    is_file = part.content_type == "application/octet-stream"
+    if part.content_type == "text/html" or (returned_message.is_returned(part) and not is_file):
         return False
     return part.content_type.startswith(("text/", "message/", "application/octet-stream")) and (
         delivery_report.looks_like_one(plain_text.text_of(part))

@@ -91,7 +91,17 @@ def header_in(text: str) -> LooseHeader:
 
 def is_returned(part: Part) -> bool:
     """Whether a part is there to return the message, or its header."""
-    return part.content_type in _RETURNED
+    return part.content_type in _RETURNED or _is_saved_message(part)
+
+
+def _is_saved_message(part: Part) -> bool:
+    """A message as a file: some gateways give a type to nothing that they attach."""
+    if part.content_type != "application/octet-stream":
+        return False
+    disposition = loose_header.parameters(part.header.first("content-disposition"))[1]
+    return any(
+        name.lower().endswith(".eml") for name in (disposition.get("filename", ""), part.parameters.get("name", ""))
+    )
 
 
 def _returned_header(parts: Sequence[Part], below: int) -> LooseHeader | None:

@@ -111,14 +111,23 @@ _VAGUE = {
     "4.3": Category.UNREACHABLE,
     "4.4": Category.DOMAIN_NOT_FOUND,
     "4.5": Category.RATE_LIMITED,
+    "5.1": Category.CONTENT,
     "5.2": Category.CONTENT,
     "5.3": Category.RATE_LIMITED,
+    "5.4": Category.CONTENT,
     "6.0": Category.CONTENT,
     "7.0": Category.SPAM_OR_POLICY,
     "7.1": Category.SPAM_OR_POLICY,
     "7.3": Category.SPAM_OR_POLICY,
     "7.4": Category.SPAM_OR_POLICY,
     "7.6": Category.SPAM_OR_POLICY,
+}
+# What the subject of a code means that no table has (RFC 3463 3); those of addresses and mailboxes say too little.
+_BY_SUBJECT = {
+    "3": Category.UNREACHABLE,
+    "4": Category.UNREACHABLE,
+    "6": Category.CONTENT,
+    "7": Category.SPAM_OR_POLICY,
 }
 _BY_CODE = {
     "421": Category.UNREACHABLE,
@@ -139,6 +148,7 @@ _BY_CODE = {
 def _table() -> tuple[tuple[Category, re.Pattern[str]], ...]:
     """The words. One that is more particular comes before one that is less. Compiled when a bounce is first read."""
     return (
+        (Category.UNREACHABLE, expression(bounce_words.TEMPORARY)),
         (Category.TOO_LARGE, expression(bounce_words.TOO_LARGE)),
         (Category.MAILBOX_FULL, expression(bounce_words.MAILBOX_FULL)),
         (Category.RATE_LIMITED, expression(bounce_words.RATE_LIMITED)),
@@ -152,6 +162,7 @@ def _table() -> tuple[tuple[Category, re.Pattern[str]], ...]:
         (Category.NO_SUCH_USER, expression(bounce_words.NO_SUCH_USER)),
         (Category.UNREACHABLE, expression(bounce_words.UNREACHABLE)),
         (Category.CONTENT, expression(bounce_words.CONTENT)),
+        (Category.SPAM_OR_POLICY, expression(bounce_words.REFUSED)),
     )
 
 
@@ -189,7 +200,7 @@ def _category(
         return (words if firm is Category.NO_SUCH_USER and words in _STRONGER else firm), by
     if words is not None:
         return words, by
-    vague = _VAGUE.get(detail)
+    vague = _VAGUE.get(detail) or _BY_SUBJECT.get(detail.partition(".")[0])
     if vague is not None and vague is not Category.UNKNOWN:
         # Whoever explains a vague code to a reader knows better.
         return (_by_words(explanation) if detail in ("1.0", "7.1", "7.0") else None) or vague, by

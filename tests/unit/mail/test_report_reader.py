@@ -68,6 +68,29 @@ def test_each_of_several_recipients_has_its_own_reply() -> None:
     }
 
 
+def test_those_who_stand_in_one_list_failed_together() -> None:
+    # One alone is in To, which makes it sure; the others had it by Bcc.
+    found = read((CORPUS[0].path.parent / "qmail-three.eml").read_bytes())
+    assert isinstance(found, Bounce)
+    assert {each.address: each.status for each in found.recipients} == {
+        "e9@example.org": "5.1.1",
+        "e10@example.net": "4.4.1",
+        "e11@example.com": None,
+    }
+
+
+@pytest.mark.parametrize("line", [b"desk@example.org", b"Our desk: <desk@example.org>", b"(desk@example.org)"])
+def test_an_address_below_the_list_has_not_failed(line: bytes) -> None:
+    found = read(
+        b"From: MAILER-DAEMON@example.org\nSubject: Undeliverable\n\nNot delivered to:\n\njane@example.net\n"
+        b"550 5.1.1 unknown user\n\nAsk us:\n\n" + line + b"\nMonday to Friday\n\n"
+        b"Return-Path: <noreply@example.com>\nReceived: x\nMessage-ID: <1@example.com>\nTo: jane@example.net\n"
+        b"From: noreply@example.com\nSubject: Your order\n\nx\n"
+    )
+    assert isinstance(found, Bounce)
+    assert [each.address for each in found.recipients] == ["jane@example.net"]
+
+
 def _nested(levels: int) -> bytes:
     begin = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(levels))
     return b"From: MAILER-DAEMON@example.net\n" + begin + b"\nFinal-Recipient: rfc822; a@example.net\nAction: failed\n"
@@ -95,6 +118,9 @@ HOSTILE = {
     "a charset of domain names": b"From: MAILER-DAEMON@example.net\nContent-Type: text/plain; charset=punycode\n\n\xff-"
     + b"a" * 400_000,
     "a subject in punycode": b"Subject: " + b" ".join([b"=?punycode?q?x-" + b"a" * 60 + b"?="] * 250) + b"\n\nx",
+    "a list of addresses": b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n\n<a@b.example>:\n550 no\n"
+    + b"".join(b"<u%d@example.net>:\n" % n for n in range(800)) + b"\nReceived: y\nDate: z\nTo: a@b.example\n",
+    "a long subject": b"Subject: " + b"ticket case request " * 10_000 + b"\nIn-Reply-To: <a@b.example>\n\nx",
     "labelled ids": b"From: MAILER-DAEMON@example.net\n\nSubject: x\nReceived: y\nDate: z\n"
     + (b"msgid msgid msgid <" + b"@" * 1200 + b"\n") * 400,
     "many recipients": b"Content-Type: multipart/report; boundary=b\n\n--b\n\n" + b"user 550 unknown\n" * 1000
