@@ -2,37 +2,19 @@
 
 import os
 import shutil
-import subprocess
 from itertools import count
 from pathlib import Path
 from typing import Self
 
-from tests.peers.postfix import wait_for_port
+from tests.peers.dovecot import Dovecot
 
 # Where Debian's dovecot-imapd puts its programs.
 LIBEXEC = Path(os.environ.get("RELAYD_TEST_DOVECOT_LIBEXEC", "/usr/lib/dovecot"))
 
-_CONFIG = """\
+_IMAP = """\
 protocols = imap
 libexec_dir = {libexec}
-base_dir = {directory}/run
-state_dir = {directory}/state
-log_path = {directory}/log
-ssl = required
-ssl_cert = <{chain_file}
-ssl_key = <{chain_file}
-disable_plaintext_auth = yes
 auth_mechanisms = plain login
-mail_location = maildir:{directory}/mail
-first_valid_uid = 1
-passdb {{
-  driver = passwd-file
-  args = {directory}/users
-}}
-userdb {{
-  driver = static
-  args = uid=nobody gid=nogroup home={directory}/mail
-}}
 service imap-login {{
   inet_listener imap {{
     address = 127.0.0.1
@@ -48,8 +30,8 @@ service imap-login {{
 """
 
 
-class DovecotImap:
-    """Use as a context manager, as root; `directory` is open to all. STARTTLS on one port, TLS at once on the other."""
+class DovecotImap(Dovecot):
+    """STARTTLS on one port, TLS at once on the other."""
 
     def __init__(
         self,
@@ -60,42 +42,16 @@ class DovecotImap:
         chain_file: Path,
         login: tuple[str, str],
     ) -> None:
-        self.directory = directory
+        protocol = _IMAP.format(libexec=LIBEXEC, starttls_port=starttls_port, implicit_port=implicit_port)
+        super().__init__(directory, protocol, (starttls_port, implicit_port), chain_file=chain_file, login=login)
         self.ports = {"starttls": starttls_port, "implicit": implicit_port}
-        self._chain_file = chain_file
-        self._login = login
-        self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
 
     def __enter__(self) -> Self:
         for name in ("", "cur", "new", "tmp"):
             (self.directory / "mail" / name).mkdir()
             shutil.chown(self.directory / "mail" / name, "nobody", "nogroup")
-        name, password = self._login
-        (self.directory / "users").write_text(f"{name}:{{PLAIN}}{password}\n")
-        config = self.directory / "dovecot.conf"
-        config.write_text(
-            _CONFIG.format(
-                libexec=LIBEXEC,
-                directory=self.directory,
-                chain_file=self._chain_file,
-                starttls_port=self.ports["starttls"],
-                implicit_port=self.ports["implicit"],
-            )
-        )
-        with (self.directory / "output").open("wb") as output:
-            self._process = subprocess.Popen(
-                ["/usr/sbin/dovecot", "-F", "-c", str(config)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
-        for port in self.ports.values():
-            wait_for_port(port, self.log)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process
-        self._process.terminate()
-        self._process.wait(30)
+        return super().__enter__()
 
     def add(self, content: bytes) -> None:
         """Put a message into the inbox."""
@@ -109,7 +65,3 @@ class DovecotImap:
         mail = self.directory / "mail"
         names = [each.name for each in [*(mail / "cur").iterdir(), *(mail / "new").iterdir()]]
         return {name.partition(":2,")[2] for name in names} - {""}
-
-    def log(self) -> str:
-        files = (self.directory / "output", self.directory / "log")
-        return "".join(file.read_text(errors="replace") for file in files if file.exists())

@@ -34,17 +34,12 @@ class _Session(socketserver.StreamRequestHandler):
                 self.wfile.write("".join(f"{line}\r\n" for line in lines).encode())
 
 
-class EchoingServer:
-    """`takes_logins`: it takes every login and refuses MAIL instead."""
+class _InThread:
+    """A server in a thread of its own. Use as a context manager."""
 
-    def __init__(self, *, takes_logins: bool) -> None:
-        self._server = _Server(("127.0.0.1", 0), _Session)
-        self._server.takes_logins = takes_logins
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
+    def __init__(self, running: socketserver.BaseServer) -> None:
+        self._running = running
+        self._thread = threading.Thread(target=running.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -53,9 +48,22 @@ class EchoingServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._running.shutdown()
+        self._running.server_close()
         self._thread.join()
+
+
+class EchoingServer(_InThread):
+    """`takes_logins`: it takes every login and refuses MAIL instead."""
+
+    def __init__(self, *, takes_logins: bool) -> None:
+        self._server = _Server(("127.0.0.1", 0), _Session)
+        self._server.takes_logins = takes_logins
+        super().__init__(self._server)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
 
 def _takes_logins(server: socketserver.BaseServer) -> bool:
@@ -104,7 +112,7 @@ class _WebSession(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class EchoingWeb:
+class EchoingWeb(_InThread):
     """A token server and an API. `/give` answers with a token; all else refuses, and repeats what it was told.
 
     `heard` are the values of every form that came.
@@ -115,19 +123,8 @@ class EchoingWeb:
         self._server.token = token
         self.heard: list[str] = []
         self._server.heard = self.heard
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(self._server)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
