@@ -1,10 +1,32 @@
 """Where events go: every one is counted and written. Nobody else knows that metrics and the log listen."""
 
+import os
+import sys
+
 from relayd import maillog, metrics
+from relayd.config.settings import Settings
 from relayd.rules.events import Event
+from relayd.rules.relay_events import LogLinesDropped
 
 
 def emit(event: Event) -> None:
     """Count it and write it."""
     metrics.record(event)
     maillog.record(event)
+
+
+class Log:
+    """The log of this process, on standard output. It keeps its writer when a reload changes level or form."""
+
+    def __init__(self) -> None:
+        descriptor = sys.stdout.fileno()
+        self._writer = maillog.LineWriter(
+            descriptor,
+            has_priorities=maillog.is_journal(descriptor, os.environ),
+            on_drop=lambda: metrics.record(LogLinesDropped(1)),
+            on_resume=lambda count: maillog.record(LogLinesDropped(count)),
+        )
+
+    def configure(self, settings: Settings) -> None:
+        """Write as the settings say."""
+        maillog.configure(settings.log.level, settings.log.format, self._writer.write)

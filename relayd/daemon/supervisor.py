@@ -8,13 +8,12 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from relayd import __version__, maillog, metrics
+from relayd import __version__, metrics
 from relayd.config.settings import Settings
 from relayd.control.route import House
 from relayd.control.server import ControlServer
@@ -30,7 +29,7 @@ from relayd.daemon.probes import Probes
 from relayd.daemon.readiness import ReadinessCheck
 from relayd.daemon.reload import merge
 from relayd.daemon.report_chores import report_chores
-from relayd.daemon.reporting import emit
+from relayd.daemon.reporting import Log, emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
@@ -75,7 +74,8 @@ class Supervisor:
     async def run(self) -> None:
         """Serve. Raises RelaydError when it cannot start."""
         settings = self._settings
-        maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+        self._log = Log()
+        self._log.configure(settings)
         metrics_directory = _make_directories(settings.control.socket)
         async with AsyncExitStack() as stack:
             database = await open_database(
@@ -233,7 +233,7 @@ class Supervisor:
         except (RelaydError, OSError) as error:
             log.error("reload refused, everything stays as it was:\n%s", error)
         else:
-            maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+            self._log.configure(settings)
             log.info("reloaded")
             if needs_restart:
                 log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))

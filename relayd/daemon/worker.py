@@ -16,13 +16,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
-from relayd import maillog
 from relayd.config.settings import Settings
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
-from relayd.daemon.reporting import emit
+from relayd.daemon.reporting import Log, emit
 from relayd.daemon.storage import open_database
 from relayd.daemon.terms import breaker_terms, door_terms, look_policy, retry_policy, session_limits, verdicts
 from relayd.daemon.tls import server_context
@@ -184,7 +183,7 @@ async def run(end: socket.socket) -> None:
     messages = channel.messages()
     orders = Orders.from_json(await anext(messages))
     settings = orders.settings
-    maillog.configure(level=settings.log.level, format=settings.log.format, stream=sys.stdout)
+    Log().configure(settings)
     database = await open_database(
         settings.database, orders.secrets.database_password, name=f"relayd {orders.claimant}", hot=True
     )

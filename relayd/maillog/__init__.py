@@ -2,5 +2,6 @@
 
 from relayd.maillog.events import record
 from relayd.maillog.output import Format, Level, configure
+from relayd.maillog.writer import LineWriter, is_journal
 
-__all__ = ["Format", "Level", "configure", "record"]
+__all__ = ["Format", "Level", "LineWriter", "configure", "is_journal", "record"]

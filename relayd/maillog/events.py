@@ -24,6 +24,7 @@ from relayd.rules.relay_events import (
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
+    LogLinesDropped,
     RecipientDropped,
     Rejected,
     StoreLost,
@@ -71,7 +72,7 @@ def level_of(event: Event) -> int:
             return logging.INFO
         case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
             return logging.WARNING
-        case ClaimsInDoubt() | StoreLost():
+        case ClaimsInDoubt() | StoreLost() | LogLinesDropped():
             return logging.WARNING
         case WarmUpTurned():
             return logging.INFO if event.note is None else logging.WARNING

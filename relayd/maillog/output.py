@@ -1,16 +1,13 @@
-"""Where lines go, and the standard library's loggers brought into the same form.
+"""Format events and the standard library's log records as lines of one log, and pass them to a writer."""
 
-A line that cannot be written is dropped: a full disk or a closed pipe must not stop mail.
-"""
-
-import io
 import logging
 import re
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from functools import partialmethod
+from typing import Any, Literal
 
 import structlog
 
@@ -27,11 +24,15 @@ _MAX_TRACEBACK = 8000
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s@]*@")
 
 
-def configure(level: Level, format: Format, stream: TextIO, clock: Callable[[], float] = time.time) -> None:
-    """Send events and the standard library's log to `stream`. May be called again, for another level."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sink = _Sink(stream)
+Write = Callable[[int, str], None]
+
+
+def configure(level: Level, format: Format, write: Write, clock: Callable[[], float] = time.time) -> None:
+    """Pass the lines of events and of the standard library's log to `write`, each with its level of `logging`.
+
+    May be called again, for another level or form.
+    """
+    sink = _Sink(write)
     lowest = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[_form(lines.logfmt if format == "logfmt" else lines.jsonl, clock)],
@@ -61,19 +62,19 @@ class Bridge(logging.Handler):
 
 
 class _Sink:
-    """What structlog calls when a line is ready: a method a level."""
+    """What structlog calls when a line is ready: a method for each level."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, write: Write) -> None:
+        self._write = write
 
-    def write(self, line: str) -> None:
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):  # ValueError: it has been closed
-            pass
+    def _pass_on(self, level: int, line: str) -> None:
+        self._write(level, line)
 
-    debug = info = warning = error = critical = write
+    debug = partialmethod(_pass_on, logging.DEBUG)
+    info = partialmethod(_pass_on, logging.INFO)
+    warning = partialmethod(_pass_on, logging.WARNING)
+    error = partialmethod(_pass_on, logging.ERROR)
+    critical = partialmethod(_pass_on, logging.CRITICAL)
 
 
 def _form(

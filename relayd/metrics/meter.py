@@ -28,10 +28,12 @@ from relayd.rules.relay_events import (
     ClaimsInDoubt,
     ClaimsReturned,
     LimitReached,
+    LogLinesDropped,
     RecipientDropped,
     Rejected,
     StoreLost,
     WorkerDied,
+    WorkerEnd,
 )
 from relayd.rules.report_events import BouncedLater, Complained, InboxFailed, Replied, ReportRead
 from relayd.rules.session_events import (
@@ -128,7 +130,9 @@ class Meter:
             case StoreLost():
                 self._store_unavailable.labels(self._steps.label(event.step)).inc()
             case WorkerDied():
-                self._worker_restarts.inc()
+                self._worker_ends.labels(event.end).inc()
+            case LogLinesDropped():
+                self._log_lines_dropped.inc(event.count)
             case WarmUpTurned():
                 self._warm_up_days.labels(event.way).inc()
             case MailboxPaused():
@@ -226,8 +230,11 @@ class Meter:
         )
         self._in_flight = self._gauge("relayd_attempts_in_flight", "Attempts begun and not settled, one a recipient")
         self._claims_returned = self._counter("relayd_claims_returned_total", "Claims given back untried")
-        self._worker_restarts = self._counter(
-            "relayd_worker_restarts_total", "Workers started anew because one had died"
+        self._worker_ends = self._counter(
+            "relayd_worker_restarts_total", "Workers that ended unasked and are started again, by how", end=WorkerEnd
+        )
+        self._log_lines_dropped = self._counter(
+            "relayd_log_lines_dropped_total", "Lines of the log dropped because its reader did not keep up"
         )
         self._warm_up_days = self._counter(
             "relayd_warm_up_turns_total", "Days that warming mailboxes ended, by what became of their stage", way=Way

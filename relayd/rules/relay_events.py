@@ -5,6 +5,7 @@ Labels that metrics count by are bounded: states, stages, upstream names. Texts 
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from relayd.rules.news import Action
@@ -123,12 +124,31 @@ class ClaimsInDoubt:
     count: int
 
 
+class WorkerEnd(StrEnum):
+    """How a worker ended that was not told to."""
+
+    EXIT = "exit"  # by itself, with a code
+    SIGNAL = "signal"
+    NOT_STARTED = "not_started"  # the system could not start its process
+    NOT_READY = "not_ready"  # it did not become ready in time, and was killed
+    SILENT = "silent"  # its event loop stood still, and it was killed
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """A worker ended that nobody had told to; another takes its place."""
+    """A worker ended that was not told to; the supervisor starts another. `pid` is 0 if its process never started."""
 
     claimant: str
     pid: int
+    end: WorkerEnd
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLinesDropped:
+    """Lines of the log were lost because its reader did not keep up."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +199,7 @@ RelayEvent = (
     | ClaimsInDoubt
     | LimitReached
     | WorkerDied
+    | LogLinesDropped
     | StoreLost
     | BreakerOpened
     | BreakerClosed
