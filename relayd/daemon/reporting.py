@@ -8,6 +8,8 @@ from relayd.config.settings import Settings
 from relayd.rules.events import Event
 from relayd.rules.relay_events import LogLinesDropped
 
+FLUSH_SECONDS = 0.2
+
 
 def emit(event: Event) -> None:
     """Count it and write it."""
@@ -30,3 +32,7 @@ class Log:
     def configure(self, settings: Settings) -> None:
         """Write as the settings say."""
         maillog.configure(settings.log.level, settings.log.format, self._writer.write)
+
+    def flush(self) -> None:
+        """Let what was logged out before something that follows from it; not for long, if the log's reader hangs."""
+        self._writer.flush(FLUSH_SECONDS)

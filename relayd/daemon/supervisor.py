@@ -19,7 +19,6 @@ from relayd.control.route import House
 from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
-from relayd.daemon.crew import Crew
 from relayd.daemon.gmail import Lookers
 from relayd.daemon.house_terms import publishing, resolver, tiers
 from relayd.daemon.http import HttpEndpoint
@@ -35,7 +34,9 @@ from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import verdicts
 from relayd.daemon.tokens import token_source
+from relayd.daemon.worker_pool import WorkerPool
 from relayd.errors import RelaydError
+from relayd.metrics import NodeState
 from relayd.rules.warm_up import Schedule
 from relayd.store.nodes import APPLICATION
 from relayd.store.pool import Database
@@ -68,7 +69,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
-        self._crew: Crew | None = None
+        self._workers: WorkerPool | None = None
         self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -99,7 +100,7 @@ class Supervisor:
             await take_back.from_predecessors()
             readiness = ReadinessCheck(database)
             stack.push_async_callback(readiness.close)
-            self._crew = crew = Crew(
+            self._workers = workers = WorkerPool(
                 settings,
                 self._keys,
                 listening,
@@ -111,12 +112,13 @@ class Supervisor:
             self._control = await self._open_control(database, stack)
             # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
             metrics.prepare_directory(metrics_directory)
-            page = metrics.MetricsPage(metrics_directory, database, node=crew.node_state, meter=metrics.own_meter())
+            node_state = NodeState(workers_ready=lambda: workers.ready, workers_wanted=lambda: workers.wanted)
+            page = metrics.MetricsPage(metrics_directory, database, node=node_state, meter=metrics.own_meter())
             http = HttpEndpoint(
                 sockets=http_sockets,
                 metrics_page=page,
                 readiness=lambda: readiness.ask(
-                    workers=crew.ready, is_refusing=crew.is_refusing, key_fits=keyring.fits
+                    workers=workers.ready, is_refusing=workers.is_refusing, key_fits=keyring.fits
                 ),
             )
             await http.start()
@@ -129,17 +131,17 @@ class Supervisor:
             ]
             upkeep = asyncio.create_task(runner.run(database, every))
             stack.push_async_callback(_cancel, upkeep)
-            watching = asyncio.create_task(keyring.watch(crew.node_state.note_key))
+            watching = asyncio.create_task(keyring.watch(node_state.note_key))
             stack.push_async_callback(_cancel, watching)
             stack.push_async_callback(self._stop_telling)
             self._catch_signals()
             try:
-                await crew.start()
+                await workers.start()
                 self._announce(listening)
                 await self._serve()
             finally:
                 notify.notify(STOPPING="1", STATUS="draining")
-                await crew.drain(self._settings.delivery.drain_seconds)
+                await workers.drain(self._settings.delivery.drain_seconds)
         log.info("stopped")
 
     def _listen(self, stack: AsyncExitStack) -> tuple[list[ListeningSocket], list[socket.socket]]:
@@ -172,7 +174,7 @@ class Supervisor:
             wake=self._wake,
             version=__version__,
             node=settings.node,
-            workers=lambda: self._crew.ready if self._crew else 0,
+            workers=lambda: self._workers.ready if self._workers else 0,
             publishing=publishing(settings),
             tiers=tiers(settings),
             schedule=Schedule.parse(settings.warm_up.schedule),
@@ -189,8 +191,8 @@ class Supervisor:
         return token_source(record, self._keys.seal(), self._database, emit, time.monotonic)
 
     def _wake(self) -> None:
-        if self._crew:
-            self._crew.wake()
+        if self._workers:
+            self._workers.wake()
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -206,7 +208,8 @@ class Supervisor:
 
     async def _serve(self) -> None:
         """Until told to stop: reload when asked to, and tell systemd all the while that we live."""
-        living = asyncio.create_task(_show_life())
+        assert self._workers
+        living = asyncio.create_task(_show_life(self._workers))
         try:
             while not self._stop.is_set():
                 if self._hangup.is_set():
@@ -221,7 +224,7 @@ class Supervisor:
 
     async def _reload(self) -> None:
         """Take a new configuration, or keep the old one and say why."""
-        assert self._crew
+        assert self._workers
         if self._reread is None:
             log.warning("SIGHUP: nothing to reload in development mode")
             return
@@ -237,11 +240,12 @@ class Supervisor:
             log.info("reloaded")
             if needs_restart:
                 log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
+        self._log.flush()
         notify.notify(READY="1")
 
     async def _exchange(self, settings: Settings, keys: Secrets) -> None:
         """Workers with these, then the rest of the house. Raises RelaydError, and then everything is as it was."""
-        assert self._crew
+        assert self._workers
         keyring, seal = self._keyring, keys.seal()
         is_rekeyed = seal.key_ids != keyring.seal.key_ids
         if is_rekeyed:
@@ -249,7 +253,7 @@ class Supervisor:
             # While there are workers of both kinds, this node has only what both of them have.
             await keyring.tell(only_with=seal)
         try:
-            await self._crew.exchange(settings, keys)
+            await self._workers.exchange(settings, keys)
         except RelaydError:
             if is_rekeyed:
                 await keyring.tell()
@@ -268,17 +272,21 @@ class Supervisor:
             await _cancel(self._telling)
 
     async def _tell_keys_when_alone(self) -> None:
-        assert self._crew
-        await self._crew.predecessors_gone()
+        assert self._workers
+        await self._workers.predecessors_gone()
         await self._keyring.tell_at_last()
 
 
-async def _show_life() -> None:
-    # Beside the work: a reload may take longer than the watchdog waits. A blocked loop still shows.
+async def _show_life(workers: WorkerPool) -> None:
+    """Feed systemd's watchdog while a worker lives.
+
+    A task of its own: a reload may take longer than the watchdog waits, and a blocked loop still shows.
+    """
     watchdog = notify.watchdog_seconds()
     pause = min(watchdog / 3, NOTIFY_SECONDS) if watchdog else NOTIFY_SECONDS
     while True:
-        notify.notify(WATCHDOG="1")
+        if workers.is_alive:
+            notify.notify(WATCHDOG="1")
         await asyncio.sleep(pause)
 
 

@@ -52,6 +52,8 @@ from relayd.undumpable import close_memory
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_SECONDS = 1.0
+
 
 class Worker:
     """Everything of one process, wired. `start`, then `drain`."""
@@ -195,6 +197,7 @@ async def run(end: socket.socket) -> None:
         await channel.flush()
         return
     channel.send("ready")
+    heartbeat = asyncio.create_task(_beat(channel), name="heartbeat")
     async for message in messages:
         match message["kind"]:
             case "wake":
@@ -203,11 +206,19 @@ async def run(end: socket.socket) -> None:
                 await worker.stop_accepting()
                 channel.send("draining")
                 clean = await worker.drain(message["seconds"])
+                heartbeat.cancel()
                 channel.send("drained", clean=clean)
                 await channel.flush()
                 return
     # The supervisor is gone; another may already be taking back our claims.
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _beat(channel: Channel) -> None:
+    """Tell the supervisor that this event loop turns."""
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        channel.send("alive")
 
 
 async def _provisioner(orders: Orders, database: Database) -> Provisioner | None:

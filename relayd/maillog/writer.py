@@ -84,7 +84,8 @@ class LineWriter:
 
     def _next_chunk(self) -> bytes:
         """Whole lines, at least one. They count as buffered until they are written."""
-        taken, octets = [], 0
+        taken: list[bytes] = []
+        octets = 0
         while self._lines and (not taken or octets + len(self._lines[0]) <= _CHUNK_OCTETS):
             taken.append(self._lines.popleft())
             octets += len(taken[-1])

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import Metric
@@ -17,10 +17,10 @@ BREAKER_VALUES = {BreakerState.CLOSED: 0, BreakerState.OPEN: 1, BreakerState.HAL
 
 @dataclass(slots=True)
 class NodeState:
-    """Kept by the supervisor; the page reads it."""
+    """What the page shows of the node. The supervisor keeps it."""
 
-    workers_wanted: int
-    workers_ready: int = 0
+    workers_ready: Callable[[], int]
+    workers_wanted: Callable[[], int]
     key_fits: bool = True
     started_at: float = field(default_factory=time.time)
 
@@ -34,8 +34,8 @@ class NodeState:
         build.add_metric([relayd.__version__, platform.python_version()], 1)
         yield build
         yield GaugeMetricFamily("relayd_start_time_seconds", "When the supervisor started", value=self.started_at)
-        yield GaugeMetricFamily("relayd_workers", "Workers that are ready", value=self.workers_ready)
-        yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted)
+        yield GaugeMetricFamily("relayd_workers", "Workers that are ready", value=self.workers_ready())
+        yield GaugeMetricFamily("relayd_workers_wanted", "Workers that are configured", value=self.workers_wanted())
         yield GaugeMetricFamily(
             "relayd_sealing_key_fits",
             "Whether this node has the key that the database's secrets are sealed with",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relayd.daemon.process import REFUSAL_SECONDS
+from relayd.daemon.worker_process import REFUSAL_SECONDS
 from tests.crash.ledger import Verdict
 from tests.e2e.house import free_port, wait_until
 from tests.faults.trial import trial

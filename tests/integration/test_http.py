@@ -36,11 +36,12 @@ class Node:
 
     def __init__(self, directory: Path, db: Database) -> None:
         self.readiness = Readiness(True)
-        self.state = NodeState(workers_wanted=2)
+        self.ready_workers = 0
+        state = NodeState(workers_ready=lambda: self.ready_workers, workers_wanted=lambda: 2)
         self.meter = Meter(CollectorRegistry())
         self.listener = bind("127.0.0.1:0")
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        page = MetricsPage(directory, db, node=self.state, meter=self.meter)
+        page = MetricsPage(directory, db, node=state, meter=self.meter)
         self.endpoint = HttpEndpoint(sockets=[self.listener], metrics_page=page, readiness=self.ready)
 
     async def ready(self) -> Readiness:
@@ -149,7 +150,7 @@ async def test_metrics_say_their_format(node: Node) -> None:
 
 
 async def test_the_supervisors_state_is_shown_as_it_changes(node: Node) -> None:
-    node.state.workers_ready = 2
+    node.ready_workers = 2
     found = await node.values()
     assert (found["relayd_workers"], found["relayd_workers_wanted"]) == (2, 2)
     assert any(name.startswith("relayd_build_info/") for name in found)

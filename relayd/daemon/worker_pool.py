@@ -1,0 +1,196 @@
+"""The workers of a node: started, replaced when they die or hang, exchanged on reload, drained at the end."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from relayd.config.settings import Settings
+from relayd.daemon.orders import Orders, Secrets
+from relayd.daemon.reporting import emit
+from relayd.daemon.sockets import ListeningSocket
+from relayd.daemon.worker_process import READY_SECONDS, WorkerProcess
+from relayd.errors import RelaydError
+from relayd.rules.relay_events import WorkerDied
+
+BURIAL_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+# What to wait before the next start, by how many workers of one place died in a row.
+BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+# A worker that served for so long begins a new row.
+SERVED_SECONDS = 30.0
+
+
+class WorkerPool:
+    """`processes` workers, whatever happens to them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Secrets,
+        sockets: list[ListeningSocket],
+        *,
+        metrics_directory: Path,
+        provision_for: str | None,
+        on_death: Callable[[str, int], Coroutine[Any, Any, None]],
+        on_refusal: Callable[[], None],
+    ) -> None:
+        self.incarnation = secrets.token_hex(4)
+        self._settings = settings
+        self._keys = keys
+        self._sockets = sockets
+        self._metrics_directory = metrics_directory
+        self._provision_for = provision_for
+        self._on_death = on_death
+        self._on_refusal = on_refusal
+        self._workers: list[WorkerProcess] = []
+        # Those of `_workers`, those that an exchange starts, and those that drain.
+        self._living: set[WorkerProcess] = set()
+        self._serial = 0
+        self._deaths: dict[int, int] = {}
+        self._is_stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many workers the settings want."""
+        return self._settings.processes
+
+    @property
+    def ready(self) -> int:
+        """How many workers accept mail."""
+        return sum(worker.is_ready for worker in self._workers)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker lives: one that starts, or whose event loop turns."""
+        return any(worker.is_alive for worker in self._workers)
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether one of them could not queue a message a moment ago."""
+        return any(worker.is_refusing for worker in self._workers)
+
+    async def start(self) -> None:
+        """Start them all. Raises RelaydError if the first ones cannot start."""
+        self._watching = asyncio.create_task(self._watch(), name="watch workers")
+        self._workers = self._new(self._settings, self._keys)
+        await _all_ready(self._workers)
+
+    async def exchange(self, settings: Settings, keys: Secrets) -> None:
+        """Replace every worker by one with new settings; the old ones end what they have begun.
+
+        Raises RelaydError if the new ones cannot start: they are gone then, and the old ones still work.
+        """
+        new = self._new(settings, keys)
+        try:
+            await _all_ready(new)
+        except BaseException:
+            for worker in new:
+                worker.is_draining = True
+                worker.kill()
+            await asyncio.gather(*(worker.ended() for worker in new))
+            raise
+        old, self._workers = self._workers, new
+        self._settings, self._keys = settings, keys
+        self._deaths.clear()
+        for worker in old:
+            worker.is_draining = True
+            self._spawn(worker.drain(settings.delivery.drain_seconds))
+        # Until then a new connection may still meet an old worker, and be told 421.
+        await asyncio.gather(*(worker.accepts_no_more() for worker in old))
+
+    async def predecessors_gone(self) -> None:
+        """Wait until all workers that were exchanged have ended."""
+        await asyncio.gather(*(worker.ended() for worker in self._living if worker.is_draining))
+
+    def wake(self) -> None:
+        """Something may be due."""
+        for worker in self._workers:
+            worker.wake()
+
+    async def drain(self, seconds: float) -> None:
+        """End them all, at most a little after `seconds`."""
+        self._is_stopping = True
+        await asyncio.gather(*(worker.drain(seconds) for worker in self._workers))
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._tasks:
+            # Without Postgres nothing can be taken back now; the next start does it.
+            _, unended = await asyncio.wait(self._tasks, timeout=BURIAL_SECONDS)
+            for task in unended:
+                task.cancel()
+            await asyncio.gather(*unended, return_exceptions=True)
+
+    def _new(self, settings: Settings, keys: Secrets) -> list[WorkerProcess]:
+        return [self._new_worker(index, settings, keys) for index in range(settings.processes)]
+
+    def _new_worker(self, index: int, settings: Settings, keys: Secrets) -> WorkerProcess:
+        self._serial += 1
+        orders = Orders(
+            settings=settings,
+            secrets=keys,
+            claimant=f"{settings.node}/{self.incarnation}/{self._serial}",
+            index=index,
+            sockets=tuple((each.socket.fileno(), each.mode) for each in self._sockets),
+            provision_for=self._provision_for,
+        )
+        worker = WorkerProcess(
+            orders, metrics_directory=self._metrics_directory, on_end=self._on_end, on_refusal=self._on_refusal
+        )
+        self._living.add(worker)
+        return worker
+
+    async def _watch(self) -> None:
+        """Kill workers that hang."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(WATCH_SECONDS)
+            for worker in list(self._living):
+                if loop.time() - began > 3 * WATCH_SECONDS:
+                    # This process stood still: what the workers have said meanwhile is not read yet.
+                    worker.excuse_silence()
+                else:
+                    worker.kill_if_overdue()
+
+    def _on_end(self, worker: WorkerProcess) -> None:
+        self._living.discard(worker)
+        if worker.pid:
+            # Beside the successor's start: while Postgres is away nothing is taken back, but there is a 451 to say.
+            self._spawn(self._on_death(worker.orders.claimant, worker.pid))
+        if not (self._is_stopping or worker.is_draining):
+            emit(WorkerDied(worker.orders.claimant, worker.pid, worker.end.kind, worker.end.reason))
+            self._spawn(self._replace(worker))
+
+    async def _replace(self, worker: WorkerProcess) -> None:
+        index = worker.orders.index
+        deaths = 0 if worker.ready_seconds > SERVED_SECONDS else self._deaths.get(index, 0)
+        self._deaths[index] = deaths + 1
+        await asyncio.sleep(BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)])
+        if self._is_stopping or worker not in self._workers:
+            return
+        successor = self._new_worker(index, self._settings, self._keys)
+        self._workers[self._workers.index(worker)] = successor
+        await successor.start()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _all_ready(workers: list[WorkerProcess]) -> None:
+    """Start workers and wait until all are ready. Raises RelaydError when one is not."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await asyncio.gather(*(worker.start() for worker in workers))
+            for worker in workers:
+                await worker.started_or_ended()
+    except TimeoutError:
+        raise RelaydError(f"a worker was not ready within {READY_SECONDS:.0f} s; its log lines above say why") from None
+    for worker in workers:
+        if worker.has_ended:
+            raise RelaydError(f"a worker did not start: {worker.end.reason}")

@@ -1,0 +1,156 @@
+"""Workers that cannot start, hang, or are killed: the node says so, replaces them, and never waits for ever."""
+
+import os
+import resource
+import signal
+import smtplib
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import at_length
+from tests.e2e.house import House, is_alive, wait_until
+from tests.e2e.test_reload_drain import NEW_SIZE, greeting, hang_up, reload
+
+
+def metric(house: House, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " ")), 0.0)
+
+
+def readiness(house: House) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/readyz", timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return str(error.read().decode())
+
+
+def limit_files(house: House, spare: int | None) -> None:
+    """Leave the supervisor so many file descriptors beside those that it has; None lifts the limit."""
+    assert house.process
+    pid = house.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    soft = hard if spare is None else len(os.listdir(f"/proc/{pid}/fd")) + spare
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def wait_for_workers(house: House, count: int) -> None:
+    wait_until(lambda: metric(house, "relayd_workers") == count, what=f"{count} workers", seconds=60)
+
+
+@pytest.mark.parametrize("spare", [1, 2])
+def test_a_worker_that_cannot_start_is_tried_again_until_it_can(house: House, spare: int) -> None:
+    house.start()
+    wait_for_workers(house, 2)
+    # The metrics page, too, needs files: it is asked again when there are some.
+    limit_files(house, spare)
+    os.kill(house.worker_pids()[0], signal.SIGKILL)
+    wait_until(lambda: "end=not_started" in house.log_text(), what="a start that fails")
+    assert "it was killed by SIGKILL" in house.log_text()
+    assert "its process cannot be started: Too many open files" in house.log_text()
+    limit_files(house, None)
+    wait_for_workers(house, 2)
+    assert metric(house, 'relayd_worker_restarts_total{end="not_started"}') >= 1
+    assert metric(house, 'relayd_worker_restarts_total{end="signal"}') == 1
+    reload(house, max_message_octets=NEW_SIZE)
+    assert "reloaded" in house.log_text()
+    assert house.stop() == 0
+
+
+def test_a_reload_whose_workers_cannot_start_is_refused_and_changes_nothing(small_house: House) -> None:
+    small_house.start()
+    workers = small_house.worker_pids()
+    small_house.settings["submission"] |= {"max_message_octets": NEW_SIZE}
+    small_house.write_config()
+    limit_files(small_house, 2)
+    hang_up(small_house)
+    limit_files(small_house, None)
+    assert "reload refused" in small_house.log_text()
+    assert small_house.worker_pids() == workers
+    assert greeting(small_house)[0] == "26214400"
+    hang_up(small_house)
+    wait_until(lambda: greeting(small_house)[0] == str(NEW_SIZE), what="the new settings")
+    assert small_house.stop() == 0
+
+
+def test_a_node_whose_workers_cannot_start_still_stops(small_house: House) -> None:
+    small_house.start()
+    limit_files(small_house, 1)
+    os.kill(small_house.worker_pids()[0], signal.SIGKILL)
+    wait_until(lambda: "end=not_started" in small_house.log_text(), what="a start that fails")
+    assert small_house.stop() == 0
+
+
+@at_length
+def test_workers_that_hang_are_not_ready_and_are_replaced(house: House) -> None:
+    house.start()
+    wait_for_workers(house, 2)
+    hung = house.worker_pids()
+    for pid in hung:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: "no worker is ready" in readiness(house), what="readiness that says so")
+    wait_until(lambda: not any(map(is_alive, hung)), what="their end", seconds=60)
+    wait_for_workers(house, 2)
+    assert "ready" in readiness(house)
+    assert metric(house, 'relayd_worker_restarts_total{end="silent"}') == 2
+    assert "its event loop has stood still" in house.log_text()
+    with smtplib.SMTP("127.0.0.1", house.smtp_port, timeout=30) as app:
+        assert app.ehlo("app.example.com")[0] == 250
+    assert house.stop() == 0
+
+
+@at_length
+def test_a_supervisor_that_stood_still_kills_no_worker(house: House) -> None:
+    house.start()
+    wait_for_workers(house, 2)
+    workers = house.worker_pids()
+    assert house.process
+    house.process.send_signal(signal.SIGSTOP)
+    time.sleep(30)
+    house.process.send_signal(signal.SIGCONT)
+    time.sleep(5)
+    assert house.worker_pids() == workers
+    wait_for_workers(house, 2)
+
+
+@at_length
+def test_the_watchdog_is_fed_only_while_a_worker_lives(small_house: House) -> None:
+    small_house.start(WATCHDOG_USEC="3000000")
+    assert small_house.process
+    assert small_house.notifications.wait_for("WATCHDOG=1", 10, small_house.process)
+    limit_files(small_house, 1)
+    os.kill(small_house.worker_pids()[0], signal.SIGKILL)
+    wait_until(lambda: not small_house.worker_pids(), what="no worker")
+    while small_house.notifications.wait_for("WATCHDOG=1", 0.5, small_house.process):
+        pass
+    assert not small_house.notifications.wait_for("WATCHDOG=1", 5, small_house.process)
+    limit_files(small_house, None)
+    assert small_house.notifications.wait_for("WATCHDOG=1", 30, small_house.process)
+
+
+@at_length
+def test_a_log_that_nobody_reads_stops_no_mail(small_house: House) -> None:
+    """As journald does that hangs: the reader of the log's pipe stands still."""
+    small_house.log.unlink(missing_ok=True)
+    os.mkfifo(small_house.log)
+    reading = os.open(small_house.log, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        small_house.start()
+        for _ in range(1500):
+            with smtplib.SMTP("127.0.0.1", small_house.smtp_port, timeout=30) as app:
+                app.ehlo("app.example.com")
+                for number in range(40):
+                    app.docmd(f"RCPT TO:<{'x' * 200}{number}>")
+            if metric(small_house, "relayd_log_lines_dropped_total"):
+                break
+        assert metric(small_house, "relayd_log_lines_dropped_total") > 0
+        assert "ready" in readiness(small_house)
+    finally:
+        os.close(reading)
+    assert small_house.stop() == 0
+    assert Path(small_house.log).is_fifo()
