@@ -44,6 +44,7 @@ NOUNS = {
     "explain": "Where a message is, why it waits, when it goes.",
     "pause": "Stop sending: everything, a mailbox, an upstream.",
     "resume": "Start sending again.",
+    "reload": "Take the configuration file anew.",
     "status": "How relayd stands.",
     "audit": "Who changed what.",
 }

@@ -52,9 +52,9 @@ class ControlClient:
             _read(status, content.decode(errors="replace"))
         return content
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Reply:
+    def post(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = TIMEOUT_SECONDS) -> Reply:
         """Add something, or do something."""
-        return self._request("POST", path, body)
+        return self._request("POST", path, body, timeout_seconds)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Change what the body names."""
@@ -64,19 +64,23 @@ class ControlClient:
         """Remove something."""
         return self._request("DELETE", path, None)
 
-    def _request(self, method: str, target: str, body: Mapping[str, Any] | None) -> Reply:
-        status, content = self._exchange(method, target, body)
+    def _request(
+        self, method: str, target: str, body: Mapping[str, Any] | None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Reply:
+        status, content = self._exchange(method, target, body, timeout_seconds)
         return _read(status, content.decode(errors="replace"))
 
-    def _exchange(self, method: str, target: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        connection = _Connection(_connect(self._sockets))
+    def _exchange(
+        self, method: str, target: str, body: Mapping[str, Any] | None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> tuple[int, bytes]:
+        connection = _Connection(_connect(self._sockets, timeout_seconds))
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, target, content, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
             answer = response.read()
         except TimeoutError:
-            raise RelaydError(f"relayd gave no answer within {TIMEOUT_SECONDS:.0f} seconds") from None
+            raise RelaydError(f"relayd gave no answer within {timeout_seconds:.0f} seconds") from None
         except (OSError, http.client.HTTPException) as error:
             raise RelaydError(
                 f"relayd closed the connection without an answer ({error or type(error).__name__})"
@@ -110,11 +114,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock = connected
 
 
-def _connect(sockets: Sequence[Path]) -> socket.socket:
+def _connect(sockets: Sequence[Path], timeout_seconds: float) -> socket.socket:
     denied: list[Path] = []
     for path in sockets:
         candidate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        candidate.settimeout(TIMEOUT_SECONDS)
+        candidate.settimeout(timeout_seconds)
         try:
             candidate.connect(os.fspath(path))
         except PermissionError:

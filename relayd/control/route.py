@@ -77,6 +77,14 @@ class Publishing:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The names of the settings that a reload changed, and of those that only a restart changes."""
+
+    changed: Sequence[str]
+    needs_restart: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class House:
     """What every handler may use, the same for all requests of a server."""
 
@@ -96,6 +104,7 @@ class House:
     logins: PendingLogins = field(default_factory=PendingLogins)
     bouncer: Bouncer | None = None  # who tells senders of what an operator calls failed
     resolver: Resolver = field(default_factory=Resolver)
+    reload: Callable[[], Awaitable[Reloaded]] | None = None  # None where no configuration file can be read anew
 
     @property
     def terms(self) -> Terms:

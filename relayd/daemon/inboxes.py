@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, cast
 
@@ -19,12 +18,9 @@ from relayd.upstream.http import HttpClient
 
 
 class Inboxes:
-    """By IMAP with its own password, by the Gmail API with its upstream's grant.
+    """By IMAP with its own password, by the Gmail API with its upstream's grant."""
 
-    `seal` is asked for each time: a reload may bring other keys.
-    """
-
-    def __init__(self, database: Database, seal: Callable[[], Seal], tokens: Tokens) -> None:
+    def __init__(self, database: Database, seal: Seal, tokens: Tokens) -> None:
         self._database = database
         self._seal = seal
         self._tokens = tokens
@@ -67,7 +63,7 @@ class Inboxes:
     def _settings(self, record: InboxRecord) -> ImapSettings:
         assert record.imap_host and record.imap_port and record.imap_username and record.imap_password_sealed
         try:
-            password = self._seal().open(record.imap_password_sealed, row=record.seal_row).decode()
+            password = self._seal.open(record.imap_password_sealed, row=record.seal_row).decode()
         except SealError as error:
             raise InboxError(str(error)) from None
         return ImapSettings(

@@ -1,5 +1,7 @@
-"""What SIGHUP can change. Workers are exchanged and so take everything, sealing keys included; what the supervisor has
-bound, locked or opened stays as it is."""
+"""What a reload can change, and what it changes. The supervisor's sockets, locks and connections stay as they are."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from relayd.config.settings import Settings
 
@@ -27,3 +29,17 @@ def merge(running: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
             needs_restart.append(".".join(path))
             target[path[-1]] = source[path[-1]]
     return Settings.model_validate(values), needs_restart
+
+
+def changed_keys(before: Settings, after: Settings) -> list[str]:
+    """The settings that differ, as `section.key`; no values, since they may be private."""
+    return sorted(_differing(before.model_dump(), after.model_dump(), ""))
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differing(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}"

@@ -9,13 +9,17 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from relayd import __version__, metrics
 from relayd.config.settings import Settings
-from relayd.control.route import House
+from relayd.control.pending_logins import PendingLogins
+from relayd.control.route import House, Reloaded
 from relayd.control.server import ControlServer
 from relayd.daemon import node, notify, sockets
 from relayd.daemon.chores import chores
@@ -26,7 +30,7 @@ from relayd.daemon.keyring import Keyring
 from relayd.daemon.orders import Secrets
 from relayd.daemon.probes import Probes
 from relayd.daemon.readiness import ReadinessCheck
-from relayd.daemon.reload import merge
+from relayd.daemon.reload import changed_keys, merge
 from relayd.daemon.report_chores import report_chores
 from relayd.daemon.reporting import Log, emit
 from relayd.daemon.sockets import ListeningSocket
@@ -38,16 +42,28 @@ from relayd.daemon.worker_pool import WorkerPool
 from relayd.errors import RelaydError
 from relayd.metrics import NodeState
 from relayd.rules.warm_up import Schedule
+from relayd.seal import Seal
 from relayd.store.nodes import APPLICATION
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upkeep import runner
+from relayd.upkeep.runner import Chore
 from relayd.upstream.tokens import TokenSource
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 8
 NOTIFY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a reload builds anew in the supervisor."""
+
+    recovery: TakeBack
+    lookers: Lookers
+    house: House
+    chores: Sequence[Chore]
 
 
 class Supervisor:
@@ -68,7 +84,9 @@ class Supervisor:
         self._provision_for = provision_for
         self._on_ready = on_ready
         self._stop = asyncio.Event()
-        self._hangup = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[Reloaded]] = set()
+        self._logins = PendingLogins()
         self._workers: WorkerPool | None = None
         self._telling: asyncio.Task[None] | None = None
 
@@ -94,10 +112,10 @@ class Supervisor:
             await keyring.check(keyring.seal)
             for warning in await node.networks_without_client(database, settings.trusted_networks):
                 log.warning("%s", warning)
-            self._take_back = take_back = TakeBack(
-                database, self._keys.seal(), settings, metrics_directory, wake=self._wake
-            )
-            await take_back.from_predecessors()
+            self._metrics_directory = metrics_directory
+            self._parts = self._build(settings, self._keys)
+            stack.push_async_callback(self._close_parts)
+            await self._parts.recovery.from_predecessors()
             readiness = ReadinessCheck(database)
             stack.push_async_callback(readiness.close)
             self._workers = workers = WorkerPool(
@@ -106,10 +124,10 @@ class Supervisor:
                 listening,
                 metrics_directory=metrics_directory,
                 provision_for=self._provision_for,
-                on_death=take_back.from_worker,
+                on_death=lambda claimant, pid: self._parts.recovery.from_worker(claimant, pid),
                 on_refusal=readiness.suspect,
             )
-            self._control = await self._open_control(database, stack)
+            self._control = await self._open_control(stack)
             # Only now is the place beside the socket ours: until then its counts may be those of a relayd that lives.
             metrics.prepare_directory(metrics_directory)
             node_state = NodeState(workers_ready=lambda: workers.ready, workers_wanted=lambda: workers.wanted)
@@ -123,14 +141,8 @@ class Supervisor:
             )
             await http.start()
             stack.push_async_callback(http.close)
-            lookers = Lookers(database, self._tokens)
-            stack.push_async_callback(lookers.close)
-            every = [
-                *chores(database, take_back, lookers, settings, self._wake),
-                *report_chores(database, self._keys.seal, self._tokens, settings),
-            ]
-            upkeep = asyncio.create_task(runner.run(database, every))
-            stack.push_async_callback(_cancel, upkeep)
+            self._upkeep = asyncio.create_task(runner.run(database, self._parts.chores))
+            stack.push_async_callback(self._stop_upkeep)
             watching = asyncio.create_task(keyring.watch(node_state.note_key))
             stack.push_async_callback(_cancel, watching)
             stack.push_async_callback(self._stop_telling)
@@ -153,10 +165,10 @@ class Supervisor:
             raise RelaydError("systemd passed a socket for implicit TLS; set submission.tls_certificate and tls_key")
         return listening, [sockets.bind(http.listen)] if http.listen else []
 
-    async def _open_control(self, database: Database, stack: AsyncExitStack) -> ControlServer:
+    async def _open_control(self, stack: AsyncExitStack) -> ControlServer:
         settings = self._settings
         control = ControlServer(
-            self._house(database),
+            self._parts.house,
             socket_path=settings.control.socket,
             mode=int(settings.control.mode, 8),
             group=settings.control.group,
@@ -165,10 +177,13 @@ class Supervisor:
         stack.push_async_callback(control.close)
         return control
 
-    def _house(self, database: Database) -> House:
-        settings, seal = self._settings, self._keys.seal()
-        assert self._take_back
-        return House(
+    def _build(self, settings: Settings, keys: Secrets) -> _Parts:
+        """Everything in this process that settings and keys decide, for the start and for each reload."""
+        database, seal = self._database, keys.seal()
+        tokens = partial(_tokens, database, seal)
+        recovery = TakeBack(database, seal, settings, self._metrics_directory, wake=self._wake)
+        lookers = Lookers(database, tokens)
+        house = House(
             database=database,
             seal=seal,
             wake=self._wake,
@@ -182,13 +197,19 @@ class Supervisor:
             verdicts=verdicts(settings),
             emit=emit,
             probe_of=Probes(database, seal, hostname=settings.hostname, emit=emit).of,
-            bouncer=self._take_back.bouncer,
+            logins=self._logins,
+            bouncer=recovery.bouncer,
             resolver=resolver(settings),
+            reload=None if self._reread is None else self._reload_for_control,
         )
+        every = [
+            *chores(database, recovery, lookers, settings, self._wake),
+            *report_chores(database, seal, tokens, settings),
+        ]
+        return _Parts(recovery, lookers, house, every)
 
-    def _tokens(self, record: UpstreamRecord) -> TokenSource:
-        assert self._database
-        return token_source(record, self._keys.seal(), self._database, emit, time.monotonic)
+    async def _close_parts(self) -> None:
+        await self._parts.lookers.close()
 
     def _wake(self) -> None:
         if self._workers:
@@ -198,7 +219,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
 
     def _announce(self, listening: Sequence[ListeningSocket]) -> None:
         addresses = ", ".join(each.address for each in listening)
@@ -207,65 +228,98 @@ class Supervisor:
         self._on_ready()
 
     async def _serve(self) -> None:
-        """Until told to stop: reload when asked to, and tell systemd all the while that we live."""
+        """Until told to stop. Tells systemd all the while that the node lives."""
         assert self._workers
         living = asyncio.create_task(_show_life(self._workers))
         try:
-            while not self._stop.is_set():
-                if self._hangup.is_set():
-                    self._hangup.clear()
-                    await self._reload()
-                waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._hangup)]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
+            await self._stop.wait()
         finally:
+            await self._stop_reloading()
             await _cancel(living)
 
-    async def _reload(self) -> None:
-        """Take a new configuration, or keep the old one and say why."""
-        assert self._workers
-        if self._reread is None:
-            log.warning("SIGHUP: nothing to reload in development mode")
-            return
-        notify.reloading()
-        try:
-            wanted, keys = self._reread()
-            settings, needs_restart = merge(self._settings, wanted)
-            await self._exchange(settings, keys)
-        except (RelaydError, OSError) as error:
-            log.error("reload refused, everything stays as it was:\n%s", error)
-        else:
-            self._log.configure(settings)
-            log.info("reloaded")
-            if needs_restart:
-                log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
-        self._log.flush()
-        notify.notify(READY="1")
+    def _begin_reload(self) -> asyncio.Task[Reloaded]:
+        """Reload, after those reloads that have begun before."""
+        task = asyncio.create_task(self._reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reload_ended)
+        return task
+
+    def _reload_ended(self, task: asyncio.Task[Reloaded]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, (RelaydError, OSError)):
+            log.error("reload failed, everything stays as it was", exc_info=error)
+
+    async def _reload_for_control(self) -> Reloaded:
+        # Shielded: a client that hangs up must not cut a reload off in the middle.
+        return await asyncio.shield(self._begin_reload())
+
+    async def _reload(self) -> Reloaded:
+        """Take a new configuration. Raises RelaydError or OSError when it is refused; nothing has changed then."""
+        async with self._reloading:
+            if self._reread is None:
+                log.warning("SIGHUP: nothing to reload in development mode")
+                return Reloaded((), ())
+            notify.reloading()
+            try:
+                wanted, keys = self._reread()
+                running = self._settings
+                settings, needs_restart = merge(running, wanted)
+                changed = changed_keys(running, settings)
+                if keys.seal().key_ids != self._keyring.seal.key_ids:
+                    changed.append("sealing keys")
+                await self._exchange(settings, keys)
+            except (RelaydError, OSError) as error:
+                log.error("reload refused, everything stays as it was:\n%s", error)
+                raise
+            else:
+                self._log.configure(settings)
+                log.info("reloaded; changed: %s", ", ".join(changed) or "no setting")
+                if needs_restart:
+                    log.warning("not reloaded, these need a restart: %s", ", ".join(needs_restart))
+                return Reloaded(changed, needs_restart)
+            finally:
+                self._log.flush()
+                notify.notify(READY="1")
 
     async def _exchange(self, settings: Settings, keys: Secrets) -> None:
-        """Workers with these, then the rest of the house. Raises RelaydError, and then everything is as it was."""
+        """Workers with these, then the rest of this process. When it raises, everything is as it was."""
         assert self._workers
         keyring, seal = self._keyring, keys.seal()
+        parts = self._build(settings, keys)
         is_rekeyed = seal.key_ids != keyring.seal.key_ids
         if is_rekeyed:
             await keyring.check(seal)
-            # While there are workers of both kinds, this node has only what both of them have.
-            await keyring.tell(only_with=seal)
         try:
-            await self._workers.exchange(settings, keys)
-        except RelaydError:
             if is_rekeyed:
-                await keyring.tell()
+                # While there are workers of both kinds, this node has only what both of them have.
+                await keyring.tell(only_with=seal)
+            await self._workers.exchange(settings, keys)
+        except BaseException:
+            if is_rekeyed:
+                self._tell_keys(keyring.tell_at_last())
             raise
         self._settings, self._keys = settings, keys
         keyring.take(seal)
-        self._take_back.exchange(seal, settings)
-        self._control.exchange(self._house(self._database))
+        former, self._parts = self._parts, parts
+        self._control.exchange(parts.house)
         if is_rekeyed:
-            if self._telling is not None:
-                self._telling.cancel()
-            self._telling = asyncio.create_task(self._tell_keys_when_alone(), name="tell keys")
+            self._tell_keys(self._tell_keys_when_alone())
+        await self._stop_upkeep()
+        self._upkeep = asyncio.create_task(runner.run(self._database, parts.chores))
+        await former.lookers.close()
+
+    def _tell_keys(self, telling: Coroutine[Any, Any, None]) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+        self._telling = asyncio.create_task(telling, name="tell keys")
+
+    async def _stop_upkeep(self) -> None:
+        await _cancel(self._upkeep)
+
+    async def _stop_reloading(self) -> None:
+        for task in self._reloads:
+            task.cancel()
+        await asyncio.gather(*self._reloads, return_exceptions=True)
 
     async def _stop_telling(self) -> None:
         if self._telling is not None:
@@ -288,6 +342,10 @@ async def _show_life(workers: WorkerPool) -> None:
         if workers.is_alive:
             notify.notify(WATCHDOG="1")
         await asyncio.sleep(pause)
+
+
+def _tokens(database: Database, seal: Seal, record: UpstreamRecord) -> TokenSource:
+    return token_source(record, seal, database, emit, time.monotonic)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -49,23 +49,19 @@ class TakeBack:
         self._metrics_directory = metrics_directory
         self._clock = DatabaseClock()
         self._wake = wake
-        self.exchange(seal, settings)
-
-    def exchange(self, seal: Seal, settings: Settings) -> None:
-        """Go on with these keys and settings."""
         self.bouncer = Bouncer(
-            self._database,
-            Signer(self._database, seal),
+            database,
+            Signer(database, seal),
             host=settings.hostname,
             max_retries=settings.delivery.max_retries,
             now=lambda: datetime.now(UTC),
         )
         self._settler = Settler(
-            self._database,
+            database,
             self.bouncer,
             retry_policy(settings),
             emit=emit,
-            wake=self._wake,
+            wake=wake,
             now=self._clock.now,
             suppression_days=settings.suppression.hard_bounce_days,
             looks=look_policy(settings),

@@ -161,7 +161,7 @@ class WorkerPool:
         if worker.pid:
             # Beside the successor's start: while Postgres is away nothing is taken back, but there is a 451 to say.
             self._spawn(self._on_death(worker.orders.claimant, worker.pid))
-        if not (self._is_stopping or worker.is_draining):
+        if worker in self._workers and not (self._is_stopping or worker.is_draining):
             emit(WorkerDied(worker.orders.claimant, worker.pid, worker.end.kind, worker.end.reason))
             self._spawn(self._replace(worker))
 

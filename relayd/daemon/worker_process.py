@@ -110,6 +110,10 @@ class WorkerProcess:
             self.kill()
             self._set_ended(End(WorkerEnd.NOT_STARTED, f"its process cannot be started: {error.strerror or error}"))
             return
+        except BaseException:
+            self.kill()
+            self._set_ended(End(WorkerEnd.NOT_STARTED, "its start was cut off"))
+            raise
         if self.is_draining:
             self.kill()  # it was told to end before it could hear anything
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from relayd.errors import StoreUnavailable
 from relayd.store import locks
+from relayd.store.connection import Connection
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -22,29 +23,32 @@ class Chore:
 
 
 async def run(database: Database, chores: Sequence[Chore], *, retry_seconds: float = 5.0) -> None:
-    """Do the chores for ever, whenever this node holds the lock. Survives a lost Postgres."""
+    """Do the chores for ever, whenever this node holds the lock. Survives a lost Postgres.
+
+    Each chore is a task of its own: a slow one (DNS, a provider's API) delays no other.
+    """
     while True:
         try:
             async with database.connection() as connection, locks.held(connection, locks.UPKEEP) as ours:
                 if ours:
-                    await _work(chores, lambda: locks.touch(connection))
-        except StoreUnavailable:
+                    turn = asyncio.Lock()  # one connection answers one question at a time
+                    async with asyncio.TaskGroup() as group:
+                        for chore in chores:
+                            group.create_task(_repeat(chore, connection, turn), name=chore.name)
+        except* StoreUnavailable:
             pass  # the hot path says so loudly; chores just wait
         await asyncio.sleep(retry_seconds)
 
 
-async def _work(chores: Sequence[Chore], still_ours: Callable[[], Awaitable[None]]) -> None:
-    clock = asyncio.get_running_loop().time
-    due = dict.fromkeys(range(len(chores)), 0.0)
+async def _repeat(chore: Chore, connection: Connection, turn: asyncio.Lock) -> None:
     while True:
-        # The lock lives as long as its connection: ask it before every chore.
-        await still_ours()
-        index = min(due, key=lambda each: due[each])
-        await asyncio.sleep(max(0.0, due[index] - clock()))
+        # The lock lives as long as its connection: ask before every round.
+        async with turn:
+            await locks.touch(connection)
         try:
-            await chores[index].work()
+            await chore.work()
         except StoreUnavailable:
-            pass  # if Postgres is gone, the lock says so next; if one statement took too long, the others go on
+            pass  # if Postgres is gone, the lock says so next; if one statement took too long, the next round goes on
         except Exception:
-            log.exception("chore %s failed", chores[index].name)
-        due[index] = clock() + chores[index].every_seconds
+            log.exception("chore %s failed", chore.name)
+        await asyncio.sleep(chore.every_seconds)

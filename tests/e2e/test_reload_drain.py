@@ -1,6 +1,6 @@
 """SIGHUP and SIGTERM: settings change, workers go, and no message that was acknowledged is lost or sent twice."""
 
-import signal
+import asyncio
 import smtplib
 import ssl
 import threading
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import trustme
 
+from relayd.seal import new_key
 from tests.conftest import at_length
 from tests.e2e.conftest import furnish
-from tests.e2e.house import START_SECONDS, House, free_port, wait_until
+from tests.e2e.house import House, free_port, wait_until
 from tests.e2e.mail import send
+from tests.e2e.reloading import NEW_SIZE, greeting, reload, wait_for_the_end_of
+from tests.peers.imap_server import ImapServer, imap_server
 from tests.peers.sink import Sink
-
-NEW_SIZE = 54_321
 
 
 class Load:
@@ -98,40 +99,6 @@ def certificates(tmp_path: Path) -> Callable[[str], dict[str, str]]:
     return issue
 
 
-def reload(house: House, **submission: Any) -> None:
-    """SIGHUP after these changes, and wait until the daemon says that it is ready again."""
-    house.settings["submission"] |= submission
-    house.write_config()
-    hang_up(house)
-
-
-def hang_up(house: House) -> None:
-    assert house.process
-    house.process.send_signal(signal.SIGHUP)
-    for told in ("RELOADING=1", "READY=1"):
-        assert house.notifications.wait_for(told, START_SECONDS, house.process), house.log_text()
-
-
-def wait_for_the_end_of(workers: list[int], house: House) -> None:
-    """Until they are gone, old workers too may answer."""
-    wait_until(lambda: not set(workers) & set(house.worker_pids()), what="the old workers' end")
-
-
-def greeting(house: House) -> tuple[str, bytes | None]:
-    """The SIZE that is offered on a new connection, and the certificate, if there is one."""
-    with smtplib.SMTP("127.0.0.1", house.smtp_port, timeout=30) as client:
-        client.ehlo("app.example.com")
-        certificate = None
-        if client.has_extn("starttls"):
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            client.starttls(context=context)
-            assert isinstance(client.sock, ssl.SSLSocket)
-            certificate = client.sock.getpeercert(binary_form=True)
-            client.ehlo("app.example.com")
-        return client.esmtp_features["size"], certificate
-
-
 def expect_once_each(sink: Sink, acknowledged: list[str]) -> None:
     wait_until(lambda: set(acknowledged) <= set(sink.recipients), seconds=60, what="all that was acknowledged")
     assert set(sink.recipients.values()) == {1}
@@ -191,6 +158,85 @@ def test_a_broken_configuration_is_refused_whole(small_house: House, broken: dic
     wait_for_the_end_of(workers, small_house)
     assert greeting(small_house)[0] == str(NEW_SIZE)
     assert small_house.stop() == 0
+
+
+def test_the_reload_command_waits_and_says_what_changed(small_house: House) -> None:
+    small_house.start()
+    small_house.settings["delivery"] |= {"drain_seconds": 7}
+    small_house.settings["submission"] |= {"max_message_octets": NEW_SIZE}
+    small_house.settings["node"] = "another"
+    small_house.write_config()
+    assert small_house.json("reload") == {
+        "changed": ["delivery.drain_seconds", "submission.max_message_octets"],
+        "needs_restart": ["node"],
+    }
+    assert greeting(small_house)[0] == str(NEW_SIZE)
+    told = small_house.run("reload").stdout
+    assert "no setting changed" in told and "needs a restart: node" in told
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"max_recipients": "many"}, "submission.max_recipients"),
+        ({"tls_certificate": "/nonexistent/chain", "tls_key": "/nonexistent/key"}, "/nonexistent/chain"),
+    ],
+    ids=["a wrong value", "a certificate that is not there"],
+)
+def test_the_reload_command_fails_when_the_configuration_is_refused(
+    small_house: House, broken: dict[str, Any], named: str
+) -> None:
+    small_house.start()
+    workers = small_house.worker_pids()
+    small_house.settings["submission"] |= broken
+    small_house.write_config()
+    refused = small_house.run("reload", check=False)
+    assert refused.returncode == 1
+    assert named in refused.stderr and "everything stays as it was" in refused.stderr
+    assert small_house.worker_pids() == workers
+
+
+@at_length
+async def test_chores_go_on_with_the_new_keys_and_settings(make_house: Callable[..., House], tmp_path: Path) -> None:
+    """An inbox's password that a rotation has sealed anew opens after the reload that brought the key."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with imap_server(context) as inbox:
+        house = make_house(processes=1, reports={"pull_seconds": 3600})
+        await asyncio.to_thread(_rotate_beside_an_inbox, house, inbox, tmp_path)
+    assert any(line.startswith("LOGIN") or "LOGIN" in line for line in inbox.asked)
+
+
+def _rotate_beside_an_inbox(house: House, inbox: ImapServer, directory: Path) -> None:
+    house.start()
+    furnish(house, free_port(), sender=inbox.username)
+    password = directory / "password"
+    password.write_text(inbox.password)
+    password.chmod(0o600)
+    key = directory / "key"
+    key.write_text(new_key() + "\n")
+    key.chmod(0o600)
+    house.settings["seal"] = {"key_file": str(key), "older_key_files": [house.settings["seal"]["key_file"]]}
+    house.settings["reports"] = {"pull_seconds": 10}
+    house.write_config()
+    assert house.json("reload")["changed"] == [
+        "reports.pull_seconds",
+        "seal.key_file",
+        "seal.older_key_files",
+        "sealing keys",
+    ]
+    house.run(
+        *("mailbox", "set", inbox.username, "--reports-imap-host", "127.0.0.1", "--reports-imap-port", str(inbox.port)),
+        *("--reports-password-file", str(password), "--reports-ca-file", str(directory / "ca")),
+    )
+    wait_until(lambda: inbox.asked, what="a poll of the inbox, within the new pull_seconds")
+    wait_until(lambda: len(house.json("secrets", "status")["nodes"][0]["opening_keys"]) == 2, what="both keys told")
+    house.run("secrets", "rotate")
+    inbox.asked.clear()
+    wait_until(lambda: inbox.asked, what="a poll with the password that is sealed anew")
+    assert "inbox_failed" not in house.log_text(), house.log_text()
 
 
 @at_length

@@ -14,7 +14,7 @@ from tests.conftest import at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, wait_until
 from tests.e2e.mail import send
-from tests.e2e.test_reload_drain import hang_up, wait_for_the_end_of
+from tests.e2e.reloading import hang_up, wait_for_the_end_of
 from tests.peers.sink import Sink
 
 

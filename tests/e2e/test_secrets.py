@@ -27,8 +27,8 @@ from relayd.store.directory import dkim_key_row
 from tests.conftest import FreshDatabase, at_length
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, wait_until
+from tests.e2e.reloading import hang_up
 from tests.e2e.shown import Shown
-from tests.e2e.test_reload_drain import hang_up
 from tests.peers.echoing import EchoingServer, EchoingWeb
 from tests.peers.sink import Sink
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import at_length
 from tests.e2e.house import House, is_alive, wait_until
-from tests.e2e.test_reload_drain import NEW_SIZE, greeting, hang_up, reload
+from tests.e2e.reloading import NEW_SIZE, greeting, hang_up, reload
 
 
 def metric(house: House, name: str) -> float:

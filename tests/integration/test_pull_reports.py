@@ -64,7 +64,7 @@ class House:
         def no_tokens(record: UpstreamRecord) -> TokenSource:
             raise AssertionError("IMAP needs none")
 
-        return Inboxes(self.db, lambda: self.seal, no_tokens)
+        return Inboxes(self.db, self.seal, no_tokens)
 
     async def pull(self, terms: PullTerms | None = None) -> None:
         async with self.db.connection() as connection:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_OCTETS)
     yield reading, writing
     for each in (reading, writing):
-        try:
+        with suppress(OSError):
             os.close(each)
-        except OSError:
-            pass
 
 
 class Drops:
