@@ -1,15 +1,15 @@
 """Handlers for messages: find them, look at them, take their bytes, send them again."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from relayd.control.queue import EntryView, LogView
 from relayd.control.route import Context, Octets, Request, Route, View
-from relayd.control.values import AnyId, EmailAddress, Key, Line, Recipients
+from relayd.control.values import AnyId, EmailAddress, Instant, Key, Line, Recipients
 from relayd.errors import BadValue
 from relayd.mail.address import Address
 from relayd.rules.states import Status
@@ -19,17 +19,6 @@ from relayd.store.queue import enqueue
 
 _LOOKS_BACK = timedelta(days=7)
 _LOG_ROWS = 200
-
-
-def _with_zone(when: datetime) -> datetime:
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-Instant = Annotated[
-    datetime,
-    Field(description="Such as 2026-11-22T08:00:00Z; UTC unless it says otherwise"),
-    AfterValidator(_with_zone),
-]
 
 
 class FindMessages(Request):

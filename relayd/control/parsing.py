@@ -59,7 +59,10 @@ def _takes_list(schema: dict[str, Any]) -> bool:
 
 
 async def _body(http_request: web.Request) -> dict[str, Any]:
-    raw = await http_request.read()
+    try:
+        raw = await http_request.read()
+    except web.RequestPayloadError:
+        raise BadRequest([("", "the request's body is not what its Content-Encoding says")]) from None
     if not raw:
         return {}
     try:

@@ -1,7 +1,7 @@
 """Kinds of text that a peer may send, each checked once, here. Messages never quote the value."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -15,6 +15,7 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
 _LONGEST_DEADLINE = timedelta(days=365)
 _TIER = re.compile(r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")
+_TIME = "must be a time such as 2026-11-22T08:00:00Z"
 
 
 def _name(text: str) -> str:
@@ -60,6 +61,20 @@ def _domain(text: str) -> str:
 
 def _sender(text: str) -> str:
     return Address.parse(text).key if "@" in text else _domain(text)
+
+
+def _no_number(value: object) -> object:
+    # pydantic takes a number for seconds since 1970, and nobody who types one means that.
+    if isinstance(value, str) and value.replace(".", "", 1).lstrip("-+").isdigit():
+        raise ValueError(_TIME)
+    return value
+
+
+def _instant(when: datetime) -> datetime:
+    # The margins leave room for days before and after, and for every time zone.
+    if not 1971 <= when.year <= 9998:
+        raise ValueError(_TIME)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _any_id(value: object) -> object:
@@ -109,6 +124,12 @@ EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_address)]
 DomainName = Annotated[str, Field(max_length=253), AfterValidator(_domain)]
 Sender = Annotated[
     str, Field(max_length=254, description="An address, or a domain for all of its addresses"), AfterValidator(_sender)
+]
+Instant = Annotated[
+    datetime,
+    Field(description="Such as 2026-11-22T08:00:00Z; UTC unless it says otherwise"),
+    BeforeValidator(_no_number),
+    AfterValidator(_instant),
 ]
 # A queue id (the message's), or the id of one of its entries.
 AnyId = Annotated[UUID, BeforeValidator(_any_id)]

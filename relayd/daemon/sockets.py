@@ -1,6 +1,8 @@
 """The listening sockets: taken from systemd where it hands them over, else bound here. Workers inherit them."""
 
+import logging
 import os
+import resource
 import socket
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +11,11 @@ from relayd.errors import RelaydError
 
 Mode = Literal["starttls", "implicit"]
 
+log = logging.getLogger(__name__)
+
 _FIRST_INHERITED = 3
+# Database, upstreams, metrics, listening sockets, libraries.
+_OTHER_FILES = 500
 BACKLOG = 1024
 
 
@@ -48,6 +54,23 @@ def listen(starttls: tuple[str, ...], implicit: tuple[str, ...]) -> list[Listeni
     return bound
 
 
+def raise_file_limit(connections: int) -> None:
+    """Let this process and its workers open as many files as they may; warn if so many connections do not fit.
+
+    Each accepted connection is one file.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < connections + _OTHER_FILES:
+        log.warning(
+            "submission.max_connections = %d may not fit into the limit of %d open files: lower it, or raise the limit "
+            "(LimitNOFILE= in the unit)",
+            connections,
+            hard,
+        )
+
+
 def bind(address: str) -> socket.socket:
     """A TCP socket listening on `host:port` (IPv6 in brackets). Raises RelaydError saying what is in the way."""
     host, _, port = address.rpartition(":")
@@ -78,8 +101,13 @@ def _advice(error: OSError) -> str:
             return error.strerror or str(error)
 
 
+def _describe(inherited: socket.socket) -> str:
+    name = inherited.getsockname()
+    return f"{inherited.family.name} {name!r}" if name else inherited.family.name
+
+
 def _from_systemd() -> list[ListeningSocket]:
-    """sd_listen_fds(3): LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES."""
+    """sd_listen_fds(3): LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES. Raises RelaydError for a socket that is not TCP."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = int(os.environ.get("LISTEN_FDS", "0"))
@@ -90,6 +118,11 @@ def _from_systemd() -> list[ListeningSocket]:
     found = []
     for offset in range(count):
         inherited = socket.socket(fileno=_FIRST_INHERITED + offset)
+        if inherited.family not in (socket.AF_INET, socket.AF_INET6) or inherited.type != socket.SOCK_STREAM:
+            raise RelaydError(
+                f"systemd passed a socket that is not TCP ({_describe(inherited)}): ListenStream= in relayd.socket "
+                "takes addresses with a port only"
+            )
         inherited.setblocking(False)
         os.set_inheritable(inherited.fileno(), False)
         mode: Mode = "implicit" if names[offset].startswith("submissions") else "starttls"

@@ -95,6 +95,7 @@ class Supervisor:
         settings = self._settings
         self._log = Log()
         self._log.configure(settings)
+        sockets.raise_file_limit(settings.submission.max_connections)
         metrics_directory = _make_directories(settings.control.socket)
         async with AsyncExitStack() as stack:
             database = await open_database(

@@ -1,7 +1,7 @@
 """The listening sockets of one process, from start to drain.
 
-Connections with implicit TLS are accepted here rather than by `create_server`, so that a handshake under way counts
-as a connection, and a new certificate serves the next connection on every socket.
+Connections are accepted here rather than by `create_server`: accepting pauses when no file descriptor is left, a TLS
+handshake counts as a connection, and a new certificate serves the next connection on every socket.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ from relayd.submission.session import Session
 logger = logging.getLogger(__name__)
 
 BACKLOG = 512
-ACCEPT_RETRY_SECONDS = 0.5  # out of file descriptors, most likely
+ACCEPT_AT_ONCE = 64
+ACCEPT_RETRY_SECONDS = 0.5
+_HANDSHAKE = "TLS handshake"
 GOODBYE_SECONDS = 1.0
 
 
@@ -63,9 +65,9 @@ class Listener:
         if tls_context is None and any(each.mode is Mode.IMPLICIT for each in sockets):
             raise ValueError("a socket with implicit TLS needs a certificate")
         self._sockets = sockets
-        self._servers: list[asyncio.Server] = []
-        self._acceptors: list[asyncio.Task[None]] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._paused: dict[int, asyncio.TimerHandle] = {}
+        self._is_short_of_files = False
+        self._arriving: set[asyncio.Task[None]] = set()
         self._service = Service(
             door=door,
             verifier=verifier,
@@ -89,15 +91,10 @@ class Listener:
 
     async def start(self) -> None:
         """Serve."""
-        loop = asyncio.get_running_loop()
         for each in self._sockets:
-            if each.mode is Mode.IMPLICIT:
-                each.socket.setblocking(False)
-                each.socket.listen(BACKLOG)
-                self._acceptors.append(loop.create_task(self._accept_encrypted(each.socket)))
-            else:
-                factory = partial(Session, self._service, loop)
-                self._servers.append(await loop.create_server(factory, sock=each.socket, backlog=BACKLOG))
+            each.socket.setblocking(False)
+            each.socket.listen(BACKLOG)
+            self._watch(each)
 
     def set_tls_context(self, tls_context: ssl.SSLContext) -> None:
         """Use another certificate from the next handshake on."""
@@ -120,31 +117,72 @@ class Listener:
     async def stop_accepting(self) -> None:
         """Close the sockets; sessions that are open go on. Harmless when done already."""
         self._service.is_draining = True
-        for server in self._servers:
-            server.close()
-        ended = self._acceptors + list(self._handshakes)
-        for task in ended:
+        loop = asyncio.get_running_loop()
+        for each in self._sockets:
+            descriptor = each.socket.fileno()
+            if descriptor >= 0:
+                loop.remove_reader(descriptor)
+            if timer := self._paused.pop(descriptor, None):
+                timer.cancel()
+        handshakes = [task for task in self._arriving if task.get_name() == _HANDSHAKE]
+        for task in handshakes:
             task.cancel()
-        await asyncio.gather(*ended, return_exceptions=True)
+        await asyncio.gather(*handshakes, return_exceptions=True)
         for each in self._sockets:
             each.socket.close()
 
-    async def _accept_encrypted(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _watch(self, listening: ListeningSocket) -> None:
+        self._paused.pop(listening.socket.fileno(), None)
+        asyncio.get_running_loop().add_reader(listening.socket, self._accept, listening)
+
+    def _accept(self, listening: ListeningSocket) -> None:
+        """Take connections that wait, a few at a time: sessions that are open must get their turn."""
+        for _ in range(ACCEPT_AT_ONCE):
             try:
-                connection, peername = await loop.sock_accept(listening)
+                connection, peername = listening.socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
-                logger.warning("cannot accept a connection: %s", error)
-                await asyncio.sleep(ACCEPT_RETRY_SECONDS)
-                continue
-            session = Session(self._service, loop)
-            if session.admit(peername) is not None:
-                connection.close()
-                continue
-            handshake = loop.create_task(self._shake_hands(session, connection))
-            self._handshakes.add(handshake)
-            handshake.add_done_callback(partial(self._end_handshake, session, connection))
+                self._pause(listening, error)
+                return
+            if self._is_short_of_files:
+                self._is_short_of_files = False
+                logger.warning("connections are accepted again")
+            connection.setblocking(False)
+            self._begin(listening.mode, connection, peername)
+
+    def _pause(self, listening: ListeningSocket, error: OSError) -> None:
+        """Out of file descriptors, most likely: wait for sessions to end instead of asking again and again."""
+        if not self._is_short_of_files:
+            self._is_short_of_files = True
+            logger.error(
+                "connections wait, since none can be accepted: %s. Lower submission.max_connections or raise the limit "
+                "of open files (LimitNOFILE= in the unit)",
+                error.strerror or error,
+            )
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening.socket)
+        self._paused[listening.socket.fileno()] = loop.call_later(ACCEPT_RETRY_SECONDS, self._watch, listening)
+
+    def _begin(self, mode: Mode, connection: socket.socket, peername: object) -> None:
+        loop = asyncio.get_running_loop()
+        session = Session(self._service, loop)
+        if mode is Mode.STARTTLS:
+            arriving = loop.create_task(self._connect(session, connection))
+        elif session.admit(peername) is None:
+            arriving = loop.create_task(self._shake_hands(session, connection), name=_HANDSHAKE)
+            arriving.add_done_callback(partial(self._end_handshake, session, connection))
+        else:
+            connection.close()
+            return
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arriving.discard)
+
+    async def _connect(self, session: Session, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: session, connection)
+        except OSError:
+            connection.close()  # it is gone already
 
     async def _shake_hands(self, session: Session, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -161,7 +199,6 @@ class Listener:
             self._service.emit(tls_failed(session.peer, error))
 
     def _end_handshake(self, session: Session, connection: socket.socket, handshake: asyncio.Task[None]) -> None:
-        self._handshakes.discard(handshake)
         if not session.is_served:
             connection.close()
             session.leave(Ending.DRAINED if handshake.cancelled() else Ending.TLS_FAILED)

@@ -7,6 +7,7 @@ started here becomes the supervisor.
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,3 +105,22 @@ def test_control_socket_and_its_group_work_in_the_sandbox(house: House) -> None:
         with smtplib.SMTP("127.0.0.1", port, timeout=START_SECONDS):
             expect(house, "READY=1")
         assert house.run("client", "list").returncode == 0
+
+
+def test_a_unix_socket_from_systemd_is_refused_with_the_reason(house: House) -> None:
+    path = house.directory / "submission.sock"
+    command = ["systemd-socket-activate", f"--listen={path}", sys.executable, "-m", "relayd", "serve"]
+    need("systemd-socket-activate")
+    with house.log.open("ab") as log:
+        activator = subprocess.Popen([*command, "--config", str(house.config)], stdout=log, stderr=log)
+    try:
+        wait_until(path.exists, what="the socket")
+        with socket.socket(socket.AF_UNIX) as app:
+            app.connect(str(path))
+            wait_until(lambda: "a socket that is not TCP" in house.log_text(), what="the refusal")
+        assert activator.wait(START_SECONDS) == 1
+    finally:
+        activator.kill()
+        activator.wait()
+    assert "takes addresses with a port only" in house.log_text()
+    assert "Traceback" not in house.log_text()

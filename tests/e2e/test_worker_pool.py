@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import smtplib
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -30,10 +31,10 @@ def readiness(house: House) -> str:
         return str(error.read().decode())
 
 
-def limit_files(house: House, spare: int | None) -> None:
-    """Leave the supervisor so many file descriptors beside those that it has; None lifts the limit."""
+def limit_files(house: House, spare: int | None, *, worker: int | None = None) -> None:
+    """Leave the supervisor (or a worker) so many file descriptors beside those it has; None lifts the limit."""
     assert house.process
-    pid = house.process.pid
+    pid = worker or house.process.pid
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     soft = hard if spare is None else len(os.listdir(f"/proc/{pid}/fd")) + spare
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -83,6 +84,27 @@ def test_a_node_whose_workers_cannot_start_still_stops(small_house: House) -> No
     limit_files(small_house, 1)
     os.kill(small_house.worker_pids()[0], signal.SIGKILL)
     wait_until(lambda: "end=not_started" in small_house.log_text(), what="a start that fails")
+    assert small_house.stop() == 0
+
+
+def test_a_worker_without_a_file_for_a_connection_says_so_once_and_serves_on(small_house: House) -> None:
+    small_house.start()
+    (worker,) = small_house.worker_pids()
+    limit_files(small_house, 5, worker=worker)
+    apps = [socket.create_connection(("127.0.0.1", small_house.smtp_port)) for _ in range(30)]
+    wait_until(lambda: "connections wait" in small_house.log_text(), what="a log line that says so")
+    logged = len(small_house.log_text())
+    time.sleep(2)  # some tries later
+    assert small_house.log_text().count("connections wait") == 1
+    assert len(small_house.log_text()) - logged < 2000
+    for app in apps[:10]:
+        app.close()
+    limit_files(small_house, None, worker=worker)
+    for app in apps[10:]:
+        app.settimeout(30)
+        assert app.recv(100).startswith(b"220 ")
+        app.close()
+    assert "connections are accepted again" in small_house.log_text()
     assert small_house.stop() == 0
 
 

@@ -1,6 +1,7 @@
 """The control socket itself: its file, its peers, and requests that no route expects."""
 
 import asyncio
+import gzip
 import io
 import json
 import os
@@ -125,6 +126,41 @@ async def test_bodies_that_make_no_sense_are_refused(control: Control, raw: byte
     answer = await control.request("POST", "clients", data=raw)
     assert answer.status == 422 and text in answer.message, answer.text
     assert (await control.ok("GET", "clients")) == {"items": []}
+
+
+CUT_SHORT = gzip.compress(b'{"name": "acme"}', mtime=0)[:-20]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"no such thing", b"\x1f\x8b\x08\x00broken", CUT_SHORT],
+    ids=["no gzip", "broken", "cut short"],
+)
+async def test_a_body_that_is_not_what_its_encoding_says_is_refused(
+    control: Control, raw: bytes, encoding: str
+) -> None:
+    answer = await control.request("POST", "clients", data=raw, headers={"Content-Encoding": encoding})
+    assert 400 <= answer.status < 500, answer.text
+    assert (await control.ok("GET", "clients")) == {"items": []}
+
+
+@pytest.mark.parametrize(
+    "when", ["0.5", "0", "-1", "1e3", "99999999999999", "1969-12-31T23:00:00Z", "9999-12-31", "now"]
+)
+@pytest.mark.parametrize("path", ["messages?until=", "messages?since="])
+async def test_a_time_that_makes_no_sense_is_refused(control: Control, path: str, when: str) -> None:
+    answer = await control.request("GET", path + when)
+    assert answer.status == 422, answer.text
+    assert "2026-11-22T08:00:00Z" in answer.message or "datetime" in answer.message
+
+
+@pytest.mark.parametrize(
+    "when", ["2026-11-22", "2026-11-22T08:00:00", "2026-11-22T08:00:00Z", "2026-11-22T08:00:00-05:00"]
+)
+@pytest.mark.parametrize("path", ["messages?until=", "messages?since="])
+async def test_a_time_may_be_a_day_or_have_a_zone(control: Control, path: str, when: str) -> None:
+    assert (await control.ok("GET", path + when))["items"] == []
 
 
 async def test_a_name_is_not_given_twice(control: Control) -> None:
