@@ -11,12 +11,12 @@ from pydantic import Field
 from relayd.control.route import Context, Request, Route, View
 from relayd.control.values import Key
 from relayd.errors import BadValue, Refusal
+from relayd.rules.bounce_category import BounceKind, Category
+from relayd.rules.bounce_class import BounceClass
 from relayd.rules.duration import span_in_words
 from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, Settlement, settle
-from relayd.rules.states import Status
-from relayd.rules.suppression import is_suppressing
 from relayd.store import upstreams
 from relayd.upstream.http import HttpReply
 from relayd.upstream.http_verdict import judge_http, read, rule_for_http
@@ -65,6 +65,8 @@ class ReadingView(View):
     limit: str | None
     spends_attempt: bool
     bounces: bool
+    kind: BounceKind | None
+    category: Category | None
     suppresses: bool
     effect: str
     rule: RuleView | None
@@ -114,7 +116,14 @@ def _smtp_readings(table: Table, request: AskVerdict) -> Iterator[ReadingView]:
     for stage in stages:
         cause = cause_of(stage, code, text)
         rule = rule_for(cause, some_accepted=request.accepted, rules=table.rules)
-        outcome = judge_reply(stage, code, text, some_accepted=request.accepted, rules=table.rules)
+        outcome = judge_reply(
+            stage,
+            code,
+            text,
+            some_accepted=request.accepted,
+            is_sole_recipient=not request.accepted,
+            rules=table.rules,
+        )
         found.append((stage, rule, outcome))
     for _, group in groupby(found, key=lambda each: (id(each[1]), type(each[2]), _scope(each[2]))):
         together = list(group)
@@ -137,7 +146,7 @@ def _parsed(reply: str) -> tuple[int, str]:
 def _reading(table: Table, stages: list[str], rule: Rule | None, outcome: Outcome) -> ReadingView:
     now = datetime.now(UTC)
     settled = settle(outcome, Attempted(0, 50, now), RetryPolicy(), on_uncertain="retry", now=now, dice=0.5)
-    suppresses = settled.status is Status.BOUNCED and is_suppressing(outcome.cause.enhanced)
+    bounce = settled.bounce
     return ReadingView(
         stages=stages,
         outcome=type(outcome).__name__.lower(),
@@ -146,8 +155,10 @@ def _reading(table: Table, stages: list[str], rule: Rule | None, outcome: Outcom
         limit=outcome.limit if isinstance(outcome, Postponed) else None,
         spends_attempt=settled.spends_attempt,
         bounces=settled.notifies,
-        suppresses=suppresses,
-        effect=_effect(outcome, settled, suppresses=suppresses),
+        kind=bounce.kind if bounce else None,
+        category=bounce.category if bounce else None,
+        suppresses=bounce is not None and bounce.suppresses,
+        effect=_effect(outcome, settled),
         rule=None if rule is None else _rule(table, rule),
     )
 
@@ -171,7 +182,7 @@ def _scope(outcome: Outcome) -> Scope | None:
     return outcome.scope if isinstance(outcome, Deferred | Failed | Postponed) else None
 
 
-def _effect(outcome: Outcome, settled: Settlement, *, suppresses: bool) -> str:
+def _effect(outcome: Outcome, settled: Settlement) -> str:
     match outcome:
         case Sent():
             return "it is sent"
@@ -179,7 +190,7 @@ def _effect(outcome: Outcome, settled: Settlement, *, suppresses: bool) -> str:
             return "sent or not, nobody knows: it is sent again or held, as the upstream's on_uncertain says"
         case Failed(scope, _):
             whose = "the recipient" if scope is Scope.RECIPIENT else "every recipient of the message"
-            return f"{whose} fails and the sender is told" + ("; the address is suppressed" if suppresses else "")
+            return f"{whose} fails and the sender is told{_suppression(settled.bounce)}"
         case Deferred():
             counts = "; it counts against the upstream" if outcome.scope is Scope.UPSTREAM else ""
             return f"an attempt is spent; it is tried again later, from about a minute on{counts}"
@@ -188,6 +199,13 @@ def _effect(outcome: Outcome, settled: Settlement, *, suppresses: bool) -> str:
             whose = {Scope.UPSTREAM: "all that goes there", Scope.MAILBOX: "all of the mailbox"}.get(scope, "it")
             spent = f"; the quota of the {limit} counts as spent" if limit else ""
             return f"no attempt is spent, nothing bounces; {whose} {wait}{spent}"
+
+
+def _suppression(bounce: BounceClass | None) -> str:
+    if bounce is None:
+        return ""
+    effect = "the address is suppressed" if bounce.suppresses else "the address is not suppressed"
+    return f" ({bounce.kind} bounce, {bounce.category}); {effect}"
 
 
 ROUTES = (

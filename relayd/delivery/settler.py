@@ -25,7 +25,7 @@ from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, OnUncertain, Settlement
 from relayd.rules.settlement import settle as decide
 from relayd.rules.states import Status
-from relayd.rules.suppression import DEFAULT_DAYS, SuppressionReason, suppresses
+from relayd.rules.suppression import DEFAULT_DAYS, SuppressionReason
 from relayd.store import client_events, lanes, queue, settlement, suppressions
 from relayd.store.batcher import Batcher
 from relayd.store.client_events import NewClientEvent
@@ -214,7 +214,7 @@ class Settler:
         bounces = [
             HardBounce(ended.entry_id, ended.recipient, result.reason)
             for ended, result in decided
-            if ended.entry_id in applied and suppresses(result)
+            if ended.entry_id in applied and result.bounce and result.bounce.suppresses
         ]
         return await suppressions.add_hard_bounces(connection, bounces, default_days=self._suppression_days)
 
@@ -233,7 +233,9 @@ class Settler:
                 ended,
                 decide(
                     ended.outcome,
-                    Attempted(ended.retry_count, ended.max_retries, ended.first_attempt_at or now),
+                    Attempted(
+                        ended.retry_count, ended.max_retries, ended.first_attempt_at or now, str(ended.recipient)
+                    ),
                     self.policy,
                     on_uncertain=ended.on_uncertain,
                     now=now,

@@ -13,6 +13,11 @@ larger than|message (?:size|length).{0,30}exceed|nachricht.{0,30}zu gro(?:ß|ss)
 trop (?:gros|volumineux|grand)|demasiado grande|muito grande|troppo grande|te groot|слишком большо
 超过.{0,12}(?:大小|限制)|太大|サイズ.{0,10}(?:超|大き|制限)|overssize|oversize
 """
+# No way leads to this recipient: RFC 7505, and what Exim says of one that it does not know. Before all others, since
+# it is said together with words that mean something else by themselves.
+NO_ROUTE = r"""
+null ?mx|indicated no smtp service|unroute?able address
+"""
 TEMPORARY = r"""
 (?:host|name|domain) not found,? try again|servfail|name service error.{0,120}try again
 """
@@ -24,6 +29,7 @@ exceed.{0,30}quota|exceed.{0,30}storage|disk quota
 (?:not enough|insufficient) (?:system )?(?:storage|space|disk)|mailbox.{0,30}(?:limit|no space)
 no (?:space|room) (?:left|for)|out of storage|quota (?:full|violat)|user has (?:exhausted|too many messages)|overquota
 mbox.{0,10}full|inbox is (?:now )?full|ist voll\b|voll\b.{0,20}postfach
+mail system (?:is )?full
 bo[iî]te (?:aux lettres |mail |de réception )?.{0,20}(?:pleine|saturée)|pleine
 quota (?:dépass|superad|excedid|overschred|superat)|(?:buz[oó]n|bandeja).{0,20}llen[oa]
 (?:superad|excedid|supera|excede).{0,24}(?:capacidad|espacio|capacidade)|llen[oa]
@@ -40,7 +46,9 @@ rate.{0,6}limit|too (?:many|much) (?:[a-z]{1,20} ){0,2}(?:messages|mails|e-?mail
 receiving mail (?:at a rate|too quickly)|thrott?l|(?:temporarily|permanently) deferred
 (?:hourly|daily|sending|message|sender) (?:sending )?(?:rate|limit|quota).{0,30}(?:exceed|reach)
 exceeded.{0,40}(?:rate|per (?:hour|day|minute))|grey ?-?list|greylist|try again later.{0,30}rate
-excessive (?:rate|volume)|slow down|user has reached|频率|频繁|流控
+exceed(?:s|ed)? (?:the |your |its )?(?:[a-z]{1,12} ){0,3}(?:limits?|rate)\b(?! of (?:its|the) (?:mail ?box|storage))
+excessive (?:rate|volume)|frequency limit|sent to too many|too many (?:e-?mails|messages|recipients|mails)|slow down
+user has reached|频率|频繁|流控
 """
 RELAYING = r"""
 relay(?:ing)? (?:access )?(?:is )?(?:denied|not (?:permitted|allowed)|prohibited|disallowed|forbidden|\
@@ -59,13 +67,14 @@ not (?:authori[sz]ed|allowed|permitted) to send (?:mail |e-?mail |messages )?(?:
 fails? (?:[a-z]{1,20} )?authenticat|sender verif|sender address (?:verification|rejected)
 domain of sender|(?:unknown|bad|invalid) sender\b
 sender (?:domain|unknown|invalid)|invalid (?:helo|ehlo)|name in (?:helo|ehlo)|mail from unknown users
-reverse dns|\bptr\b|no rdns|rdns|helo (?:command )?(?:rejected|invalid)|arc[ -]
+reverse dns|\bptr\b|no rdns|rdns|helo (?:command )?(?:rejected|invalid)|arc[ -](?:seal|set|chain|valid|fail)
+turn on (?:smtp )?auth|unauthenticated|(?:authenticate|log ?in) (?:first|before)|smtp auth
 """
 BLOCKED = r"""
 black ?-?list|block ?-?list|\brbl\b|dnsbl|\bsbl\b|\bxbl\b|\bpbl\b|spamhaus|spamcop|barracudacentral|sorbs
 uceprotect|proofpoint.{0,20}block|senderbase|cloudmark|invaluement|abusix
 (?:ip|host|server|client|network|sender|domain|address).{0,60}(?:is |are |was |has been |\
-have been )?(?:temporarily |currently )?(?:block|ban|listed|denylist|denied access)
+have been )?(?:temporarily |currently )?(?:block|banned|(?<!not )listed (?:in|on|at|by|as)|denylist|denied access)
 blocked (?:using|for|due(?! to inactiv)|because(?! (?:its|of (?:its|the) content))|by(?! (?:policy|content|our|\
 the (?:content|spam))))|[45]\d\d (?:[45]\.\d\.\d )?blocked\b|reputation|poor rep|(?<!not )listed (?:in|on|at|by)
 deny ?-?list|dynamic (?:ip|address|pool|range)|not in (?:the |our )?whitelist|(?:junk|abuse|spam) from your
@@ -73,8 +82,8 @@ domain.{0,30}(?:younger|too (?:new|young)|newly registered)
 banned|(?:access|connection) (?:denied|refused|blocked).{0,40}(?:ip|list|reputation|abuse|spam)
 not accepting mail from|refused.{0,20}(?:your ip|by .{0,20}list)|bad reputation|low reputation|s3140|s3150
 \(ip\).{0,20}rejected|unusual rate of unsolicited|mail(?:s)? from .{0,60}(?:rejected|refused|blocked)
-messages? from .{0,60}weren.?t sent|attack detected|\bip=\S{3,45} - a problem occurred|\bhl:[a-z]{3}\b
-(?:\d{1,3}\.){3}\d{1,3}[\])]? (?:is |was |has been )?(?:temporarily )?(?:block|listed|denied)
+messages? from .{0,60}weren.?t sent|attack detected|ip=‹ip› - a problem occurred|\bhl:[a-z]{3}\b
+‹ip›\W{0,3}(?:is |was |has been )?(?:temporarily )?(?:block|listed|denied)|‹list›
 """
 SPAM_OR_POLICY = r"""
 spam\b|spam[- ]?(?:like|score|content|message|filter)|\buce\b|\bube\b|unsolicited|junk ?mail
@@ -120,7 +129,7 @@ n't) exist|unknown|invalid|non-?exist|could not be (?:found|resolved)|couldn't b
 can ?not be (?:found|resolved)|nxdomain|unrout|unresolv)|unknown (?:host|domain|mail ?host|server)
 (?:host|domain|name).{0,20}(?:lookup|resolution).{0,20}(?:fail|error)|no (?:such|valid) (?:host|domain)
 no (?:mx|mail (?:server|exchanger)|dns|a) ?(?:or a )?(?:record|host|server)?s? (?:found|for|exist)|nxdomain
-null mx|nullmx|unrout(?:e)?able (?:mail )?(?:address|domain)|unrouteable|couldn't find (?:any|a) host
+unrout(?:e)?able (?:mail )?(?:address|domain)|unrouteable|couldn't find (?:any|a) host
 domain.{0,40}(?:could not|can ?not|can.t) be resolved
 bad destination (?:host|system)|domain (?:has no|does not accept mail|is not (?:valid|found|registered|accept))
 misspelled domain|all relevant mx records point to non|illegal host|host not found
@@ -129,7 +138,7 @@ dns (?:error|type|query|failure|problem|name error)
 (?:domain|domäne|domaine|dominio|domínio|dominio|domein|домен|域名|域|ドメイン|\
 호스트).{0,40}(?:nicht (?:gefunden|gefunden werden|existier)|introuvable|n'existe pas|no (?:existe|\
 se encontr|encontr)|não (?:exist|encontr)|inesistent|non (?:esist|trovat)|niet (?:gevonden|bestaa)|\
-не (?:найден|существ)|不存在|找不到|无法找到|見つか|存在しない)|server nicht gefunden|5\.1\.2\b
+не (?:найден|существ)|不存在|找不到|无法找到|見つか|存在しない)|server nicht gefunden
 """
 NO_SUCH_USER = r"""
 (?:no|not a|non) (?:such|valid|local|known|existent)? ?(?:user|mail ?box|recipient|account|address|person|\
@@ -138,25 +147,22 @@ named|called|in )|no such|no mailbox (?:here|by|with|found)
 (?:user|recipient|mail ?box|account|address|addressee|login|alias|customer|person|e-?mail|name|\
 id)(?: \S{1,80})?.{0,60}(?:unknown|not (?:be )?(?:found|exist|known|listed|recogni[sz]ed|valid|local|\
 registered|available|present|allocated|active)|does(?: not|n't) (?:exist|have)|do not exist|doesn't exist|\
-invalid|undeliverable|unavailable|non-?exist|couldn't be found|can'?t be found|wasn't found|cannot be found|\
-isn't|incorrect|is not (?:a )?(?:valid|local|known|unique|here)|is invalid|rejected)
+invalid|undeliverable|non-?exist|couldn't be found|can'?t be found|wasn't found|cannot be found|\
+isn't|incorrect|is not (?:a )?(?:valid|local|known|unique|here)|is invalid)
 (?:unknown|invalid|nonexistent|non-existent|unrecognized|bad|illegal|incorrect|undeliverable|not existing|\
 unable to find|can't find|cannot find|could not find) (?:local |or illegal |e-?mail |destination |\
 or misspelled |virtual )*(?:user|recipient|mail ?box|account|address|alias|local.?part|addressee|customer|\
-mailbox name|rcpt)|(?:mailbox|requested action).{0,20}(?:not taken|unavailable|not available)
-(?:address|recipient) (?:rejected|refused|failed|error)(?! (?:your|this|the) )|recipnotfound|recipientnotfound
+mailbox name|rcpt)|recipnotfound|recipientnotfound
 not listed in (?:the )?(?:domino|public|name|address|directory)
 not (?:in|on) (?:the |our |my )?(?:directory|address ?book|system)
 user (?:\S{1,80} )?(?:unknown|not found|doesn't|does not|not listed|not known|no longer)|unknown user
 unknown (?:address|recipient|account|mailbox)|doesn't have an? .{0,30}account
 this (?:user|account|address|mailbox) (?:does not|doesn't|is not|isn't)|don't (?:exist|know|have)|does not exist
 doesn't exist|no longer exist|nonexist|non-exist|not a (?:known|valid|registered)|couldn't be found|wasn't found
-could not be found|address not found|550 invalid|verification failed|mailbox not found
-(?:can.t|cannot|could not|unable to) verify (?:the )?(?:recipient|address|user|mail ?box)|n.est pas valide
+could not be found|address not found|mailbox not found|n.est pas valide
 nicht (?:bekannt|g[uü]e?ltig)|kein postfach|(?:пользовател|адрес|ящик).{0,20}\bнет\b
 validrcptto|not known (?:at|here|to|on)\b|do(?:es)? not have an? (?:user|account|mailbox|recipient)
-addresses? (?:had|with) .{0,10}error|not our customer|unknown or illegal alias|that (?:address|user)
-delivery to the following recipients? (?:failed|was)|rcpt to .{0,40}(?:rejected|refused|unknown)
+not our customer|unknown or illegal alias
 (?:unbekannt|existiert nicht|nicht gefunden|nicht vorhanden|kein (?:solcher|gültiger)|keine mailbox|\
 ungültige[rs]? (?:empfänger|adresse)|adresse.{0,40}(?:existiert|ungültig|gefunden|nicht)|\
 empfänger.{0,40}(?:unbekannt|nicht|ungültig))|n'existe (?:pas|plus)|introuvable|inconnu|inexistant
@@ -176,17 +182,25 @@ indirizzo.{0,40}(?:non |errat|inesist)|(?:niet (?:gevonden|bestaand)|bestaat nie
 finns inte|kunde inte hittas|okänd|findes ikke|(?:blev|ble) ikke (?:fundet|funnet)|ukendt|finnes ikke|ukjent
 ei (?:ole|löydy)|bulunamadı|kullanıcı yok|mevcut değil|nu există
 """
+# An address is refused in words that are also used for a policy, or that say nothing of why.
+ADDRESS_REFUSED = r"""
+(?:mail ?box|user|recipient|account|address).{0,40}(?:rejected|unavailable|not available|not taken|refused)
+(?:address|recipient) (?:failed|error)|550 invalid|verification failed|addresses? (?:had|with) .{0,10}error
+(?:can.t|cannot|could not|unable to) verify (?:the )?(?:recipient|address|user|mail ?box)|that (?:address|user)
+delivery to the following recipients? (?:failed|was)|rcpt to .{0,40}(?:rejected|refused)|undeliverable address
+"""
 UNREACHABLE = r"""
 (?:lost|no) connection
 (?:connection|connect|connecting|session|conversation|operation|network|socket).{0,40}(?:timed? ?out|\
 refused|reset|lost|dropped|closed|failed|error|terminated|unreachable)|timed? ?out|no route to host
-network (?:is )?unreachable|unable to connect|could ?n.?t connect|cannot connect
+network (?:is )?unreachable|host (?:is )?not reachable|did not accept (?:our|the|any) (?:requests? to )?connect
+name server reply|network (?:is )?down|unable to connect|could ?n.?t connect|cannot connect
 host.{0,24}(?:down|not respond|unreachable)|not responding|did not respond|no (?:answer|response)
 (?:retry|delivery|queue|message) (?:time|time ?out|timeout|period|lifetime|limit).{0,24}(?:exceed|expir|\
 reach|been)|retry timeout|(?:message|delivery|mail) (?:has |time )?(?:expired|in queue too long|too old)
 too long in (?:the )?queue|in the queue too long|expired|deferr|unable to deliver.{0,20}(?:days|hours)
 could not be delivered (?:for|in|within|after)|for (?:more than )?\d{1,3} (?:days|hours)|giving up
-service (?:not available|unavailable|currently unavailable|temporarily)
+service (?:is )?(?:currently )?(?:not available|unavailable|temporarily)
 temporar(?:y|ily) (?:failure|unavailable|error|problem|local problem|rejected|suspended)|try(?:ing)? again later
 server (?:busy|error|unavailable|is (?:busy|down)|too busy)|system (?:error|resources)
 internal (?:server )?error|local (?:error|configuration)|tls (?:negotiation|handshake|required|is required)
@@ -206,6 +220,12 @@ mail rejet|access denied|\bblocked\b
 """
 
 
+# Not within a word of Latin letters; other scripts write without spaces.
+_BOUNDARY = r"(?:(?<![A-Za-z])|(?![A-Za-z]))"
+
+
 def expression(lines: str) -> re.Pattern[str]:
-    """One that matches any of the lines."""
-    return re.compile("|".join(lines.replace("\\\n", "").strip().split("\n")), re.IGNORECASE)
+    """One that matches any of the lines. No word is found within another: `said:` is not `id`."""
+    alternatives = "|".join(lines.replace("\\\n", "").strip().split("\n"))
+    spaced = re.sub(r"\.\{0,\d+\}", lambda gap: gap.group() + _BOUNDARY, alternatives)
+    return re.compile(f"{_BOUNDARY}(?:{spaced})", re.IGNORECASE)

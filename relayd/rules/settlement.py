@@ -1,21 +1,16 @@
 """Decide what an outcome makes of a queue entry. Pure: the one place where Outcome becomes state."""
 
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+from relayd.rules.bounce_class import BounceClass, Refusal, classify
 from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Cause, Deferred, Failed, Limit, Outcome, Postponed, Scope, Sent, Uncertain
 from relayd.rules.retry import RetryPolicy, next_attempt_at
 from relayd.rules.states import LogEvent, PendingReason, Status
 
 OnUncertain = Literal["retry", "hold"]
-BounceType = Literal["hard", "soft"]
-
-# Of a recipient, and yet what may be over tomorrow (RFC 3463 3): a mailbox that is full or takes no message so large,
-# systems, routes, protocols, conversions, policies.
-_SOFT = re.compile(r"4\.|5\.(?:2\.[23]|[34567]\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +20,7 @@ class Attempted:
     retry_count: int
     max_retries: int
     first_attempt_at: datetime
+    recipient: str = ""  # its address; a refusal that names another is not about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class Settlement:
     returns_unit: bool = True
     notifies: bool = False  # a DSN of the failure goes to the reverse-path
     relays: bool = False  # sent, and who wants to know of a success hears it from us: the upstream does not tell
-    bounce_type: BounceType | None = None
+    bounce: BounceClass | None = None  # of a bounced recipient
     blocks_mailbox_until: datetime | None = None
     provider_message_id: str | None = None
     spent_limit: SpentLimit | None = None  # the ledger learns of it
@@ -105,7 +101,7 @@ def settle(
                 cause,
                 describe(cause),
                 notifies=True,
-                bounce_type=bounce_type(cause) if bounced else None,
+                bounce=_bounce_class(cause, entry.recipient) if bounced else None,
             )
         case Uncertain(cause):
             if on_uncertain == "hold" or looks is not None:
@@ -124,11 +120,9 @@ def settle(
             assert_never(outcome)
 
 
-def bounce_type(cause: Cause) -> BounceType:
-    """Whether a recipient's refusal speaks of its address (hard) or of how things stand there (soft)."""
-    if cause.enhanced is None:
-        return "soft" if cause.code == 552 else "hard"  # RFC 5321 4.2.3: exceeded storage allocation
-    return "soft" if _SOFT.match(cause.enhanced) else "hard"
+def _bounce_class(cause: Cause, recipient: str) -> BounceClass:
+    recipients = (recipient,) if recipient else ()
+    return classify(Refusal(cause.text, cause.code, cause.enhanced, cause.stage, recipients))
 
 
 def describe(cause: Cause) -> str:

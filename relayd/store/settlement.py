@@ -187,7 +187,7 @@ async def _apply(connection: Connection, results: Sequence[Result], *, is_alone:
         [result.claimed_by for result in results],
         [result.only_if_unstarted for result in results],
         is_alone,
-        [s.bounce_type for s in settlements],
+        [s.bounce.kind if s.bounce else None for s in settlements],
         [s.look_at for s in settlements],
         [result.only_if_unreferenced for result in results],
         [s.upstream_failed for s in settlements],

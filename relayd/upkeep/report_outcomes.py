@@ -6,18 +6,16 @@ from typing import Any
 
 from relayd.mail import legacy_bounce, loose_header, mime_parts
 from relayd.mail.report import Complaint, ReportedRecipient
-from relayd.rules.bounce_category import BounceKind, Category
-from relayd.rules.bounce_class import BounceClass, classify
+from relayd.rules.bounce_class import Refusal, classify
 from relayd.rules.report_events import BouncedLater, Complained, Replied
 from relayd.rules.states import LogEvent, Status
-from relayd.rules.suppression import SuppressionReason, is_suppressing
+from relayd.rules.suppression import SuppressionReason
 from relayd.store import late_results, suppressions
 from relayd.store.client_events import EventKind, NewClientEvent
 from relayd.store.connection import Connection
 from relayd.store.late_results import Result, SentEntry
 from relayd.store.suppressions import HardBounce, NewSuppression
 
-_SUPPRESSING_WITHOUT_CODE = frozenset({Category.NO_SUCH_USER, Category.DOMAIN_NOT_FOUND})
 _CODE = re.compile(r"(?<![\d.:/@-])([45][0-7]\d)(?=[ \-#]|\Z)")
 
 
@@ -42,7 +40,9 @@ class Outcome:
 
 def bounced(entry: SentEntry, failed: ReportedRecipient, explanation: str) -> Outcome:
     """It came back."""
-    told = classify(failed.status, failed.diagnostic, explanation)
+    addresses = [each for each in (str(entry.recipient), failed.original_address, failed.address) if each]
+    refusal = Refusal(failed.diagnostic, status=failed.status, recipients=tuple(addresses), explanation=explanation)
+    told = classify(refusal)
     code = _CODE.search(failed.diagnostic)
     diagnostic = failed.diagnostic or " ".join(explanation.split())[:300]
     reason = f"came back after it was sent ({told.category}): {diagnostic or 'no reason was given'}"
@@ -70,7 +70,7 @@ def bounced(entry: SentEntry, failed: ReportedRecipient, explanation: str) -> Ou
         ),
         detail=f"{entry.recipient} bounced: {told.kind}, {told.category}",
         payload={"bounce_type": told.kind, "category": told.category, "status": told.status, "diagnostic": diagnostic},
-        suppresses=SuppressionReason.HARD_BOUNCE if _suppresses(told) else None,
+        suppresses=SuppressionReason.HARD_BOUNCE if told.suppresses else None,
     )
 
 
@@ -129,9 +129,3 @@ async def apply(connection: Connection, outcome: Outcome, *, suppression_days: f
 def writer_of(content: bytes) -> str:
     """The address in From."""
     return legacy_bounce.writer(loose_header.parse(mime_parts.with_lf(content[:65536]))[0]).address
-
-
-def _suppresses(told: BounceClass) -> bool:
-    if told.kind is not BounceKind.HARD:
-        return False
-    return is_suppressing(told.status) or (told.status is None and told.category in _SUPPRESSING_WITHOUT_CODE)

@@ -90,10 +90,18 @@ async def _converse(
     failpoints.reach("upstream-data-before")
     response = await reply(Stage.DATA, b"DATA")
     if response.code != 354:
-        return judge_reply(Stage.DATA, response.code, response.message, rules=connection.rules)
+        return judge_reply(
+            Stage.DATA, response.code, response.message, is_sole_recipient=accepted == 1, rules=connection.rules
+        )
     response = await connection.send_content(transmission.content)
     connection.in_transaction = False
-    return judge_reply(connection.stage, response.code, response.message, rules=connection.rules)
+    return judge_reply(
+        connection.stage,
+        response.code,
+        response.message,
+        is_sole_recipient=accepted == 1,
+        rules=connection.rules,
+    )
 
 
 def _speaks_of_upstream(outcome: Outcome) -> bool:

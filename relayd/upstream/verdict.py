@@ -15,6 +15,7 @@ from aiosmtplib import SMTPResponseException
 
 from relayd.errors import RelaydError
 from relayd.mail.reply import enhanced_code
+from relayd.rules.bounce_class import Refusal, classify
 from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.dialects import generic
 from relayd.upstream.rule import Meaning, Rule, matches_reply
@@ -39,9 +40,16 @@ class Unfit(RelaydError):
 
 
 def judge_reply(
-    stage: Stage, code: int, text: str, *, some_accepted: bool = False, rules: Sequence[Rule] = GENERIC
+    stage: Stage,
+    code: int,
+    text: str,
+    *,
+    some_accepted: bool = False,
+    is_sole_recipient: bool = False,
+    rules: Sequence[Rule] = GENERIC,
 ) -> Outcome:
-    """What a reply at `stage` means. `some_accepted`: this transaction has an accepted recipient already.
+    """What a reply at `stage` means. `some_accepted`: this transaction has an accepted recipient already;
+    `is_sole_recipient`: it has one and no more, so that a refusal after DATA may be about that recipient.
 
     A positive reply has a meaning at DOT only; elsewhere it is asked about when it is not the one expected.
     """
@@ -51,7 +59,17 @@ def judge_reply(
     rule = rule_for(cause, some_accepted=some_accepted, rules=rules)
     if rule is None:
         return judge_exception(stage, ProtocolViolation(f"unexpected reply: {code} {text}"))
-    return outcome_of(rule, cause)
+    outcome = outcome_of(rule, cause)
+    if is_sole_recipient and isinstance(outcome, Failed) and outcome.scope is Scope.MESSAGE and _is_about_sole(cause):
+        return Failed(Scope.RECIPIENT, cause)
+    return outcome
+
+
+def _is_about_sole(cause: Cause) -> bool:
+    """Whether a refusal after DATA says that the only recipient does not exist."""
+    if cause.stage not in (Stage.DATA, Stage.DOT):
+        return False
+    return classify(Refusal(cause.text, cause.code, cause.enhanced, cause.stage)).suppresses
 
 
 def cause_of(stage: Stage, code: int, text: str) -> Cause:

@@ -11,6 +11,7 @@ from relayd.rules.outcome import Cause, Deferred, Failed, Outcome, Scope, Stage
 from relayd.rules.relay_events import AddressesSuppressed, Bounced
 from relayd.store import attempts
 from relayd.store.pool import Database
+from relayd.upstream.verdict import judge_reply
 from tests.builders import claim_all, make_sender, put
 from tests.integration.notifying import NO_USER, SENT, House, blocks
 
@@ -184,6 +185,38 @@ async def test_all_that_is_told_is_committed_with_the_end_or_not_at_all(house: H
     assert (await house.notifications(), await kinds(house)) == ([], [])
     ((status,),) = await house.fetch("SELECT status FROM email_queue")
     assert status == "sending", "its lease will lapse: nothing was settled"
+
+
+# Seen at RCPT: whatever the code, only the first four say that this recipient does not exist.
+AT_RCPT = [
+    ("5.1.1 <case00@example.net>: Recipient address rejected: User unknown in local recipient table", "hard", True),
+    ("No such user here", "hard", True),
+    ("5.7.1 case02@example.net does not exist", "hard", True),
+    ("Unrouteable address", "hard", True),
+    ("5.1.1 <app@example.com>: Sender address rejected: User unknown in local sender table", "soft", False),
+    ("5.1.1 Service unavailable, client host [192.0.2.1] blocked using a blocklist", "soft", False),
+    ("5.1.1 Mailbox full", "soft", False),
+    ("5.1.1 192.0.2.7 has sent to too many recipients this hour", "soft", False),
+    ("5.1.7 No such domain example.com", "soft", False),
+    ("5.1.0 example.com does not exist", "soft", False),
+    ("5.1.1 <case10@example.net>: Recipient address rejected: Access denied", "soft", False),
+    ("Rejected", "hard", False),
+]
+
+
+async def test_a_refusal_at_rcpt_suppresses_only_a_recipient_that_does_not_exist(house: House) -> None:
+    for number in range(len(AT_RCPT)):
+        await sent_by(house, f"case{number:02}@example.net")
+    entries = sorted(await house.claim(), key=lambda each: str(each.recipient))
+    await house.settle(entries, *(judge_reply(Stage.RCPT, 550, text) for text, _, _ in AT_RCPT))
+    types = await house.fetch(
+        "SELECT bounce_type FROM email_queue WHERE recipient_address LIKE 'case%' ORDER BY recipient_address"
+    )
+    assert [row["bounce_type"] for row in types] == [kind for _, kind, _ in AT_RCPT]
+    rows = await house.fetch("SELECT address FROM suppressions ORDER BY 1")
+    assert [row["address"] for row in rows] == [
+        f"case{number:02}@example.net" for number, (_, _, is_suppressed) in enumerate(AT_RCPT) if is_suppressed
+    ]
 
 
 async def test_which_bounces_are_hard_and_which_suppress(house: House) -> None:

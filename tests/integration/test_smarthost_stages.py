@@ -195,6 +195,37 @@ async def test_a_surplus_reply_after_the_dot_hides_nothing_and_ends_the_connecti
     assert len(server.sessions) == 2
 
 
+@pytest.mark.parametrize(
+    ("reply", "is_about_recipient"),
+    [
+        ("550 5.1.1 User unknown", True),
+        ("550 5.1.1 <you@example.net> no such mailbox", True),
+        ("554 5.7.1 user you@example.net does not exist", True),
+        ("550 no such user here", True),
+        ("550-5.1.1 recipient", True),
+        ("550 5.1.1 mailbox full", False),
+        ("550 5.1.1 sender unknown", False),
+        ("554 5.7.1 rejected as spam", False),
+        ("550 5.1.1 your IP is blocked", False),
+        ("554 rejected", False),
+        ("451 4.1.1 user unknown", False),
+    ],
+)
+@pytest.mark.parametrize("stage", [Stage.DATA, Stage.DOT])
+async def test_a_refusal_after_data_may_be_about_the_only_recipient(
+    stage: Stage, reply: str, is_about_recipient: bool
+) -> None:
+    reply = reply.replace("550-5.1.1 recipient", "550-5.1.1 recipient\r\n550 5.1.1 does not exist")
+    for recipients in (("you@example.net",), ("you@example.net", "me@example.net")):
+        async with ScriptedServer({stage: reply}) as server:
+            smarthost = Smarthost(settings(server.port))
+            outcomes = await smarthost.deliver(transmission(*recipients))
+            await smarthost.close()
+        is_sole = len(recipients) == 1
+        scopes = {outcome.scope for outcome in outcomes if isinstance(outcome, Failed | Deferred)}
+        assert scopes == {RECIPIENT if is_about_recipient and is_sole else MESSAGE}
+
+
 async def test_a_doubt_is_of_the_accepted_recipients_alone() -> None:
     replies = ["250 ok", "550 5.1.1 no such user", "250 ok"]
     async with ScriptedServer({Stage.RCPT: replies, Stage.DOT: Disconnect()}) as server:

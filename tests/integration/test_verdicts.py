@@ -185,6 +185,14 @@ async def test_at_one_stage_there_is_one_reading(control: Control) -> None:
     await add(control)
     (reading,) = (await verdict(control, "550 5.1.1 no such user", stage="rcpt"))["items"]
     assert (reading["outcome"], reading["bounces"], reading["suppresses"]) == ("failed", True, True)
+    assert (reading["kind"], reading["category"]) == ("hard", "no_such_user")
+    (reading,) = (await verdict(control, "550 5.1.1 mailbox full", stage="rcpt"))["items"]
+    assert (reading["kind"], reading["category"], reading["suppresses"]) == ("soft", "mailbox_full", False)
+    assert "soft bounce, mailbox_full" in reading["effect"] and "not suppressed" in reading["effect"]
+    (reading,) = (await verdict(control, "550 5.1.1 no such user", stage="dot"))["items"]
+    assert (reading["scope"], reading["suppresses"]) == ("recipient", True)
+    (reading,) = (await verdict(control, "550 5.1.1 no such user", stage="dot", accepted="true"))["items"]
+    assert (reading["scope"], reading["suppresses"]) == ("message", False)
     (reading,) = (await verdict(control, "550 5.7.1 no", stage="rcpt"))["items"]
     assert (reading["bounces"], reading["suppresses"]) == (True, False)
     (reading,) = (await verdict(control, "452 4.5.3 full", stage="rcpt", accepted="true"))["items"]

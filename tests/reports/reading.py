@@ -2,7 +2,7 @@
 
 from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, ReportedRecipient, Unrecognised
 from relayd.mail.report_reader import read
-from relayd.rules.bounce_class import classify
+from relayd.rules.bounce_class import Refusal, classify
 from relayd.rules.complaint_class import counts
 from tests.reports.table import Sample
 
@@ -22,9 +22,12 @@ def mistakes(sample: Sample, content: bytes) -> list[str]:
             one = _recipient(found.recipients, sample)
             check("recipient", (one.original_address or one.address) if one else None, sample.recipient)
             if one is not None:
-                told = classify(one.status, one.diagnostic, found.explanation)
+                addresses = tuple(each for each in (one.original_address, one.address) if each)
+                told = classify(Refusal(one.diagnostic, None, one.status, None, addresses, found.explanation))
                 check("bounce_type", told.kind, sample.bounce_type)
                 check("category", str(told.category), sample.category)
+                if sample.suppresses is not None:
+                    check("suppresses", told.suppresses, sample.suppresses)
                 if sample.status:
                     check("status", told.status, sample.status)
         case DelayNotice():

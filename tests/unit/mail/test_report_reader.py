@@ -13,10 +13,10 @@ from relayd.mail import charsets, encoded_words
 from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, Unrecognised
 from relayd.mail.report_reader import read
 from tests.reports.reading import mistakes
-from tests.reports.table import Sample, samples
+from tests.reports.table import HERE, Sample, samples
 
-CORPUS = samples("corpus")
-FOREIGN = samples("foreign")
+CORPUS = samples(HERE / "corpus")
+FOREIGN = samples(HERE / "foreign")
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reports.md"
 KINDS = (Bounce, DelayNotice, Complaint, Reply, AutoReply, Unrecognised)
 
