@@ -46,7 +46,8 @@ niet (?:worden )?(?:afgeleverd|bezorgd|geleverd)|kan niet worden (?:afgeleverd|b
 retour afzender|недоставлен|не доставлен|не удалось доставить|недоставк|возвращен|ошибка доставки
 не может быть доставлено|退信|无法(?:投递|送达|传递|发送)|無法(?:投遞|送達|傳遞|遞送|傳送)|投递失败|发送失败
 未送达|未传递|未傳遞|传递失败|傳遞失敗|退回|配信(?:不能|不可|失敗|エラー|できま)|配達(?:不能|できま|不可)
-送信(?:できま|エラー|失敗)|エラーメール|届きませんでした|未達|반송|전송 ?(?:실패|불가)|배달(?:되지|할 수|못)
+送信(?:できま|エラー|失敗)|届きませんでした|未達
+エラーメール|メールエラー|エラー通知|不達|返送|반송|전송 ?(?:실패|불가)|배달(?:되지|할 수|못)
 nie(?:dostarczon| dostarczon| można dostarczyć)|zwrot|nedoru[cč]|kézbesít|nu a putut fi livrat
 kunde inte levereras|ej leverer|kunne ikke leveres|kan ikke leveres|ei voitu toimittaa|teslim edilemedi
 iletilemedi|не удается доставить|сбой доставки|gick inte att leverera|kan inte levereras|kunne ikke leveres

@@ -17,6 +17,7 @@ from relayd.mail.returned_message import addresses_in
 MAX_LINES = 1500
 MAX_LINE_CHARACTERS = 1000
 MAX_FAILED = 100
+MAX_OTHERS = 50
 
 ENOUGH = 3  # points that make an address a failed one by itself
 
@@ -51,6 +52,7 @@ _REASON = re.compile(
     r"raison|motivo|erreur|oorzaak|причина|原因|理由|エラー|错误)\b[^:：]{0,60}[:：]",
     re.IGNORECASE,
 )
+_SEPARATORS = re.compile(r"[-_.]")
 _REDIRECTIONS = re.compile(r"[<>]{3}\s")
 _NOT_A_PERSON = re.compile(
     r"(?:postmaster|mailer-daemon|abuse|support|helpdesk|hostmaster|no-?reply|security|administrator|mail-?admin)\Z",
@@ -82,8 +84,12 @@ def writer(header: LooseHeader) -> Writer:
 
 def is_daemon(who: Writer) -> bool:
     """Whether a program writes bounces under that name."""
+    # However it is written: `post_master`, `mailer.daemon`.
     local_part = who.address.partition("@")[0]
-    return bool(bounce_phrases.DAEMON_LOCAL_PART.match(local_part) or bounce_phrases.DAEMON_NAME.search(who.name))
+    spellings = (local_part, _SEPARATORS.sub("", local_part))
+    return bool(
+        any(map(bounce_phrases.DAEMON_LOCAL_PART.match, spellings)) or bounce_phrases.DAEMON_NAME.search(who.name)
+    )
 
 
 def is_bounce(header: LooseHeader, who: Writer, said: str, returns_message: bool) -> bool:
@@ -142,10 +148,10 @@ def addresses_of(header: LooseHeader) -> list[str]:
     return list(addresses_in(header.all("x-failed-recipients")))
 
 
-def diagnostic_from(said: str, address: str = "") -> str:
-    """The lines that say why, for a report whose fields do not."""
+def diagnostic_from(said: str, address: str, others: Sequence[str]) -> str:
+    """The lines that say why this recipient failed, for a report whose fields do not. `others` are its other ones."""
     lines = [line[:MAX_LINE_CHARACTERS] for line in said.split("\n")[:MAX_LINES]]
-    return _diagnostic(address, lines, (address,))
+    return _diagnostic(address, lines, (address, *others))
 
 
 def _points(lines: Sequence[str], named: set[str], who: Writer, original: Original) -> dict[str, int]:
@@ -207,20 +213,26 @@ def _reported(address: str, lines: Sequence[str], chosen: Sequence[str], action:
 
 
 def _diagnostic(address: str, lines: Sequence[str], chosen: Sequence[str]) -> str:
-    about = _about(address, lines, chosen) if address else []
-    text = _joined(about)
-    if not _REPLY.search(text) and is_vague(enhanced_in(text)):
-        # One failed: whatever reply there is is about it. Of several, what stands beside the address alone.
-        replies = _replies(lines) if len(chosen) <= 1 or not text else []
-        text = _joined([*replies, text] if replies else [text, *_reasons(lines)])
-    return text
+    """What is said of this recipient. What is said of another one is never taken for it."""
+    text = _joined(line for block in _blocks(address, lines, chosen) for line in block)
+    if _REPLY.search(text) or not is_vague(enhanced_in(text)):
+        return text
+    others = [each for each in chosen if each != address]
+    if not others:  # whatever reply there is is about it
+        replies = _replies(lines)
+        return _joined([*replies, text] if replies else [text, *_reasons(lines)])
+    of_others = {line for each in others[:MAX_OTHERS] for block in _blocks(each, lines, chosen) for line in block}
+    general = [line for line in lines if line not in of_others]
+    return _joined([text, *_reasons(general)]) if text else _joined(_replies(general) or _reasons(general))
 
 
-def _about(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[str]:
-    """From each line with the address to the next empty one, or to the next address."""
-    others = [each.lower() for each in chosen if each != address]
+def _blocks(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[list[str]]:
+    """From each line with the address to the next empty one, or to the next address. With a reply come first."""
+    if not address:
+        return []
+    others = [each.lower() for each in chosen[:MAX_OTHERS] if each != address]
     key = address.lower()
-    found: list[str] = []
+    found: list[list[str]] = []
     for index, line in enumerate(lines):
         if key not in line.lower():
             continue
@@ -237,7 +249,7 @@ def _about(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[st
             block.append(following)
             has_text = True
         # The block that tells a reply says more than one that lists the address.
-        found = block + found if _REPLY.search(" ".join(block)) else found + block
+        found.insert(0 if _REPLY.search(" ".join(block)) else len(found), block)
     return found
 
 

@@ -2,7 +2,15 @@
 
 from enum import Enum, auto
 
-from relayd.mail import auto_reply, bounce_phrases, feedback_report, legacy_bounce, loose_header, mime_parts
+from relayd.mail import (
+    auto_reply,
+    bounce_phrases,
+    feedback_report,
+    legacy_bounce,
+    loose_header,
+    mime_parts,
+    ses_notification,
+)
 
 
 class Interest(Enum):
@@ -26,6 +34,7 @@ def interest(header: bytes) -> tuple[Interest, tuple[str, ...]]:
         or fields.first("x-arf")
         or feedback_report.is_announced(fields)
         or legacy_bounce.is_daemon(who)
+        or ses_notification.is_announced(fields, who.address)
         or (fields.first("return-path").strip() == "<>" and bounce_phrases.SUBJECT.search(who.subject))
     ):
         return Interest.REPORT, answered

@@ -16,6 +16,7 @@ from relayd.mail import (
     mime_parts,
     plain_text,
     returned_message,
+    ses_notification,
 )
 from relayd.mail.delivery_report import DeliveryStatus
 from relayd.mail.loose_header import LooseHeader
@@ -49,12 +50,23 @@ def read(content: bytes) -> Report:
     parts = mime_parts.split(top, octets[offset:])
     is_receipt = any(part.content_type == _RECEIPT and part.within == 0 for part in parts)
     return (
-        _complaint(top, parts)
+        _notification(parts)
+        or _complaint(top, parts)
         or (None if is_receipt else _delivery_report(top, parts))
         or _legacy(top, parts)
         or _answer(top)
         or Unrecognised("no bounce, no complaint, and no answer to anything")
     )
+
+
+def _notification(parts: Sequence[Part]) -> Report | None:
+    """What Amazon SES says in JSON, as SNS sends it by mail."""
+    for part in parts:
+        if part.within == 0 and part.content_type in ("text/plain", "application/json"):
+            found = ses_notification.read(plain_text.text_of(part))
+            if found is not None:
+                return found
+    return None
 
 
 def _complaint(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
@@ -82,7 +94,10 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
         return [each.address for each in found if "@" in each.address]
 
     listed = delivery_report.recipients(status, says_delayed=says_delayed)
-    recipients = [_completed(each, said if index < MAX_COMPLETED else "", told) for index, each in enumerate(listed)]
+    names = [each.address for each in listed]
+    recipients = [
+        _completed(each, said if index < MAX_COMPLETED else "", told, names) for index, each in enumerate(listed)
+    ]
     if not recipients:
         return None
     failed = [each for each in recipients if each.action is Action.FAILED]
@@ -124,13 +139,19 @@ def _reads_as_status(part: Part) -> bool:
     )
 
 
-def _completed(found: ReportedRecipient, said: str, told: Callable[[Action], list[str]]) -> ReportedRecipient:
-    """What the fields leave out, from the text: the address, the reply, a status that says something."""
+def _completed(
+    found: ReportedRecipient, said: str, told: Callable[[Action], list[str]], names: Sequence[str]
+) -> ReportedRecipient:
+    """What the fields leave out, from the text: the address, the reply, a status that says something.
+
+    `names` are the addresses of all recipients of the report.
+    """
     address = found.address
     if "@" not in address:
         named = told(found.action)
         address = named[0] if len(named) == 1 else address
-    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address)
+    others = [each for each in names if each.lower() != address.lower()]
+    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address, others)
     status = found.status
     if delivery_report.is_vague(status):
         better = delivery_report.enhanced_in(diagnostic)

@@ -3,6 +3,7 @@
 import base64
 import random
 import re
+from email.header import Header
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from relayd.mail import charsets, encoded_words
 from relayd.mail.report import AutoReply, Bounce, Complaint, DelayNotice, Reply, Unrecognised
 from relayd.mail.report_reader import read
+from relayd.rules.bounce_class import Refusal, classify
 from tests.reports.reading import mistakes
 from tests.reports.table import HERE, Sample, samples
 
@@ -231,3 +233,130 @@ def test_reasons_are_looked_for_of_the_first_recipients() -> None:
 def test_a_labelled_id_is_one_with_a_sign_in_it() -> None:
     found = _failing(b"Message-ID was <a.b@example.com>\nmsgid: <nothing>\n")
     assert found.original.message_ids == ("<a.b@example.com>",)
+
+
+REPORT = """\
+From: Mail Delivery System <MAILER-DAEMON@mx.example.org>
+To: shop@a.test
+Subject: Undelivered Mail Returned to Sender
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=x
+
+--x
+Content-Type: text/plain
+
+The message could not be delivered.
+
+{said}
+
+--x
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example.org
+
+Final-Recipient: rfc822; u@b.test
+Action: failed
+Status: 5.0.0
+
+Final-Recipient: rfc822; v@d.test
+Action: failed
+Status: 5.0.0
+
+--x--
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "of_u", "of_v"),
+    [
+        ("u@b.test: Connection timed out\nv@d.test: 550 5.1.1 User unknown", "Connection timed out", "User unknown"),
+        ("v@d.test: 550 5.1.1 User unknown\nu@b.test: Connection timed out", "Connection timed out", "User unknown"),
+        (
+            "<v@d.test>:\n550 5.1.1 User unknown\n\n<u@b.test>:\nConnection timed out",
+            "Connection timed out",
+            "User unknown",
+        ),
+        ("v@d.test\n  550 5.1.1 User unknown\n\nu@b.test\n", "", "User unknown"),
+        ("v@d.test: 550 5.1.1 User unknown", "", "User unknown"),
+        ("u@b.test: no reason given\n\nReason: v@d.test 550 5.1.1 User unknown", "no reason given", "User unknown"),
+        ("* u@b.test - host is down\n* v@d.test - 550 5.1.1 User unknown", "host is down", "User unknown"),
+    ],
+)
+def test_no_recipient_is_given_the_reply_of_another(said: str, of_u: str, of_v: str) -> None:
+    found = read(REPORT.format(said=said).replace("\n", "\r\n").encode())
+    assert isinstance(found, Bounce)
+    u, v = found.recipients
+    assert of_u in u.diagnostic and "User unknown" not in u.diagnostic
+    assert of_v in v.diagnostic
+    told = classify(Refusal(u.diagnostic, status=u.status, recipients=("u@b.test",), explanation=found.explanation))
+    assert not told.suppresses
+
+
+RETURNED = """\
+From: {sender}
+To: shop@a.test
+Subject: {subject}
+{fields}MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=x
+
+--x
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: 8bit
+
+{said}
+
+--x
+Content-Type: message/rfc822
+
+From: shop@a.test
+To: u@b.test
+Subject: Order
+Message-ID: <4711@a.test>
+
+Hello
+--x--
+"""
+
+
+@pytest.mark.parametrize(
+    ("sender", "subject", "said"),
+    [
+        ("no-reply@mail.example.jp", "メールエラー通知", "以下の宛先に配信できませんでした: u@b.test"),
+        ("noreply@mail.example.jp", "配信エラー通知", "u@b.test 宛のメールは送信できませんでした"),
+        ("info@mail.example.jp", "[通知] メールエラー", "宛先が見つかりません u@b.test"),
+        ("no-reply@mail.example.cn", "退信通知", "无法投递到 u@b.test"),
+        ("service@mail.example.kr", "반송 메일", "u@b.test 배달하지 못했습니다"),
+        ("no-reply@mail.example.org", "Mail could not be delivered", "u@b.test: delivery failed, no such user here"),
+        ("no-reply@mail.example.de", "Nachricht nicht zustellbar", "u@b.test konnte nicht zugestellt werden"),
+    ],
+)
+def test_a_message_that_is_returned_under_any_name_is_a_bounce(sender: str, subject: str, said: str) -> None:
+    coded = Header(subject, "utf-8").encode()
+    content = RETURNED.format(sender=sender, subject=coded, said=said, fields="").replace("\n", "\r\n")
+    found = read(content.encode())
+    assert isinstance(found, Bounce), found
+    assert [each.address for each in found.recipients] == ["u@b.test"]
+    assert "<4711@a.test>" in found.original.message_ids
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["post_master@b.test", "Post-Master@b.test", "mailer.daemon@b.test", "mail_daemon@b.test", "mail-delivery@b.test"],
+)
+def test_a_daemon_that_answers_is_a_daemon(sender: str) -> None:
+    content = (
+        f"From: {sender}\r\nTo: shop@a.test\r\nSubject: Re: Order\r\nIn-Reply-To: <4711@a.test>\r\n\r\n"
+        "u@b.test\r\nno such user here\r\n"
+    )
+    found = read(content.encode())
+    assert isinstance(found, Bounce)
+    assert [each.address for each in found.recipients] == ["u@b.test"]
+
+
+@pytest.mark.parametrize("sender", ["jane@b.test", "post.martin@b.test", "bob.master@b.test"])
+def test_a_person_who_answers_in_the_same_words_is_a_person(sender: str) -> None:
+    content = (
+        f"From: {sender}\r\nTo: shop@a.test\r\nSubject: Re: Undeliverable mail\r\nIn-Reply-To: <4711@a.test>\r\n\r\n"
+        "Your mail to u@b.test could not be delivered: no such user here. Please use my new address.\r\n"
+    )
+    assert isinstance(read(content.encode()), Reply)
