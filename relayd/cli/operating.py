@@ -47,7 +47,7 @@ def operate(
         if as_json:
             output.write(reply.text)
             return 1
-        if not _agreed(verb, selected, reply.data["note"]):
+        if not _agreed(verb, selected, reply.data.get("suppressed", 0), reply.data["note"]):
             output.hint("nothing was changed")
             return 1
         body = {**body, "confirm_count": selected}
@@ -70,15 +70,24 @@ def _finish(control: ControlClient, path: str, verb: str, body: dict[str, Any], 
     return done
 
 
-def _agreed(verb: str, selected: int, note: str | None) -> bool:
-    question = f"{verb} {_entries(selected)}" + (f" ({note})" if note else "") + "?"
+def _agreed(verb: str, selected: int, suppressed: int, note: str | None) -> bool:
+    warning = _warning(selected, suppressed)
+    question = f"{warning}{verb} {_entries(selected)}" + (f" ({note})" if note else "") + "?"
     if not sys.stdin.isatty():
         raise Refusal(
-            f"{_entries(selected)} match; nothing was changed", hint=f"to {verb} them: --count {selected}, or --yes"
+            f"{warning}{_entries(selected)} match; nothing was changed",
+            hint=f"to {verb} them: --count {selected}, or --yes",
         )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _warning(selected: int, suppressed: int) -> str:
+    if not suppressed:
+        return ""
+    which = "its address is" if selected == 1 else f"the addresses of {suppressed:,} are"
+    return f"{which} suppressed (relayd suppression list), and a retry sends there all the same; "
 
 
 def _tell(verb: str, done: dict[str, Any]) -> None:

@@ -46,11 +46,15 @@ class Retry(Operate):
 
 
 class Operated(View):
-    """What was done. `selected` were in a state for it, `changed` were changed by now."""
+    """What was done. `selected` were in a state for it, `changed` were changed by now.
+
+    `suppressed` of the selected go to an address that is suppressed now, and would be sent all the same.
+    """
 
     operation: Operation
     selected: int
     changed: int
+    suppressed: int
     needs_confirmation: bool
     left_alone: dict[Status, int]  # matched, but in a state that this does not act on
     cursor: str | None
@@ -84,7 +88,12 @@ async def _operate(context: Context, operation: Operation, request: Operate, *, 
     chosen, counts = await _choose(context, operation, wanted, targets, cursor)
     selected = sum(counts.get(status, 0) for status in targets)
     left_alone = {status: many for status, many in counts.items() if status not in targets}
-    acts = cursor is not None or bool(wanted.ids) or request.any_count or request.confirm_count is not None
+    suppressed = 0
+    if operation is Operation.RETRY and failed_too and cursor is None:
+        async with context.reading() as connection:
+            suppressed = await selection.count_suppressed(connection, selection.only(chosen, targets))
+    is_confirmed = request.any_count or request.confirm_count is not None
+    acts = cursor is not None or is_confirmed or (bool(wanted.ids) and not suppressed)
     if cursor is None:
         _check_count(operation, request, wanted, selected, left_alone)
     changed, after = 0, None
@@ -96,6 +105,7 @@ async def _operate(context: Context, operation: Operation, request: Operate, *, 
         operation=operation,
         selected=selected,
         changed=changed,
+        suppressed=suppressed,
         needs_confirmation=not acts and selected > 0,
         left_alone=left_alone,
         cursor=str(after) if after else None,

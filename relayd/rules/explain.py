@@ -4,9 +4,10 @@ What only an operator can change is named first and gives no time. Else the late
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from shlex import quote
 from typing import assert_never
 
 from relayd.rules.budget import LIMIT_REASONS, Budget
@@ -56,7 +57,7 @@ def explain(facts: Facts, now: datetime) -> Verdict:
         case Status.FAILED if entry.reason == "suppressed":
             return _suppressed(facts, now)
         case Status.FAILED | Status.BOUNCED | Status.SPAM:
-            return _ended(entry, now)
+            return _with_suppression(_ended(entry, now), facts, now)
         case Status.PENDING:
             return _pending(facts, now)
         case Status.SENDING:
@@ -84,6 +85,20 @@ def _ended(entry: EntryFacts, now: datetime) -> Verdict:
         by = f" by {entry.last_actor}" if entry.last_actor else ""
         return Verdict(Where.CANCELLED, f"cancelled{by} {ended}; no bounce was sent", next_step=again)
     return Verdict(Where.FAILED, f"failed {ended}: {entry.reason or 'no reason recorded'}", next_step=again)
+
+
+def _with_suppression(verdict: Verdict, facts: Facts, now: datetime) -> Verdict:
+    """As well that its address gets no more mail, and how to change that."""
+    found = facts.entry.suppression
+    if found is None:
+        return verdict
+    until = f"until {at_time(found.until, now)}" if found.until else "until it is removed"
+    why = found.reason.replace("_", " ")
+    sentence = f"{verdict.sentence}; {found.address} is now suppressed {until} ({why})"
+    lift = f"relayd suppression remove {quote(found.address)} --client {facts.mailbox.client}"
+    return replace(
+        verdict, sentence=sentence, next_step=f"{lift}; then {verdict.next_step}" if verdict.next_step else lift
+    )
 
 
 def _suppressed(facts: Facts, now: datetime) -> Verdict:

@@ -9,6 +9,15 @@ from relayd.rules.states import LaneClass, PendingReason, Status
 
 
 @dataclass(frozen=True, slots=True)
+class SuppressionFacts:
+    """Why its address gets no more mail, and until when (None: until somebody removes it)."""
+
+    address: str
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class EntryFacts:
     """The entry itself and its place in its line."""
 
@@ -31,6 +40,7 @@ class EntryFacts:
     ahead_is_capped: bool
     look_at: datetime | None = None  # in doubt: when relayd looks at the upstream
     looks: int = 0  # that told nothing
+    suppression: SuppressionFacts | None = None  # of its address, for its client, now
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,26 @@
 """Gather what `rules.explain` rests on: an entry, its place in its line, and everything that may stand in its way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
+from relayd.mail.address import Address
 from relayd.rules.estimate import Outlook
-from relayd.rules.facts import BreakerFacts, EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
+from relayd.rules.facts import (
+    BreakerFacts,
+    EntryFacts,
+    Facts,
+    LaneFacts,
+    LimitFacts,
+    MailboxFacts,
+    RouteFacts,
+    SuppressionFacts,
+)
 from relayd.rules.states import LaneClass, PendingReason, Status
-from relayd.store import outlook
+from relayd.store import outlook, suppressed
 from relayd.store.connection import Connection
 from relayd.store.outlook import LaneOutlook
 
@@ -35,7 +45,8 @@ class Explained:
 # $1 entry ids, $2 how far to count. Indexes: email_queue_pkey; email_queue_due for the count;
 # email_delivery_logs_entry for the actor; oauth_tokens_dead.
 FACTS = """
-SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient, q.status, q.reason,
+SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient, q.client_id,
+       q.status, q.reason,
        q.pending_reason, q.retry_count, q.max_retries, q.next_attempt_at, q.claimed_by, q.attempt_started_at,
        q.lease_expires_at, q.provider_message_id, q.updated_at, q.look_at,
        q.looks, went.name AS claim_upstream,
@@ -89,17 +100,38 @@ async def gather(
     }
     # One for all entries of a lane: each goes on from where the one before has come to.
     outlooks = {lane_id: lane.outlook() for lane_id, lane in lanes.items()}
-    return [_explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead) for row in rows]
+    suppressions = await _suppressions(connection, rows)
+    return [
+        _explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead, suppressions.get(row["recipient"]))
+        for row in rows
+    ]
 
 
-def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahead: int) -> Explained:
+async def _suppressions(connection: Connection, rows: Sequence[asyncpg.Record]) -> dict[str, SuppressionFacts]:
+    """Of the recipients of ended entries, by address. All entries are of one message, so of one client."""
+    ended = [row for row in rows if row["ended_at"] is not None]
+    if not ended:
+        return {}
+    addresses = [Address.stored(row["recipient"]) for row in ended]
+    found = await suppressed.confirm(connection, ended[0]["client_id"], addresses)
+    by_key = {each.address.key: SuppressionFacts(each.address.key, each.reason, each.until) for each in found}
+    return {str(each): by_key[each.key] for each in addresses if each.key in by_key}
+
+
+def _explained(
+    row: asyncpg.Record,
+    lane: LaneOutlook,
+    course: Outlook,
+    most_ahead: int,
+    suppression: SuppressionFacts | None,
+) -> Explained:
     return Explained(
         entry_id=row["entry_id"],
         queue_id=row["queue_id"],
         recipient=row["recipient"],
         now=row["now"],
         facts=Facts(
-            entry=_entry(row, most_ahead),
+            entry=replace(_entry(row, most_ahead), suppression=suppression),
             lane=LaneFacts(LaneClass(row["class"]), row["blocked_until"], row["blocked_reason"]),
             mailbox=_mailbox(row),
             route=_route(row),

@@ -1,5 +1,6 @@
 """`explain` on a real queue: the facts that the pure verdict is given, and what becomes of them."""
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -7,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relayd.rules.outcome import Cause, Deferred, Scope, Sent, Stage, Uncertain
+from relayd.rules.outcome import Cause, Deferred, Failed, Scope, Sent, Stage, Uncertain
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, OnUncertain, settle
-from relayd.store import attempts, explanation, settlement
+from relayd.store import attempts, explanation, settlement, suppressions
 from relayd.store.claim import ClaimedEntry
 from relayd.store.connection import Connection
 from relayd.store.settlement import Result
+from relayd.store.suppressions import HardBounce
 from tests.builders import Sender, claim_all, make_sender, put, put_many
 from tests.integration.conftest import Control
 
@@ -93,6 +95,32 @@ async def test_every_attempt_is_told(control: Control, sender: Sender) -> None:
         ("sending", 2, "capture"),
         ("sent", 2, "capture"),
     ]
+
+
+@pytest.mark.parametrize(
+    "recipient", ["gone@example.net", "Gone@Example.net", "gone@münchen.example", '"a..b"@example.net']
+)
+async def test_a_bounce_says_that_its_address_is_suppressed_until_that_is_lifted(
+    control: Control, sender: Sender, recipient: str
+) -> None:
+    async with control.db.connection() as connection:
+        message = await put(connection, sender, recipient)
+        (entry,) = await claim_all(connection, sender.upstream_id)
+        await attempt(connection, entry, Failed(Scope.RECIPIENT, Cause(Stage.RCPT, "5.1.1 user unknown", 550, "5.1.1")))
+        before = await explained(control, message.queue_id)
+        bounce = HardBounce(entry.entry_id, entry.recipient, "bounced")
+        await suppressions.add_hard_bounces(connection, [bounce], default_days=90)
+    assert before["where"] == "bounced" and "suppressed" not in before["sentence"]
+    found = await explained(control, message.queue_id)
+    key = entry.recipient.key
+    assert found["where"] == "bounced"
+    assert f"{key} is now suppressed until" in found["sentence"] and "(hard bounce)" in found["sentence"]
+    lift = found["next_step"].partition(";")[0]
+    assert shlex.split(lift) == ["relayd", "suppression", "remove", key, "--client", "acme"]
+    assert "relayd queue retry" in found["next_step"]
+    ran = await control.cli(*shlex.split(lift)[1:])
+    assert ran.code == 0, ran.err
+    assert "suppressed" not in (await explained(control, message.queue_id))["sentence"]
 
 
 async def test_doubt_waits_for_a_decision(control: Control, sender: Sender) -> None:

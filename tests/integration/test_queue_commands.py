@@ -157,6 +157,30 @@ async def test_what_failed_is_retried_only_when_asked_and_with_a_fresh_budget(
     assert await claimed(control, sender) == {failed, bounced}
 
 
+async def test_a_retry_to_a_suppressed_address_says_so_and_asks(
+    control: Control, sender: Sender, message: NewMessage
+) -> None:
+    async with control.db.connection() as connection:
+        for entry in message.entries:
+            await set_status(connection, entry.entry_id, "bounced")
+    assert (await control.cli("suppression", "add", "Ann@example.net", "--client", "acme")).code == 0
+    body: dict[str, Any] = {"ids": [str(message.queue_id)], "failed_too": True}
+    asked = await control.ok("POST", "queue/retry", body)
+    assert (asked["selected"], asked["suppressed"], asked["changed"], asked["needs_confirmation"]) == (2, 1, 0, True)
+    refused = await control.cli("queue", "retry", str(message.queue_id), "--failed")
+    assert refused.code == 1
+    assert "the addresses of 1 are suppressed" in refused.err and "--yes" in refused.err
+    assert await states(control) == {"bounced": 2}
+    one = str(message.entries[0].entry_id)
+    refused = await control.cli("queue", "retry", one, "--failed")
+    assert refused.code == 1 and "its address is suppressed" in refused.err
+    other = str(message.entries[1].entry_id)
+    assert (await control.cli("queue", "retry", other, "--failed")).code == 0
+    done = await control.cli("queue", "retry", one, "--failed", "--yes")
+    assert done.code == 0 and "1 entry made due now" in done.out
+    assert await states(control) == {"queued": 2}
+
+
 async def test_cancelled_entries_end_without_a_bounce(control: Control, sender: Sender, message: NewMessage) -> None:
     done = await control.ok("POST", "queue/cancel", {"ids": [str(message.queue_id)]})
     assert done["changed"] == 2
