@@ -72,6 +72,7 @@ _DETAILS = (
     column("is_verified", "verified"),
     column("caution"),
     column("spf_include"),
+    column("signatures", "DKIM signatures"),
     column("paused_reason"),
     column("breaker"),
     column("breaker_reason"),

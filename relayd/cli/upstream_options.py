@@ -81,6 +81,8 @@ class Options:
         What to do when nobody can know whether a message was taken: send it again, or hold it.
     spf_include
         The domain that senders through it include in their SPF record, if that is not known of its provider.
+    dkim
+        Which DKIM signatures it accepts: all, one by RSA, or none. By default rsa for Amazon SES, all for others.
     directory
         The Maildir that capture delivers into, on the server.
     """
@@ -117,6 +119,7 @@ class Options:
     sender_address: str | None = None
     sender_name: str | None = None
     spf_include: str | None = None
+    dkim: Literal["all", "rsa", "none"] | None = None
 
 
 def body(options: Options | None) -> dict[str, Any]:

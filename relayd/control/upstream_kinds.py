@@ -24,6 +24,7 @@ _SMTP = frozenset(
         "source_address",
         "max_messages_per_connection",
         "idle_seconds",
+        "dkim",
     }
 )
 _LOGIN = frozenset({"username", "password", "auth_mechanism"})
@@ -79,7 +80,7 @@ CAUTIONS: dict[tuple[str, str | None], str] = {
     ),
 }
 
-_OTHERS = ("api_url", "token_url", "authorization_url", "oauth_client_id", "oauth_account")
+_OTHERS = ("api_url", "token_url", "authorization_url", "oauth_client_id", "oauth_account", "dkim")
 
 
 def completed(upstream: UpstreamRecord) -> UpstreamRecord:

@@ -104,6 +104,7 @@ class UpstreamOptions(Request):
     sender_address: EmailAddress | None = None
     sender_name: Line | None = None
     spf_include: DomainName | None = None
+    dkim: Literal["all", "rsa", "none"] | None = None
 
 
 def changed(seal: Seal, upstream: UpstreamRecord, wanted: dict[str, Any]) -> UpstreamRecord:

@@ -14,6 +14,7 @@ from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Line, Name
 from relayd.control.versions import check_all_know
 from relayd.rules.doubt import way_of
+from relayd.rules.known_hosts import Dkim, signing_for
 from relayd.store import breakers, clients, oauth_tokens, operation_audit, steering, upstreams
 from relayd.store.connection import Connection
 from relayd.store.ids import new_id
@@ -99,6 +100,7 @@ class UpstreamView(View):
     sender_address: str | None
     sender_name: str | None
     spf_include: str | None
+    dkim: str | None
     is_active: bool
     is_verified: bool
     breaker: str
@@ -114,6 +116,14 @@ class UpstreamView(View):
     def caution(self) -> str | None:
         """What an operator should know who chooses this way of sending."""
         return CAUTIONS.get((self.provider, self.mode))
+
+    @computed_field
+    def signatures(self) -> str:
+        """Which DKIM signatures its mail has, and the fields that they leave out."""
+        signing = signing_for(self.provider, self.dialect, self.host, self.dkim)
+        rewritten = " and ".join(sorted(name.decode() for name in signing.rewritten))
+        is_partial = rewritten and signing.dkim is not Dkim.NONE
+        return f"{signing.dkim}, without {rewritten}" if is_partial else str(signing.dkim)
 
 
 class UpstreamList(View):

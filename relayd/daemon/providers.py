@@ -11,6 +11,7 @@ from relayd.delivery.upstreams import Upstream, UpstreamTerms
 from relayd.errors import RelaydError
 from relayd.rules.doubt import way_of
 from relayd.rules.grant_events import GrantDied
+from relayd.rules.known_hosts import signing_for
 from relayd.seal import Seal, SealError
 from relayd.store import upstreams
 from relayd.store.pool import Database
@@ -68,6 +69,7 @@ class Providers:
             on_uncertain="hold" if record.on_uncertain == "hold" else "retry",
             revision=str(record.updated_at),
             looks=way_of(record.provider_type, record.mode),
+            signing=signing_for(record.provider_type, record.dialect, record.smtp_host, record.dkim),
         )
 
     def _builder(self, record: UpstreamRecord) -> Callable[[], Upstream]:

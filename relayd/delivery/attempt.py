@@ -16,6 +16,7 @@ from relayd.mail.address import Address
 from relayd.mail.envelope import NOTHING_SAID, RecipientNotice, Transmission
 from relayd.rules.doubt import Trace, Way
 from relayd.rules.kept_return_path import KEEPS_REVERSE_PATH
+from relayd.rules.known_hosts import USUAL, Signing
 from relayd.rules.news import Action, is_wanted
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.store import references
@@ -29,9 +30,11 @@ UNSIGNED_SECONDS = 60.0
 
 
 class Finisher(Protocol):
-    """Makes of a message that was stored unsigned what a mailbox sends."""
+    """Makes of a stored message what a mailbox sends to an upstream, where that is not the same."""
 
-    async def finish(self, content: bytes, mailbox_id: UUID) -> bytes:
+    async def finish(
+        self, content: bytes, *, client_id: UUID, mailbox_id: UUID, rewrites_from: bool, signing: Signing
+    ) -> bytes:
         """The signed bytes. Raises RelaydError where it cannot be signed now."""
         ...
 
@@ -101,10 +104,12 @@ async def run(
     try:
         if return_paths is not None:
             transmission = await _with_return_path(attempt, transmission, return_paths)
-        if started.messages[transmission.queue_id].sign_at_attempt:
-            outcomes = await _finish_and_deliver(attempt, transmission, reference, fleet, finisher, longest_seconds)
+        unsigned = started.messages[transmission.queue_id].sign_at_attempt
+        finished = await _finished(attempt, transmission, finisher, unsigned=unsigned)
+        if isinstance(finished, Transmission):
+            outcomes = await _deliver(attempt, finished, reference, fleet, longest_seconds)
         else:
-            outcomes = await _deliver(attempt, transmission, reference, fleet, longest_seconds)
+            outcomes = (finished,) * len(attempt.entries)
     finally:
         on_delivered()
     failpoints.reach("attempt-ended")
@@ -219,21 +224,25 @@ class _Reference:
         await self._keep(self._attempt.entries, reference)
 
 
-async def _finish_and_deliver(
-    attempt: Attempt,
-    transmission: Transmission,
-    reference: _Reference,
-    fleet: Fleet,
-    finisher: Finisher | None,
-    longest_seconds: float,
-) -> tuple[Outcome, ...]:
+async def _finished(
+    attempt: Attempt, transmission: Transmission, finisher: Finisher | None, *, unsigned: bool
+) -> Transmission | Outcome:
+    """As this upstream is to get it. `unsigned`: stored without signatures, From is not known before the attempt."""
+    if not unsigned and attempt.terms.signing == USUAL:
+        return transmission
     assert finisher is not None
+    first = attempt.entries[0]
     try:
-        content = await finisher.finish(transmission.content, attempt.entries[0].mailbox_id)
+        content = await finisher.finish(
+            transmission.content,
+            client_id=first.client_id,
+            mailbox_id=first.mailbox_id,
+            rewrites_from=unsigned,
+            signing=attempt.terms.signing,
+        )
     except RelaydError as error:
-        unsigned = Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"cannot be signed: {error}"), UNSIGNED_SECONDS)
-        return (unsigned,) * len(attempt.entries)
-    return await _deliver(attempt, replace(transmission, content=content), reference, fleet, longest_seconds)
+        return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, f"cannot be signed: {error}"), UNSIGNED_SECONDS)
+    return replace(transmission, content=content)
 
 
 async def _deliver(

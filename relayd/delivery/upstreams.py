@@ -8,6 +8,7 @@ from uuid import UUID
 
 from relayd.mail.envelope import Transmission
 from relayd.rules.doubt import Way
+from relayd.rules.known_hosts import USUAL, Signing
 from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage
 from relayd.rules.settlement import OnUncertain
 
@@ -36,6 +37,7 @@ class UpstreamTerms:
     on_uncertain: OnUncertain
     revision: str
     looks: Way | None = None  # how it can be asked what became of an attempt in doubt
+    signing: Signing = USUAL
 
 
 class Fleet:

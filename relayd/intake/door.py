@@ -199,7 +199,7 @@ class Door:
             subject=headers.decoded_subject(scan),
             content=content,
             # What the message needs, which may be less than what its client announced.
-            smtputf8=envelope.smtputf8 and not _is_ascii(submission, scan),
+            smtputf8=envelope.smtputf8 and _needs_smtputf8(submission, scan),
             body_8bitmime=not content.isascii(),
             parent_id=None,
             helo=submission.helo[:255],
@@ -282,7 +282,7 @@ class Door:
             self._emit(each.told(message))
 
 
-def _is_ascii(submission: Submission, scan: HeaderScan) -> bool:
+def _needs_smtputf8(submission: Submission, scan: HeaderScan) -> bool:
     envelope = submission.envelope
     paths = [*envelope.forward_paths, *([envelope.reverse_path] if envelope.reverse_path else [])]
-    return all(path.is_ascii for path in paths) and submission.content[: scan.body_offset].isascii()
+    return any(path.needs_smtputf8 for path in paths) or not submission.content[: scan.body_offset].isascii()

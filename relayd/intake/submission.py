@@ -53,10 +53,10 @@ class Submission:
 def entries_of(envelope: Envelope) -> tuple[NewEntry, ...]:
     """An entry a recipient; one named twice is one, with what was asked for it first."""
     asked = envelope.notices or (NOTHING_SAID,) * len(envelope.forward_paths)
-    notices: dict[Address, RecipientNotice] = {}
+    named: dict[str, tuple[Address, RecipientNotice]] = {}
     for recipient, notice in zip(envelope.forward_paths, asked, strict=True):
-        notices.setdefault(recipient, notice)
+        named.setdefault(recipient.wire, (recipient, notice))
     return tuple(
         NewEntry(entry_id, recipient, notify=notice.notify, orcpt=notice.orcpt)
-        for entry_id, (recipient, notice) in zip(new_ids(len(notices)), notices.items(), strict=True)
+        for entry_id, (recipient, notice) in zip(new_ids(len(named)), named.values(), strict=True)
     )

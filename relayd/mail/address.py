@@ -58,8 +58,18 @@ class Address:
 
     @property
     def is_ascii(self) -> bool:
-        """False when carrying this address needs SMTPUTF8 (RFC 6531)."""
+        """Whether it is written in ASCII alone."""
         return self.local_part.isascii() and self.domain.isascii()
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether only SMTPUTF8 can carry it (RFC 6531). A domain alone can be carried as A-labels."""
+        return not self.local_part.isascii()
+
+    @property
+    def wire(self) -> str:
+        """The address as SMTP and header fields carry it: in ASCII unless it needs SMTPUTF8."""
+        return str(self) if self.needs_smtputf8 else f"{self.local_part}@{self.ascii_domain}"
 
     @property
     def ascii_domain(self) -> str:

@@ -7,7 +7,7 @@ that one added in front breaks the signature.
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -46,15 +46,18 @@ _WHITESPACE = re.compile(rb"[\t ]+")
 _SHA256 = Prehashed(SHA256())
 
 
-def sign(content: bytes, scan: HeaderScan, keys: Sequence[SigningKey], *, signed_at: int) -> bytes:
+def sign(
+    content: bytes, scan: HeaderScan, keys: Sequence[SigningKey], *, signed_at: int, left_out: Collection[bytes] = ()
+) -> bytes:
     """The DKIM-Signature fields to put in front of `content`, one for each key, folded, each with its CRLF.
 
     `content` is as `headers.prepare` returned it and `scan` is its scan; `signed_at` is in seconds since the epoch.
+    `left_out` names, in lower case, fields that the next server replaces: the signatures do not cover them.
     """
     if not keys:
         return b""
     body_hash = base64.b64encode(hashlib.sha256(canonical_body(content[scan.body_offset :])).digest())
-    names, fields = _chosen(scan.fields)
+    names, fields = _chosen(scan.fields, left_out)
     headers_hash = hashlib.sha256(b"".join([_canonical_field(field.key, field.value) for field in fields]))
     signatures = []
     for key in keys:
@@ -78,7 +81,7 @@ def canonical_body(body: bytes) -> bytes:
     return body + b"\r\n" if body else b""
 
 
-def _chosen(fields: Sequence[Field]) -> tuple[tuple[bytes, ...], list[Field]]:
+def _chosen(fields: Sequence[Field], left_out: Collection[bytes]) -> tuple[tuple[bytes, ...], list[Field]]:
     """The names for h= and the fields that they select: of one name from the bottom up (RFC 6376 5.4.2)."""
     by_key: dict[bytes, list[Field]] = {}
     for field in reversed(fields):
@@ -88,7 +91,7 @@ def _chosen(fields: Sequence[Field]) -> tuple[tuple[bytes, ...], list[Field]]:
     chosen: list[Field] = []
     for key, (name, is_always) in _KEYS.items():
         same = by_key.get(key, ())
-        if same or is_always:
+        if (same or is_always) and key not in left_out:
             # The one too many selects nothing now, and would select a field added later.
             names += [name] * (len(same) + 1)
             chosen += same

@@ -14,6 +14,9 @@ class Algorithm(StrEnum):
     ED25519_SHA256 = "ed25519-sha256"
 
 
+_KEY_TYPES = {Algorithm.RSA_SHA256: "rsa", Algorithm.ED25519_SHA256: "ed25519"}
+
+
 def record_name(selector: str, domain: str) -> str:
     """Where verifiers look for the key."""
     return f"{selector}._domainkey.{domain}"
@@ -21,8 +24,12 @@ def record_name(selector: str, domain: str) -> str:
 
 def record_value(algorithm: Algorithm, public: bytes) -> str:
     """The TXT value, whole. `public` as `dkim_key.generate` returns it."""
-    key_type = {Algorithm.RSA_SHA256: "rsa", Algorithm.ED25519_SHA256: "ed25519"}[algorithm]
-    return f"v=DKIM1; k={key_type}; p={base64.b64encode(public).decode()}"
+    return f"v=DKIM1; k={_KEY_TYPES[algorithm]}; p={base64.b64encode(public).decode()}"
+
+
+def algorithm_of(value: str) -> Algorithm:
+    """The algorithm of the key in a value that `record_value` made."""
+    return Algorithm.ED25519_SHA256 if "k=ed25519;" in value else Algorithm.RSA_SHA256
 
 
 def record_strings(value: str) -> tuple[str, ...]:

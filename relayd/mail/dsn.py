@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from relayd.mail import xtext
 from relayd.mail.address import Address
 from relayd.mail.dsn_parts import folded, header_block, lines, one_line, part, spelled, whole_message, wrapped
 from relayd.mail.trace import date_text
@@ -84,10 +85,10 @@ def compose(
     SMTPUTF8 and 8BITMIME; otherwise it spells such a recipient's letters as `\\x{F6}`. Raises ValueError when `to` or
     `sender` needs what `smtputf8` denies.
     """
-    if not smtputf8 and not (to.is_ascii and sender.is_ascii):
+    if not smtputf8 and (to.needs_smtputf8 or sender.needs_smtputf8):
         raise ValueError("a notification to or from a non-ASCII address needs SMTPUTF8")
     addresses = (to, sender, *(one.recipient for one in recipients))
-    utf8 = smtputf8 and not all(address.is_ascii for address in addresses)
+    utf8 = smtputf8 and any(address.needs_smtputf8 for address in addresses)
     report_type = "global-delivery-status" if utf8 else "delivery-status"
     whole = whole_message(original, utf8) if returns_whole else None
     parts = (
@@ -98,8 +99,8 @@ def compose(
     boundary = _boundary(queue_id, parts)
     header = lines(
         [
-            f"From: Mail Delivery System <{sender}>",
-            f"To: <{to}>",
+            f"From: Mail Delivery System <{sender.wire}>",
+            f"To: <{to.wire}>",
             f"Subject: {subject(recipients)}",
             f"Date: {date}",
             f"Message-ID: {message_id}",
@@ -198,9 +199,9 @@ def _status_part(
 def _recipient_fields(one: ReportedRecipient, utf8: bool) -> list[str]:
     found = []
     if one.original_recipient is not None:
-        kind, _, address = one.original_recipient.partition(";")
+        kind, _, address = (one.original_recipient if utf8 else xtext.in_ascii(one.original_recipient)).partition(";")
         found.append(folded("Original-Recipient", f"{kind}; {address}", utf8))
-    kind = "rfc822" if one.recipient.is_ascii else "utf-8"
+    kind = "utf-8" if one.recipient.needs_smtputf8 else "rfc822"
     found.append(f"Final-Recipient: {kind}; {spelled(one.recipient, utf8)}")
     found += [f"Action: {one.action}", f"Status: {_status(one)}"]
     if one.remote_mta:

@@ -53,8 +53,8 @@ def header_block(headers: bytes, utf8: bool) -> bytes:
 
 def spelled(address: Address, utf8: bool) -> str:
     """The address in what its reader can take."""
-    if utf8 or address.is_ascii:
-        return str(address)
+    if utf8 or not address.needs_smtputf8:
+        return address.wire
     return _NOT_QCHAR.sub(lambda match: f"\\x{{{ord(match.group()):X}}}", str(address))
 
 

@@ -21,6 +21,7 @@ _SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path", b"x-smtpapi"})
 # What an app tells relayd is nobody else's business.
 _FOR_RELAYD = b"x-relayd-"
+_SIGNATURE = b"dkim-signature"
 
 
 class Field(NamedTuple):
@@ -138,6 +139,17 @@ def with_author(content: bytes, scan: HeaderScan, author: bytes) -> Prepared:
     return Prepared(
         header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
     )
+
+
+def without_signatures(content: bytes, scan: HeaderScan, *, own_only: bool) -> Prepared:
+    """The message without DKIM-Signature fields; with `own_only` those in front of all others, which are relayd's."""
+    own = 0
+    while own < len(scan.fields) and scan.fields[own].key == _SIGNATURE:
+        own += 1
+    fields = tuple([field for field in scan.fields[own:] if own_only or field.key != _SIGNATURE])
+    header = b"".join([field.raw for field in fields])
+    fields_end = sum([len(field.raw) for field in scan.fields])
+    return Prepared(header + content[fields_end:], HeaderScan(fields, len(header) + scan.body_offset - fields_end))
 
 
 def _field(name: bytes, raw: bytes) -> Field:

@@ -35,9 +35,9 @@ def received_field(
     if tls:
         lines.append(f"(using {_NOT_IN_A_COMMENT.sub('?', tls)})")
     lines += [f"by {_name(host)} (relayd) with {_name(protocol)}", f"id {_name(queue_id)}"]
-    # RFC 6531 3.7.3: UTF-8 stands in a trace field only where the protocol says so.
-    if recipient is not None and (recipient.is_ascii or protocol.startswith("UTF8")):
-        lines.append(f"for <{recipient}>")
+    # Only in ASCII, so that no message needs SMTPUTF8 because of this field.
+    if recipient is not None and not recipient.needs_smtputf8:
+        lines.append(f"for <{recipient.wire}>")
     return ("\r\n\t".join(lines) + f";\r\n\t{date_text(when)}\r\n").encode()
 
 

@@ -1,28 +1,16 @@
 """Whether receivers would take a domain's mail for its own (RFC 7489 3.1) if it came through an upstream. Pure.
 
-relayd signs everything with the domain's own keys. Where the upstream passes that on, a published key is enough; where
-it does not, the domain's SPF record has to name what the upstream sends from.
+relayd signs with those of the domain's keys that the upstream accepts. Where the upstream passes the signature on, a
+published key is enough; where it does not, the domain's SPF record has to name what the upstream sends from.
 """
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from relayd.mail.dkim_record import record_name
+from relayd.mail.dkim_record import algorithm_of, record_name
+from relayd.rules.known_hosts import Dkim, known_server, signing_for
 from relayd.rules.spf import Answer, IpAddress, Question, Result, Sender, check, parse_address
 
-# What providers tell their senders to include.
-INCLUDES = {"google": "_spf.google.com", "sendgrid": "sendgrid.net"} | {
-    "microsoft365": "spf.protection.outlook.com",
-    "ses": "amazonses.com",
-}
-# Hosts by which a provider is known where nobody has said which it is.
-_HOSTS = {
-    ".protection.outlook.com": "microsoft365",
-    "smtp.office365.com": "microsoft365",
-    ".amazonaws.com": "ses",
-    ".gmail.com": "google",
-    "smtp.sendgrid.net": "sendgrid",
-}
 # These hand on what they are given as it is, our signature included.
 _KEEPS_SIGNATURE = {("smtp_relay", None), ("google_workspace", "smtp-relay"), ("google_workspace", "xoauth2")}
 
@@ -39,6 +27,7 @@ class Sending:
     host: str | None
     source_address: str | None
     spf_include: str | None
+    dkim: str | None = None  # what the operator says that the upstream accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +53,24 @@ def included_by(sending: Sending) -> str | None:
     """The domain that senders through this upstream include in their SPF record, if there is one."""
     if sending.spf_include is not None:
         return sending.spf_include
-    own = {"google_workspace": "google", "sendgrid": "sendgrid"}.get(sending.provider)
-    known = own or sending.dialect or _provider_of(sending.host or "")
-    return INCLUDES.get(known) if known else None
+    return known_server(sending.provider, sending.dialect, sending.host).spf_include
 
 
 def _by_signature(sending: Sending) -> Generator[Question, Answer, Finding]:
     if (sending.provider, sending.mode) not in _KEEPS_SIGNATURE:
         return Finding(False, "relayd's own signature does not survive this upstream")
-    for selector, value in sending.keys:
+    signing = signing_for(sending.provider, sending.dialect, sending.host, sending.dkim)
+    if signing.dkim is Dkim.NONE:
+        return Finding(False, "relayd does not sign for this upstream (--dkim none)")
+    keys = [(selector, value) for selector, value in sending.keys if signing.dkim.accepts(algorithm_of(value))]
+    for selector, value in keys:
         name = record_name(selector, sending.domain)
         if any(_public_key(text) == _public_key(value) for text in (yield Question("TXT", name))):
             return Finding(True, f"the DKIM key {name} is published")
-    if not sending.keys:
-        return Finding(False, f"{sending.domain} has no DKIM key")
-    return Finding(False, f"no DKIM key of {sending.domain} is published (relayd domain records {sending.domain})")
+    kind = "RSA DKIM key" if signing.dkim is Dkim.RSA else "DKIM key"
+    if not keys:
+        return Finding(False, f"{sending.domain} has no {kind}")
+    return Finding(False, f"no {kind} of {sending.domain} is published (relayd domain records {sending.domain})")
 
 
 def _by_spf(sending: Sending) -> Generator[Question, Answer, Finding]:
@@ -112,8 +104,3 @@ def _addresses(sending: Sending) -> Generator[Question, Answer, list[IpAddress]]
 def _public_key(record: str) -> str:
     tags = (tag.partition("=") for tag in record.split(";"))
     return next(("".join(value.split()) for name, _, value in tags if name.strip() == "p"), "")
-
-
-def _provider_of(host: str) -> str | None:
-    host = host.lower()
-    return next((known for end, known in _HOSTS.items() if host == end or host.endswith(end)), None)

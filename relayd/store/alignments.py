@@ -44,7 +44,7 @@ pair AS (
   SELECT DISTINCT m.domain_id, used.upstream_id FROM used JOIN email_mailboxes m ON m.id = used.mailbox_id
    WHERE m.deleted_at IS NULL)
 SELECT pair.domain_id, pair.upstream_id, d.domain, u.provider_type, u.mode, u.dialect, u.smtp_host,
-       host(u.source_address) AS source_address, u.spf_include,
+       host(u.source_address) AS source_address, u.spf_include, u.dkim,
        keys.selectors, keys.records
   FROM pair
   JOIN email_domains d ON d.id = pair.domain_id
@@ -97,5 +97,6 @@ def _pair(row: asyncpg.Record) -> Pair:
         host=row["smtp_host"],
         source_address=row["source_address"],
         spf_include=row["spf_include"],
+        dkim=row["dkim"],
     )
     return Pair(row["domain_id"], row["upstream_id"], sending)

@@ -107,10 +107,7 @@ SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domai
 """
 
 # Index: email_mailboxes_pkey.
-FIND_MAILBOX_AND_DOMAIN = """
-SELECT m.email_address, d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_send
-  FROM email_mailboxes m JOIN email_domains d ON d.id = m.domain_id WHERE m.id = $1
-"""
+FIND_ADDRESS = "SELECT email_address FROM email_mailboxes WHERE id = $1"
 
 # What a refused sender may be told: a client's mailboxes, and its domains that take any address.
 # Indexes: email_mailboxes_client, email_domains_client.
@@ -125,7 +122,7 @@ SELECT '*@' || domain FROM email_domains
 # Active keys that sign for a domain. Index: dkim_keys_domain_id_selector_key.
 FIND_KEYS = """
 SELECT id, selector, algorithm, private_key_sealed FROM dkim_keys WHERE domain_id = $1 AND status = 'active'
- ORDER BY algorithm DESC
+ ORDER BY algorithm DESC, id
 """
 
 
@@ -208,14 +205,10 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
     )
 
 
-async def find_address(connection: Connection, mailbox_id: UUID) -> tuple[Address, SendingDomain] | None:
-    """A mailbox's address and domain, even if it takes no mail any more."""
-    row = await connection.fetchrow(FIND_MAILBOX_AND_DOMAIN, mailbox_id)
-    if row is None:
-        return None
-    return Address.parse(row["email_address"]), SendingDomain(
-        row["id"], row["client_id"], row["domain"], row["may_send"]
-    )
+async def find_address(connection: Connection, mailbox_id: UUID) -> Address | None:
+    """A mailbox's address, even if it takes no mail any more."""
+    address = await connection.fetchval(FIND_ADDRESS, mailbox_id)
+    return Address.parse(address) if address else None
 
 
 async def senders_of(connection: Connection, client_id: UUID, limit: int) -> list[str]:

@@ -64,6 +64,7 @@ class UpstreamRecord:
     paused_at: datetime | None = None
     paused_reason: str | None = None
     spf_include: str | None = None
+    dkim: str | None = None  # None: as is known of its host
     breaker: str = "closed"  # its state; read, never written, as the two after it
     breaker_reason: str | None = None
     breaker_retry_at: datetime | None = None  # None: closed, or until somebody closes it
@@ -92,9 +93,9 @@ SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.mode, u.d
        u.oauth_account, u.oauth_refresh_token_sealed, u.google_service_account, u.google_service_account_sealed,
        u.ehlo_name, host(u.source_address) AS source_address, u.max_connections, u.max_recipients,
        u.max_messages_per_connection, u.idle_seconds, u.on_uncertain, u.capture_directory, u.sender_address,
-       u.sender_name, u.spf_include, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata, u.created_by,
-       u.updated_by, u.created_at, u.updated_at, COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason,
-       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
+       u.sender_name, u.spf_include, u.dkim, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata,
+       u.created_by, u.updated_by, u.created_at, u.updated_at, COALESCE(k.state, 'closed') AS breaker,
+       k.reason AS breaker_reason, NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
   FROM email_configurations u
   LEFT JOIN clients c ON c.id = u.client_id
   LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
@@ -125,10 +126,10 @@ INSERT INTO email_configurations (
   oauth_client_secret_sealed, oauth_account, oauth_refresh_token_sealed, google_service_account,
   google_service_account_sealed, ehlo_name, source_address, max_connections, max_recipients,
   max_messages_per_connection, idle_seconds, on_uncertain, capture_directory, sender_address, sender_name,
-  spf_include, name, provider_type, client_id)
+  spf_include, dkim, name, provider_type, client_id)
 VALUES (
   $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
+  $25, $26, $27::text::inet, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)
 """
 
 # Index: email_configurations_pkey.
@@ -142,7 +143,8 @@ UPDATE email_configurations
        oauth_refresh_token_sealed = $23, google_service_account = $24, google_service_account_sealed = $25,
        ehlo_name = $26, source_address = $27::text::inet, max_connections = $28, max_recipients = $29,
        max_messages_per_connection = $30, idle_seconds = $31, on_uncertain = $32, capture_directory = $33,
-       sender_address = $34, sender_name = $35, spf_include = $36, is_verified = false, updated_by = relayd_actor()
+       sender_address = $34, sender_name = $35, spf_include = $36, dkim = $37, is_verified = false,
+       updated_by = relayd_actor()
  WHERE id = $1
 """
 
@@ -172,7 +174,7 @@ SELECT count(*) FROM mail_route_upstreams x JOIN mail_routes r ON r.id = x.route
 REMOVE = "UPDATE email_configurations SET deleted_at = relayd_now(), updated_by = relayd_actor() WHERE id = $1"
 
 
-# $1 to $36 of ADD and SAVE.
+# $1 to $37 of ADD and SAVE.
 _SETTINGS = (
     "id", "is_active", "mode", "dialect", "smtp_host", "smtp_port", "smtp_tls", "smtp_verify_certificate",
     "smtp_ca_file", "smtp_username", "smtp_password_sealed", "smtp_auth_mechanism", "smtp_allow_plaintext_auth",
@@ -180,7 +182,7 @@ _SETTINGS = (
     "authorization_url", "oauth_client_id", "oauth_client_secret_sealed", "oauth_account",
     "oauth_refresh_token_sealed", "google_service_account", "google_service_account_sealed", "ehlo_name",
     "source_address", "max_connections", "max_recipients", "max_messages_per_connection", "idle_seconds",
-    "on_uncertain", "capture_directory", "sender_address", "sender_name", "spf_include",
+    "on_uncertain", "capture_directory", "sender_address", "sender_name", "spf_include", "dkim",
 )  # fmt: skip
 
 

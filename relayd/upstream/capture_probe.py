@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relayd.rules.outcome import Sent
 from relayd.upstream.capture import Capture
-from relayd.upstream.probe import trial_transmission
+from relayd.upstream.probe import Sign, signed, trial_transmission
 from relayd.upstream.steps import Progress, StepFailed, Trial
 
 _CURE = "let relayd's user write there, or choose another place: relayd upstream set {upstream} --directory PATH"
@@ -18,13 +18,14 @@ _CURE = "let relayd's user write there, or choose another place: relayd upstream
 class CaptureProbe:
     """`directory` is the Maildir."""
 
-    def __init__(self, directory: Path, *, hostname: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, directory: Path, *, hostname: str, now: Callable[[], datetime], sign: Sign) -> None:
         self._directory = directory
         self._hostname = hostname
         self._now = now
+        self._sign = sign
 
     async def run(self, trial: Trial, progress: Progress) -> None:
-        """Steps `directory` and, when sending, `data`."""
+        """Steps `directory` and, when sending, `sign` and `data`."""
         async with progress.step("directory") as report:
             try:
                 await asyncio.to_thread(_write, self._directory)
@@ -34,8 +35,9 @@ class CaptureProbe:
             report.result = f"mail is kept in {self._directory}; nothing leaves this machine"
         if not trial.is_sending:
             return
+        transmission = trial_transmission(trial, self._hostname, self._now())
+        transmission = await signed(progress, self._sign, trial, transmission)
         async with progress.step("data") as report:
-            transmission = trial_transmission(trial, self._hostname, self._now())
             (outcome,) = await Capture(self._directory).deliver(transmission)
             if not isinstance(outcome, Sent):
                 raise StepFailed(outcome.cause.text, _CURE.format(upstream=trial.upstream))

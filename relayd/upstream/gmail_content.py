@@ -60,4 +60,4 @@ def _surplus(transmission: Transmission, surplus: dict[str, Address], waiting: s
 
 def _bcc(addresses: list[Address]) -> bytes:
     """One address a line, so that no line is too long (RFC 5322 2.1.1)."""
-    return b"Bcc: " + b",\r\n\t".join(str(each).encode() for each in addresses) + b"\r\n" if addresses else b""
+    return b"Bcc: " + b",\r\n\t".join(each.wire.encode() for each in addresses) + b"\r\n" if addresses else b""

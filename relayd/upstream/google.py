@@ -40,6 +40,6 @@ def _domain(sender: Address | None) -> str | None:
 
 
 def _account(address: Address | None) -> str:
-    if address is None or not address.is_ascii:
+    if address is None or address.needs_smtputf8:
         raise Unfit("nobody to log in as: the mail has no mailbox with an ASCII address")
     return address.plain

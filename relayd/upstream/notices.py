@@ -6,12 +6,13 @@ parameter more.
 
 import re
 
+from relayd.mail import xtext
 from relayd.mail.envelope import RecipientNotice, Transmission
 
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 _ENVELOPE_ID = re.compile(_XTEXT)
 _ORCPT = re.compile(rf"[A-Za-z0-9-]+;{_XTEXT}")
-# RFC 6533 3: an address of type utf-8 may come as it is, where SMTPUTF8 is spoken.
+# RFC 6533 3: an address of type utf-8 goes as it is where SMTPUTF8 is spoken, else with its letters spelled out.
 _UTF8_ORCPT = re.compile(r"utf-8;(?:[^\x00-\x20+=\x7f-\x9f\ud800-\udfff])+", re.IGNORECASE)
 _EVENT = "(?:SUCCESS|FAILURE|DELAY)"
 _NOTIFY = re.compile(rf"NEVER|{_EVENT}(?:,{_EVENT}){{0,2}}", re.IGNORECASE)
@@ -35,10 +36,9 @@ def recipient_parameters(notice: RecipientNotice, *, smtputf8: bool) -> str:
     parameters = ""
     if notice.notify and _NOTIFY.fullmatch(notice.notify):
         parameters += f" NOTIFY={notice.notify}"
-    if notice.orcpt and len(notice.orcpt) <= MAX_ORCPT_CHARACTERS and _is_orcpt(notice.orcpt, smtputf8):
-        parameters += f" ORCPT={notice.orcpt}"
+    orcpt = notice.orcpt or ""
+    if _UTF8_ORCPT.fullmatch(orcpt) and not smtputf8:
+        orcpt = xtext.in_ascii(orcpt)
+    if len(orcpt) <= MAX_ORCPT_CHARACTERS and (_ORCPT.fullmatch(orcpt) or _UTF8_ORCPT.fullmatch(orcpt)):
+        parameters += f" ORCPT={orcpt}"
     return parameters
-
-
-def _is_orcpt(text: str, smtputf8: bool) -> bool:
-    return bool(_ORCPT.fullmatch(text) or (smtputf8 and _UTF8_ORCPT.fullmatch(text)))

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
 
+from relayd.errors import RelaydError
+from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.mail.trace import date_text
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage, Uncertain
@@ -26,12 +28,17 @@ from relayd.upstream.verdict import Unfit, judge_reply
 _BRIEF = Timeouts(connect=10.0, command=15.0, data_block=15.0, dot=30.0, quit=2.0)
 
 
+# Signs a message of a sender as real mail for the upstream is signed, and says by what, or why not. Raises RelaydError.
+Sign = Callable[[bytes, Address], Awaitable[tuple[bytes, str]]]
+
+
 class SmtpProbe:
     """`now` dates the message that is sent."""
 
-    def __init__(self, settings: SmarthostSettings, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, settings: SmarthostSettings, *, now: Callable[[], datetime], sign: Sign) -> None:
         self._settings = replace(settings, timeouts=_BRIEF)
         self._now = now
+        self._sign = sign
 
     async def run(self, trial: Trial, progress: Progress) -> None:
         """From the host's name to QUIT. Raises StepFailed at the first step that fails."""
@@ -50,7 +57,7 @@ class SmtpProbe:
         else:
             found = await reach.resolve(progress, place)
         connected = await reach.connect(progress, place, found)
-        walk = _Walk(settings, trial, place, progress, self._now())
+        walk = _Walk(settings, trial, place, progress, self._now(), self._sign)
         try:
             await walk.run(connected)
         finally:
@@ -62,8 +69,8 @@ def trial_transmission(trial: Trial, ehlo_name: str, now: datetime) -> Transmiss
     """The small message that a test sends. `ehlo_name` is to the right of its Message-ID."""
     queue_id = uuid4()
     lines = (
-        f"From: <{trial.reverse_path}>",
-        f"To: <{trial.recipient}>",
+        f"From: <{trial.reverse_path.wire}>",
+        f"To: <{trial.recipient.wire}>",
         f"Subject: relayd test of upstream {trial.upstream}",
         f"Date: {date_text(now)}",
         f"Message-ID: <{queue_id}@{ehlo_name.strip('[]')}>",
@@ -72,7 +79,7 @@ def trial_transmission(trial: Trial, ehlo_name: str, now: datetime) -> Transmiss
         "Content-Type: text/plain; charset=us-ascii",
         "",
         f"This is a test of relayd's upstream {trial.upstream}, asked for with relayd upstream test --send.",
-        "It was not signed and not queued. It arrived, so the upstream works.",
+        "It was not queued. It arrived, so the upstream works.",
         "",
     )
     return Transmission(
@@ -80,22 +87,40 @@ def trial_transmission(trial: Trial, ehlo_name: str, now: datetime) -> Transmiss
         reverse_path=trial.reverse_path,
         recipients=(trial.recipient,),
         content="\r\n".join(lines).encode(),
-        smtputf8=not (trial.reverse_path.is_ascii and trial.recipient.is_ascii),
+        smtputf8=trial.reverse_path.needs_smtputf8 or trial.recipient.needs_smtputf8,
         body_8bitmime=False,
     )
+
+
+async def signed(progress: Progress, sign: Sign, trial: Trial, transmission: Transmission) -> Transmission:
+    """The step `sign`: the message as it is sent."""
+    async with progress.step("sign") as report:
+        try:
+            content, report.result = await sign(transmission.content, trial.reverse_path)
+        except RelaydError as error:
+            cure = f"mail waits for the same reason; relayd upstream set {trial.upstream} --dkim none sends it unsigned"
+            raise StepFailed(f"cannot be signed: {error}", cure) from None
+    return replace(transmission, content=content)
 
 
 class _Walk:
     """One connection and what is said on it."""
 
     def __init__(
-        self, settings: SmarthostSettings, trial: Trial, place: Place, progress: Progress, now: datetime
+        self,
+        settings: SmarthostSettings,
+        trial: Trial,
+        place: Place,
+        progress: Progress,
+        now: datetime,
+        sign: Sign,
     ) -> None:
         self.connection = Connection(settings, secrets(settings))
         self._settings = settings
         self._trial = trial
         self._place = place
         self._progress = progress
+        self._sign = sign
         self._transmission = trial_transmission(trial, settings.ehlo_name, now)
 
     async def run(self, connected: socket.socket) -> None:
@@ -149,6 +174,8 @@ class _Walk:
 
     async def _transact(self) -> None:
         connection, transmission = self.connection, self._transmission
+        if self._trial.is_sending:
+            transmission = await signed(self._progress, self._sign, self._trial, transmission)
         async with self._step("mail") as report:
             if refused := refuse_what_cannot_pass(connection.extensions, transmission):
                 raise self._failure("mail", refused[0].cause)

@@ -44,9 +44,9 @@ class SendGrid:
 
     async def deliver(self, transmission: Transmission) -> tuple[Outcome, ...]:
         """One outcome for each recipient, in their order. Raises CancelledError alone."""
-        foreign = "SendGrid takes no addresses beyond ASCII"
-        able = tuple(address for address in transmission.recipients if address.is_ascii)
-        if transmission.reverse_path is not None and not transmission.reverse_path.is_ascii:
+        foreign = "SendGrid takes no addresses whose local part is not ASCII"
+        able = tuple(address for address in transmission.recipients if not address.needs_smtputf8)
+        if transmission.reverse_path is not None and transmission.reverse_path.needs_smtputf8:
             able = ()
         outcomes: dict[Address, Outcome] = {}
         if able:

@@ -125,7 +125,7 @@ def _personalizations(
     if not to or any(address.key not in wanted for _, address in (*to, *cc)):
         alone = list(wanted.values())
         places = {f"personalizations.{place}.to.0": address for place, address in enumerate(alone)}
-        return [{"to": [{"email": str(address)}]} for address in alone], places
+        return [{"to": [{"email": address.wire}]} for address in alone], places
     left = dict(wanted)
     together: dict[str, Any] = {}
     places = {}
@@ -154,7 +154,7 @@ def _addresses(header: HeaderScan, name: bytes) -> list[tuple[str, Address]]:
 
 
 def _party(name: str, address: Address) -> dict[str, str]:
-    return {"email": str(address), "name": name} if name else {"email": str(address)}
+    return {"email": address.wire, "name": name} if name else {"email": address.wire}
 
 
 def _content(parts: Parts) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from relayd.rules import known_hosts
 from relayd.rules.outcome import Limit, Scope, Stage
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.dialects import exim, generic, google, microsoft365, postfix, sendgrid, ses
@@ -24,18 +25,6 @@ DIALECTS: Mapping[str, tuple[Rule, ...]] = {
     "exim": exim.RULES,
     "generic": (),
 }
-
-_BY_PROVIDER = {"google_workspace": "google", "sendgrid": "sendgrid"}
-# The beginning and the end of a host's name.
-_BY_HOST = (
-    ("", "smtp.office365.com", "microsoft365"),
-    ("", ".mail.protection.outlook.com", "microsoft365"),
-    ("email-smtp.", ".amazonaws.com", "ses"),
-    ("email-smtp.", ".amazonaws.com.cn", "ses"),
-    ("", "smtp.sendgrid.net", "sendgrid"),
-    ("smtp", ".gmail.com", "google"),
-    ("aspmx", ".google.com", "google"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +69,8 @@ def has_own_logins(upstream: UpstreamRecord) -> bool:
 
 
 def dialect_of(upstream: UpstreamRecord) -> str:
-    """What the operator said, else by provider and host name."""
-    if upstream.dialect is not None:
-        return upstream.dialect
-    if upstream.provider_type in _BY_PROVIDER:
-        return _BY_PROVIDER[upstream.provider_type]
-    host = (upstream.smtp_host or "").lower().rstrip(".")
-    return next((name for begin, end, name in _BY_HOST if host.startswith(begin) and host.endswith(end)), "generic")
+    """What the operator says, else by provider and host name."""
+    return known_hosts.dialect_of(upstream.provider_type, upstream.dialect, upstream.smtp_host)
 
 
 def operator_rule(

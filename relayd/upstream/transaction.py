@@ -124,12 +124,12 @@ def refuse_what_cannot_pass(extensions: Mapping[str, str], transmission: Transmi
     if "smtputf8" in extensions:
         return {}
     refusal = refuse(Scope.RECIPIENT, "5.6.7", "the address needs SMTPUTF8, which the upstream does not offer")
-    return {index: refusal for index in everyone if not transmission.recipients[index].is_ascii}
+    return {index: refusal for index in everyone if transmission.recipients[index].needs_smtputf8}
 
 
 def mail_command(extensions: Mapping[str, str], transmission: Transmission) -> bytes:
     """MAIL with every parameter that is offered and of use."""
-    command = f"MAIL FROM:<{transmission.reverse_path or ''}>"
+    command = f"MAIL FROM:<{transmission.reverse_path.wire if transmission.reverse_path else ''}>"
     if "size" in extensions:
         command += f" SIZE={_wire_octets(transmission.content)}"
     if "8bitmime" in extensions and (transmission.body_8bitmime or not transmission.content.isascii()):
@@ -143,7 +143,7 @@ def mail_command(extensions: Mapping[str, str], transmission: Transmission) -> b
 
 def rcpt_command(extensions: Mapping[str, str], transmission: Transmission, index: int) -> bytes:
     """RCPT of one of the recipients, with what its sender wants to be told."""
-    command = f"RCPT TO:<{transmission.recipients[index]}>"
+    command = f"RCPT TO:<{transmission.recipients[index].wire}>"
     if "dsn" in extensions:
         notice = transmission.notices[index] if transmission.notices else NOTHING_SAID
         is_ascii = notice.orcpt is None or notice.orcpt.isascii()
@@ -158,7 +158,7 @@ def _refuse_message(extensions: Mapping[str, str], transmission: Transmission) -
         return refuse(Scope.MESSAGE, "5.3.4", f"the message has {size} octets, the upstream takes {limit}")
     if "smtputf8" not in extensions:
         # RFC 6531 3.5, RFC 5248
-        if transmission.reverse_path is not None and not transmission.reverse_path.is_ascii:
+        if transmission.reverse_path is not None and transmission.reverse_path.needs_smtputf8:
             text = "the sender's address needs SMTPUTF8, which the upstream does not offer"
             return refuse(Scope.MESSAGE, "5.6.7", text)
         if transmission.smtputf8 and not _header(transmission.content).isascii():
@@ -178,7 +178,7 @@ def _speaks_smtputf8(extensions: Mapping[str, str], transmission: Transmission) 
 
 def _wants_smtputf8(transmission: Transmission) -> bool:
     addresses = (transmission.reverse_path, *transmission.recipients)
-    return transmission.smtputf8 or any(address is not None and not address.is_ascii for address in addresses)
+    return transmission.smtputf8 or any(address is not None and address.needs_smtputf8 for address in addresses)
 
 
 def _wire_octets(content: bytes) -> int:

@@ -69,6 +69,48 @@ async def test_a_published_key_is_enough_where_our_signature_survives(dns: Dns) 
         assert "does not survive" in found.why
 
 
+RSA = ("r1", KEY)
+ED25519 = ("e1", "v=DKIM1; k=ed25519; p=" + "A" * 44)
+SES = replace(RELAY, keys=(RSA, ED25519), host="email-smtp.eu-west-1.amazonaws.com")
+
+
+@pytest.mark.parametrize(
+    ("sending", "published", "why"),
+    [
+        (SES, [RSA], "the DKIM key r1._domainkey.example.com is published"),
+        (SES, [ED25519], "no RSA DKIM key of example.com is published (relayd domain records example.com)"),
+        (replace(SES, keys=(ED25519,)), [ED25519], "example.com has no RSA DKIM key"),
+        (replace(SES, dkim="all"), [ED25519], "the DKIM key e1._domainkey.example.com is published"),
+        (replace(SES, dkim="none"), [RSA, ED25519], "relayd does not sign for this upstream (--dkim none)"),
+        (replace(SES, host="mx.relay.example", dkim="rsa"), [ED25519], "no RSA DKIM key of example.com is published"),
+        (replace(SES, host="mx.relay.example"), [ED25519], "the DKIM key e1._domainkey.example.com is published"),
+        (
+            replace(SES, host="mx.relay.example", dialect="ses"),
+            [ED25519],
+            "no RSA DKIM key of example.com is published",
+        ),
+    ],
+)
+async def test_a_key_counts_where_it_signs(
+    dns: Dns, sending: Sending, published: list[tuple[str, str]], why: str
+) -> None:
+    for selector, value in published:
+        dns.server.txt(f"{selector}._domainkey.example.com", value)
+    found = await dns.align(sending)
+    assert found.is_aligned == why.startswith("the DKIM key")
+    assert found.why.startswith(why)
+
+
+async def test_a_customers_own_server_at_amazon_is_not_ses(dns: Dns) -> None:
+    host = "ec2-192-0-2-1.eu-west-1.compute.amazonaws.com"
+    dns.server.txt("example.com", "v=spf1 include:amazonses.com -all")
+    dns.server.txt("amazonses.com", "v=spf1 ip4:198.51.100.0/24 -all")
+    dns.server.publish(host, "A", "192.0.2.1")
+    found = await dns.align(replace(RELAY, host=host))
+    assert not found.is_aligned and "amazonses.com" not in found.why
+    assert (await dns.align(replace(RELAY, host="email-smtp-fips.us-east-1.amazonaws.com"))).is_aligned
+
+
 async def test_another_key_under_our_selector_is_not_ours(dns: Dns) -> None:
     dns.server.txt("s1._domainkey.example.com", KEY.replace("p=M", "p=N"))
     assert not (await dns.align(RELAY)).is_aligned
@@ -126,12 +168,14 @@ async def test_what_the_provider_includes_counts_among_ten_look_ups(
     dns: Dns, kind: str, within: int, is_aligned: bool
 ) -> None:
     """The address that a message comes from may be in the last of them."""
-    own = " ".join(f"exists:%{{i}}.n{number}.example" for number in range(5))
+    own = " ".join(f"a:n{number}.example" for number in range(5))
+    for number in range(5):
+        dns.server.publish(f"n{number}.example", "A", f"192.0.2.{number}")
     dns.server.txt("example.com", f"v=spf1 {own} {'include:' if kind == 'include' else 'redirect='}spf.relay.example")
     names = [f"net{number}.relay.example" for number in range(within)]
     dns.server.txt("spf.relay.example", f"v=spf1 {' '.join(f'include:{name}' for name in names)} ~all")
-    for name in names:
-        dns.server.txt(name, "v=spf1 ip4:198.51.100.0/24 ~all")
+    for number, name in enumerate(names):
+        dns.server.txt(name, f"v=spf1 ip4:198.51.100.{number} ~all")
     found = await dns.align(BY_INCLUDE)
     assert found.is_aligned == is_aligned
     assert is_aligned or "needs more than 10 look-ups" in found.why
@@ -142,7 +186,8 @@ async def test_what_the_provider_includes_counts_among_ten_look_ups(
     [
         ("a:no1.example mx:no2.example include:spf.relay.example", True),
         ("a:no1.example mx:no2.example exists:no3.example include:spf.relay.example", False),
-        ("a:six.example a:six.example a:six.example include:spf.relay.example", True),
+        ("a:six.example a:six.example include:spf.relay.example", True),
+        ("a:six.example a:six.example a:six.example include:spf.relay.example", False),
         ("include:spf.relay.example a:no1.example a:no2.example a:no3.example", True),
         ("include:not.there.example include:spf.relay.example", False),
         ("include:misspelt.example", False),

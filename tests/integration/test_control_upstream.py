@@ -46,6 +46,7 @@ async def test_every_option_comes_back_and_can_be_changed(control: Control) -> N
         "on_uncertain": "hold",
         "sender_address": "noreply@example.com",
         "sender_name": "Example",
+        "dkim": "rsa",
     }
     added = await control.ok("POST", "upstreams", {**SMTP, **options, "password": "x", "client": "acme"})
     assert {name: added[name] for name in options} == options
@@ -85,12 +86,39 @@ async def test_every_option_comes_back_and_can_be_changed(control: Control) -> N
         ({**SMTP, "host": "/run/smtp", "port": 25}, "neither port nor source_address"),
         ({**SMTP, "host": "/run/smtp", "tls": "starttls"}, "TLS is not spoken over a Unix socket"),
         ({**SMTP, "host": "/" + "x" * 107}, "at most 107 octets"),
+        ({**SMTP, "dkim": "ed25519"}, "dkim"),
+        ({"name": "x", "provider": "capture", "directory": "/m", "dkim": "rsa"}, "dkim cannot be used with capture"),
+        (
+            {"name": "x", "provider": "google_workspace", "mode": "gmail_api", "dkim": "none"},
+            "dkim cannot be used with",
+        ),
+        ({"name": "x", "provider": "sendgrid", "mode": "api", "dkim": "rsa"}, "dkim cannot be used with sendgrid api"),
     ],
 )
 async def test_bad_values_are_refused_with_their_reason(control: Control, body: dict[str, Any], text: str) -> None:
     answer = await control.request("POST", "upstreams", body)
     assert answer.status == 422 and text in answer.message, answer.text
     assert (await control.ok("GET", "upstreams")) == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("said", "signatures"),
+    [
+        ({}, "all"),
+        ({"host": "email-smtp.eu-west-1.amazonaws.com"}, "rsa, without date and message-id"),
+        ({"dialect": "ses"}, "rsa, without date and message-id"),
+        ({"dialect": "ses", "dkim": "all"}, "all, without date and message-id"),
+        ({"dialect": "ses", "dkim": "none"}, "none"),
+        ({"host": "ec2-192-0-2-1.compute.amazonaws.com"}, "all"),
+        ({"dkim": "rsa"}, "rsa"),
+    ],
+)
+async def test_which_signatures_it_gets_is_shown(control: Control, said: dict[str, Any], signatures: str) -> None:
+    added = await control.ok("POST", "upstreams", {**SMTP, **said})
+    assert (added["dkim"], added["signatures"]) == (said.get("dkim"), signatures)
+    # What is known of its host comes back.
+    changed = await control.ok("PATCH", "upstreams/out", {"dkim": None})
+    assert changed["dkim"] is None
 
 
 @pytest.mark.parametrize(

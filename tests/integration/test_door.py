@@ -11,7 +11,7 @@ from relayd.intake.door import Door, DoorTerms
 from relayd.intake.prospects import Prospects
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
-from relayd.intake.submission import Identity, Submission
+from relayd.intake.submission import Identity, Submission, entries_of
 from relayd.intake.suppression import Suppressions
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
@@ -289,3 +289,38 @@ async def test_a_pool_does_not_send_for_who_is_suspended(entrance: Entrance, cha
     await entrance.execute(change)
     reply = await entrance.accept(identity=replace(entrance.acme, pool_id=pool_id))
     assert reply.startswith("550 5.7.1") and why in reply
+
+
+@pytest.mark.parametrize(
+    ("reverse_path", "forward_paths", "subject", "needs", "clause"),
+    [
+        ("b@example.com", ["jörg@b.test"], "Hi", True, None),
+        ("b@example.com", ["jo@bücher.example"], "Hi", False, b"for <jo@xn--bcher-kva.example>"),
+        ("b@example.com", ["jörg@bücher.example"], "Hi", True, None),
+        ("bö@example.com", ["jo@b.test"], "Hi", True, b"for <jo@b.test>"),
+        ("b@example.com", ["jo@bücher.example"], "Grüße", True, b"for <jo@xn--bcher-kva.example>"),
+        ("b@example.com", ["jo@b.test", "jo@bücher.example"], "Hi", False, None),
+        ("b@example.com", ["jo@b.test"], "Hi", False, b"for <jo@b.test>"),
+    ],
+)
+async def test_what_relayd_writes_does_not_make_a_message_need_smtputf8(
+    entrance: Entrance, reverse_path: str, forward_paths: list[str], subject: str, needs: bool, clause: bytes | None
+) -> None:
+    paths = tuple(Address.parse(each) for each in forward_paths)
+    envelope = Envelope(Address.parse(reverse_path), paths, smtputf8=True, body_8bitmime=True)
+    content = f"From: app@example.com\r\nSubject: {subject}\r\n\r\nGrüße\r\n".encode()
+    submission = Submission(entrance.acme, envelope, content, "app", "192.0.2.1", "UTF8SMTPA", None)
+    assert (await entrance.door.accept(submission)).code == 250
+    await entrance.door.drain()
+    async with entrance.db.connection() as connection:
+        row = await connection.fetchrow("SELECT m.smtputf8, b.content FROM messages m, message_bodies b")
+    assert row is not None and row["smtputf8"] == needs
+    received = row["content"][row["content"].index(b"Received:") : row["content"].index(b"From:")]
+    assert received.isascii()
+    assert clause in received if clause else b"for <" not in received
+
+
+def test_a_recipient_named_by_both_forms_of_its_domain_is_one() -> None:
+    named = ("jo@bücher.example", "jo@xn--bcher-kva.example", "JO@bücher.example", "jo@b.test")
+    envelope = Envelope(None, tuple(Address.parse(each) for each in named), smtputf8=True)
+    assert [str(entry.recipient) for entry in entries_of(envelope)] == [named[0], named[2], named[3]]

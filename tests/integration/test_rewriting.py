@@ -1,4 +1,7 @@
-"""A pool that may rewrite From: stored once and unsigned, each attempt under the address of the mailbox that sends."""
+"""What is finished at the attempt: From of a pool that rewrites it, and the signatures that an upstream accepts.
+
+The queue keeps one message, as it was stored.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -15,16 +18,19 @@ from relayd.delivery.claimer import Pace
 from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Settler
 from relayd.delivery.upstreams import Fleet, UpstreamTerms
+from relayd.errors import RelaydError
 from relayd.intake.keys import make_keys
 from relayd.intake.rewriting import Rewriter
 from relayd.intake.signer import Signer
+from relayd.mail import headers
 from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.rules.breaker import BreakerTerms
+from relayd.rules.known_hosts import KNOWN_SERVERS, USUAL, Dkim, Signing
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.seal import Seal, new_key, parse_key
-from relayd.store import messages
+from relayd.store import directory, messages
 from relayd.store.claim import ClaimedEntry
 from relayd.store.clock import DatabaseClock
 from relayd.store.domains import ADD_KEY, NewKey
@@ -69,10 +75,10 @@ class NoBounces:
         return []
 
 
-async def deliver_all(db: Database, sender: Sender, seal: Seal) -> list[Transmission]:
+async def deliver_all(db: Database, sender: Sender, seal: Seal, signing: Signing = USUAL) -> list[Transmission]:
     """What goes out until nothing is on its way."""
     recorder, clock = Recorder(), DatabaseClock()
-    terms = UpstreamTerms(sender.upstream_id, "capture", "capture", 2, 100, "retry", "1")
+    terms = UpstreamTerms(sender.upstream_id, "capture", "capture", 2, 100, "retry", "1", signing=signing)
 
     async def load() -> list[tuple[UpstreamTerms, Callable[[], Recorder]]]:
         return [(terms, lambda: recorder)]
@@ -194,3 +200,132 @@ async def test_the_pools_owner_decides_whether_the_door_signs(entrance: Entrance
     async with entrance.db.connection() as c:
         row = await c.fetchrow("SELECT s.sign_at_attempt, b.content FROM messages s, message_bodies b")
         assert row and row["sign_at_attempt"] and b"From: Jo <app@example.com>\r\n" in row["content"]
+
+
+SES = KNOWN_SERVERS["ses"].signing
+FOREIGN = b"DKIM-Signature: v=1; a=rsa-sha256; d=app.example; s=x; h=From; bh=AAAA; b=AAAA\r\n"
+BARE = b"Received: from app\r\n" + FOREIGN + b"Message-ID: <1@example.com>\r\nDate: today\r\n" + UNSIGNED
+
+
+async def put_signed(db: Database, sender: Sender, seal: Seal, content: bytes = BARE) -> bytes:
+    """A message as the door stores it; its bytes."""
+    async with db.connection() as c:
+        domain = await directory.find_domain(c, sender.address.partition("@")[2])
+    assert domain is not None
+    signed = await Signer(db, seal).sign(domain, content, headers.scan(content), datetime.now(UTC))
+    async with db.transaction() as c:
+        await put(c, sender, content=signed)
+    return signed
+
+
+@pytest.fixture
+async def sender(db: Database) -> Sender:
+    async with db.transaction() as c:
+        return await make_sender(c, "a@example.com")
+
+
+@pytest.mark.parametrize(
+    ("signing", "algorithms", "keeps_foreign", "covers_id"),
+    [
+        (USUAL, ["ed25519-sha256", "rsa-sha256"], True, True),
+        (SES, ["rsa-sha256"], False, False),
+        (Signing(Dkim.RSA), ["rsa-sha256"], False, True),
+        (Signing(Dkim.ALL, SES.rewritten), ["ed25519-sha256", "rsa-sha256"], True, False),
+        (Signing(Dkim.NONE), [], False, False),
+        (Signing(Dkim.NONE, SES.rewritten), [], False, False),
+    ],
+    ids=["all", "ses", "rsa", "ses with all", "none", "ses with none"],
+)
+async def test_an_upstream_gets_the_signatures_that_it_accepts(
+    db: Database,
+    sender: Sender,
+    seal: Seal,
+    signing: Signing,
+    algorithms: list[str],
+    keeps_foreign: bool,
+    covers_id: bool,
+) -> None:
+    records = await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    stored = await put_signed(db, sender, seal)
+    (taken,) = await deliver_all(db, sender, seal, signing)
+    assert (FOREIGN in taken.content) == keeps_foreign
+    assert taken.content.endswith(BARE if keeps_foreign else BARE.replace(FOREIGN, b""))
+    own = taken.content[: taken.content.index(b"Received:")]
+    assert own.count(b"DKIM-Signature:") == len(algorithms)
+    # dkimpy stops at a signature without a key, so the foreign one is looked at apart.
+    assert verified_algorithms(taken.content.replace(FOREIGN, b""), records) == algorithms
+    assert (b"Message-ID:" in own.replace(b"\r\n\t", b"")) == (b"Date:" in own.replace(b"\r\n\t", b"")) == covers_id
+    async with db.connection() as c:
+        assert await c.fetchval("SELECT content FROM message_bodies") == stored
+
+
+async def test_a_message_of_a_rewriting_pool_is_signed_for_its_upstream_too(
+    db: Database, sender: Sender, seal: Seal
+) -> None:
+    records = await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    async with db.transaction() as c:
+        await enqueue(c, [replace(_message(sender), sign_at_attempt=True)])
+        await c.execute("UPDATE mailbox_lanes SET due_at = relayd_now()")
+    (taken,) = await deliver_all(db, sender, seal, SES)
+    assert b"From: Jo <a@example.com>\r\n" in taken.content
+    assert verified_algorithms(taken.content, records) == ["rsa-sha256"]
+
+
+async def test_of_two_rsa_keys_one_signs_where_one_signature_is_accepted(
+    db: Database, sender: Sender, seal: Seal
+) -> None:
+    records = await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    records |= await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    await put_signed(db, sender, seal)
+    (taken,) = await deliver_all(db, sender, seal, SES)
+    assert verified_algorithms(taken.content, records) == ["rsa-sha256"]
+
+
+RSA_GONE = "UPDATE dkim_keys SET status = 'retired' WHERE algorithm = 'rsa-sha256'"
+KEYS_GONE = "UPDATE dkim_keys SET status = 'retired'"
+SPOILT = "UPDATE dkim_keys SET private_key_sealed = overlay(private_key_sealed PLACING '\\x00' FROM 30)"
+RENAMED = "UPDATE email_domains SET domain = 'x.example'"
+
+
+@pytest.mark.parametrize(
+    ("change", "signing", "reason"),
+    [
+        (RSA_GONE, SES, "example.com has no active RSA DKIM key"),
+        (RSA_GONE, Signing(Dkim.RSA), "example.com has no active RSA DKIM key"),
+        (KEYS_GONE, SES, "example.com has no active RSA DKIM key"),
+        (KEYS_GONE, Signing(Dkim.ALL, SES.rewritten), "example.com has no active DKIM key"),
+        (SPOILT, SES, "cannot be signed: "),
+        (RENAMED, SES, "the message's client has no domain example.com"),
+    ],
+    ids=["no rsa key", "no rsa key, rsa", "no key", "no key, all", "a key that does not open", "no such domain"],
+)
+async def test_without_the_right_key_mail_waits_and_never_goes_unsigned(
+    db: Database, sender: Sender, seal: Seal, change: str, signing: Signing, reason: str
+) -> None:
+    await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    await put_signed(db, sender, seal)
+    async with db.transaction() as c:
+        await c.execute(change)
+    assert await deliver_all(db, sender, seal, signing) == []
+    async with db.connection() as c:
+        row = await c.fetchrow(
+            "SELECT status, reason, retry_count, next_attempt_at > relayd_now() AS w FROM email_queue"
+        )
+    assert row is not None and (row["status"], row["retry_count"], row["w"]) == ("queued", 0, True)
+    assert "cannot be signed: " in row["reason"] and reason in row["reason"]
+
+
+async def test_an_upstream_without_signatures_needs_no_key(db: Database, sender: Sender, seal: Seal) -> None:
+    await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    await put_signed(db, sender, seal)
+    async with db.transaction() as c:
+        await c.execute(SPOILT)
+    (taken,) = await deliver_all(db, sender, seal, Signing(Dkim.NONE))
+    assert b"DKIM-Signature" not in taken.content
+
+
+async def test_the_domain_of_another_client_signs_nothing(db: Database, sender: Sender, seal: Seal) -> None:
+    await add_keys(db, sender, seal, make_keys(seal, datetime.now(UTC)))
+    rewriter = Rewriter(db, Signer(db, seal), now=lambda: datetime.now(UTC))
+    with pytest.raises(RelaydError, match="client has no domain"):
+        await rewriter.finish(BARE, client_id=new_id(), mailbox_id=sender.mailbox_id, rewrites_from=False, signing=SES)

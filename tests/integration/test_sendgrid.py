@@ -70,6 +70,25 @@ async def test_a_message_goes_in_pieces_to_those_who_are_named(authority: Author
     assert mail["headers"] == {"Message-ID": "<1@example.org>", "X-App": "7"}
 
 
+async def test_a_domain_beyond_ascii_is_given_as_dns_knows_it(authority: Authority) -> None:
+    content = MAIL.replace(b"One <one@example.net>", "One <one@bücher.example>".encode())
+    sender = Address.parse("app@bücher.example")
+    recipients = ("one@bücher.example", "two@example.net", "three@例え.test", "jörg@bücher.example", "δ@example.net")
+    async with SendGridApi(authority.server_context("localhost")) as api, speaking_to(api, authority) as sendgrid:
+        outcomes = await sendgrid.deliver(transmission(*recipients, content=content, reverse_path=sender))
+        (mail,) = api.taken
+    assert [type(outcome) for outcome in outcomes] == [Sent, Sent, Sent, Failed, Failed]
+    for outcome in outcomes[3:]:
+        assert isinstance(outcome, Failed)
+        assert (outcome.scope, outcome.cause.enhanced) == (Scope.RECIPIENT, "5.6.7")
+    assert mail["personalizations"] == [
+        {
+            "to": [{"email": "one@xn--bcher-kva.example", "name": "One"}, {"email": "two@example.net"}],
+            "bcc": [{"email": "three@xn--r8jz45g.test"}],
+        }
+    ]
+
+
 @pytest.mark.parametrize("recipients", [("one@example.net",), ("one@example.net", "new@example.com")])
 async def test_whoever_is_named_but_no_recipient_gets_nothing(
     authority: Authority, recipients: tuple[str, ...]

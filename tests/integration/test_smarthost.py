@@ -187,6 +187,81 @@ async def test_without_smtputf8_only_what_needs_it_fails() -> None:
     assert (header.scope, header.cause.enhanced) == (Scope.MESSAGE, "5.6.9")
 
 
+BUECHER = "xn--bcher-kva.example"
+# Sender, recipients, what is said of the message; MAIL and RCPT as they are sent, and each recipient's outcome.
+UTF8 = [
+    ("a@a.test", ["jörg@b.test"], {}, [], ["5.6.7"]),
+    ("a@a.test", ["jörg@b.test", "jo@b.test", "δοκιμή@b.test"], {}, ["a@a.test", "jo@b.test"], ["5.6.7", "", "5.6.7"]),
+    ("a@a.test", ["jo@bücher.example"], {}, ["a@a.test", f"jo@{BUECHER}"], [""]),
+    (
+        "a@a.test",
+        ["Jo@BÜCHER.example", "x@例え.test"],
+        {},
+        ["a@a.test", f"Jo@{BUECHER}", "x@xn--r8jz45g.test"],
+        ["", ""],
+    ),
+    ("a@a.test", ["jörg@bücher.example", "jo@bücher.example"], {}, ["a@a.test", f"jo@{BUECHER}"], ["5.6.7", ""]),
+    ("a@bücher.example", ["jo@b.test"], {}, [f"a@{BUECHER}", "jo@b.test"], [""]),
+    ("jörg@a.test", ["jo@b.test", "jörg@b.test"], {}, [], ["5.6.7", "5.6.7"]),
+    ("jörg@bücher.example", ["jo@b.test"], {}, [], ["5.6.7"]),
+    ("a@a.test", ["jo@b.test", "jörg@b.test"], {"content": "Subject: é\r\n\r\n".encode()}, [], ["5.6.9", "5.6.9"]),
+    ("a@a.test", ["jo@bücher.example"], {"content": "Subject: é\r\n\r\n".encode()}, [], ["5.6.9"]),
+    # Raw octets in a header that came without SMTPUTF8 go on as they came.
+    (
+        "a@a.test",
+        ["jo@bücher.example"],
+        {"content": b"Subject: \xe9\r\n\r\n", "smtputf8": False},
+        ["a@a.test", f"jo@{BUECHER}"],
+        [""],
+    ),
+    (
+        "a@bücher.example",
+        ["jörg@b.test", "jo@b.test"],
+        {"content": "Subject: e\r\n\r\né\r\n".encode(), "body_8bitmime": True},
+        [f"a@{BUECHER}", "jo@b.test"],
+        ["5.6.7", ""],
+    ),
+]
+
+
+@pytest.mark.parametrize(("sender", "recipients", "said", "paths", "statuses"), UTF8)
+async def test_without_smtputf8_an_address_is_sent_in_ascii_or_refused_by_itself(
+    sender: str, recipients: list[str], said: dict[str, object], paths: list[str], statuses: list[str]
+) -> None:
+    async with ScriptedServer(extensions=("8BITMIME",)) as server:
+        outcomes = await deliver_one(
+            settings(server.port), *recipients, **{"reverse_path": Address.parse(sender), "smtputf8": True, **said}
+        )
+    assert [outcome.cause.enhanced if isinstance(outcome, Failed) else "" for outcome in outcomes] == statuses
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            is_about_recipient = outcome.cause.text.startswith("the address needs")
+            assert outcome.scope is (Scope.RECIPIENT if is_about_recipient else Scope.MESSAGE)
+            assert ("address" in outcome.cause.text) == (outcome.cause.enhanced == "5.6.7")
+    sent = [command for command in server.commands if command.startswith((b"MAIL", b"RCPT"))]
+    assert all(command.isascii() and b"SMTPUTF8" not in command for command in sent)
+    assert [command.partition(b"<")[2].partition(b">")[0].decode() for command in sent] == paths
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipient", "smtputf8"),
+    [
+        ("a@a.test", "jo@bücher.example", False),
+        ("a@bücher.example", "jo@b.test", False),
+        ("a@bücher.example", "jo@bücher.example", False),
+        ("a@a.test", "jörg@bücher.example", True),
+        ("jörg@bücher.example", "jo@bücher.example", True),
+    ],
+)
+async def test_smtputf8_is_asked_for_where_an_address_needs_it(sender: str, recipient: str, smtputf8: bool) -> None:
+    async with ScriptedServer(extensions=("8BITMIME", "SMTPUTF8")) as server:
+        (outcome,) = await deliver_one(settings(server.port), recipient, reverse_path=Address.parse(sender))
+    assert isinstance(outcome, Sent)
+    mail, rcpt = server.commands[1:3]
+    assert mail.endswith(b" SMTPUTF8") == smtputf8
+    assert (mail + rcpt).isascii() == (not smtputf8)
+
+
 # TLS and AUTH
 
 

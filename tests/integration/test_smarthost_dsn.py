@@ -70,7 +70,10 @@ async def test_where_nothing_was_asked_nothing_is_said() -> None:
         RecipientNotice(orcpt="rfc822;a\nDATA"),
         RecipientNotice(orcpt="rfc822;a+b"),
         RecipientNotice(orcpt="no-type"),
-        RecipientNotice(orcpt="utf-8;jörg@example.net"),
+        RecipientNotice(orcpt="rfc822;jörg@example.net"),
+        RecipientNotice(orcpt="utf-8;jörg @example.net"),
+        RecipientNotice(orcpt="utf-8;jörg+b@example.net"),
+        RecipientNotice(orcpt="utf-8;" + "ö" * 400),
         RecipientNotice(orcpt="rfc822;" + "a" * 500),
     ],
 )
@@ -88,6 +91,23 @@ async def test_an_address_of_utf8_goes_on_where_utf8_is_spoken() -> None:
     async with ScriptedServer(extensions=("DSN", "SMTPUTF8", "8BITMIME")) as server:
         commands, _ = await sent(server, notices=notices, smtputf8=True)
     assert commands[1] == "RCPT TO:<one@example.net> NOTIFY=DELAY ORCPT=utf-8;jörg@example.net".encode()
+
+
+@pytest.mark.parametrize(
+    ("orcpt", "spelled"),
+    [
+        ("utf-8;jörg@example.net", rb"utf-8;j\x{F6}rg@example.net"),
+        ("UTF-8;jo@bücher.example", rb"UTF-8;jo@b\x{FC}cher.example"),
+        ("utf-8;δ@b.test", rb"utf-8;\x{3B4}@b.test"),
+        ("utf-8;\U0001f600@b.test", rb"utf-8;\x{1F600}@b.test"),
+        (r"utf-8;j\x{F6}rg@b.test", rb"utf-8;j\x{F6}rg@b.test"),
+    ],
+)
+async def test_an_address_of_utf8_is_spelled_out_where_utf8_is_not_spoken(orcpt: str, spelled: bytes) -> None:
+    """RFC 6533 3."""
+    async with ScriptedServer(extensions=("DSN", "8BITMIME")) as server:
+        commands, _ = await sent(server, notices=(RecipientNotice(orcpt=orcpt),) * 3)
+    assert commands[1] == b"RCPT TO:<one@example.net> ORCPT=" + spelled
 
 
 async def test_a_refused_recipient_was_not_taken_over() -> None:

@@ -206,6 +206,26 @@ async def test_the_sender_is_the_upstreams_or_a_mailbox_of_it(control: Control) 
     assert b"MAIL FROM:<own@example.com>" in server.commands[-4]
 
 
+async def test_what_cannot_be_signed_is_not_sent(control: Control) -> None:
+    async with ScriptedServer() as server:
+        await add(control, server.port, dkim="rsa")
+        await control.ok("POST", "clients", {"name": "acme"})
+        await control.ok("POST", "domains", {"domain": "example.org", "client": "acme"})
+        assert (await tried(control, send=True))["sign"]["result"] == "DKIM signatures of example.org: 1"
+        sent = len(server.messages)
+        async with control.db.connection() as connection:
+            await connection.execute("UPDATE dkim_keys SET status = 'retired' WHERE algorithm = 'rsa-sha256'")
+        async with asyncio.timeout(20):  # which keys are active is known as it was a second ago
+            while (steps := await tried(control, send=True))["sign"]["is_ok"]:
+                sent = len(server.messages)
+                await asyncio.sleep(0.1)
+        assert len(server.messages) == sent
+        assert "example.org has no active RSA DKIM key" in steps["sign"]["result"]
+        assert "relayd upstream set out --dkim none" in steps["sign"]["cure"]
+        # Nothing is signed where nothing is sent.
+        assert "sign" not in await tried(control)
+
+
 async def test_capture_is_tried_by_writing(control: Control, tmp_path: Path) -> None:
     directory = tmp_path / "mail"
     await control.ok("POST", "upstreams", {"name": "out", "provider": "capture", "directory": str(directory)})

@@ -11,11 +11,12 @@ from tests.peers.winding_up import wind_up
 
 @dataclass(frozen=True)
 class Arrival:
-    """One transaction that was answered 250."""
+    """One transaction that was answered 250. `mail` is the whole command."""
 
     reverse_path: str
     recipients: tuple[str, ...]
     content: bytes
+    mail: str = ""
 
 
 @dataclass
@@ -23,12 +24,15 @@ class Sink:
     """Use as a context manager; `arrivals` grows while it runs. `delay_seconds` holds back the reply to the dot,
     `waiting` counts those that are held back just now.
 
-    `on_rcpt` gives the reply to a recipient; `is_dropping` takes a message and hangs up instead of replying;
-    `is_holding` takes a message and keeps back the reply as long as it is true.
+    `offers` is what EHLO names. `on_rcpt` gives the reply to a recipient, `on_content` that to a message; `is_dropping`
+    takes a message and hangs up instead of replying; `is_holding` takes a message and keeps back the reply as long as
+    it is true.
     """
 
     delay_seconds: float = 0.0
+    offers: tuple[str, ...] = ("8BITMIME", "SMTPUTF8", "SIZE")
     on_rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 ok"
+    on_content: Callable[[bytes], str] = lambda content: "250 2.0.0 queued as {}"
     is_dropping: Callable[[Arrival], bool] = lambda arrival: False
     is_holding: Callable[[Arrival], bool] = lambda arrival: False
     arrivals: list[Arrival] = field(default_factory=list)
@@ -78,13 +82,14 @@ class Sink:
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 sink ESMTP\r\n")
-        reverse_path, recipients = "", []
+        mail, reverse_path, recipients = "", "", []
         while line := (await reader.readuntil(b"\r\n")).decode():
             verb = line[:4].upper()
             if verb == "EHLO":
-                writer.write(b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE\r\n")
+                *lines, last = ("sink", *self.offers)
+                writer.write("".join([*(f"250-{line}\r\n" for line in lines), f"250 {last}\r\n"]).encode())
             elif verb == "MAIL":
-                reverse_path, recipients = line[10:].partition(">")[0].lstrip("<"), []
+                mail, reverse_path, recipients = line.strip(), line[10:].partition(">")[0].lstrip("<"), []
                 writer.write(b"250 2.1.0 ok\r\n")
             elif verb == "RCPT":
                 recipient = line[8:].partition(">")[0].lstrip("<")
@@ -99,13 +104,17 @@ class Sink:
                     await asyncio.sleep(self.delay_seconds)
                     self.waiting -= 1
                 content = stuffed[:-3].replace(b"\r\n.", b"\r\n")[2:]
-                arrival = Arrival(reverse_path, tuple(recipients), content)
+                reply = self.on_content(content)
+                if not reply.startswith("2"):
+                    writer.write(reply.encode() + b"\r\n")
+                    continue
+                arrival = Arrival(reverse_path, tuple(recipients), content, mail)
                 self.record(arrival)
                 if self.is_dropping(arrival):
                     return
                 while self.is_holding(arrival):
                     await asyncio.sleep(0.01)
-                writer.write(b"250 2.0.0 queued as %d\r\n" % len(self.arrivals))
+                writer.write(reply.format(len(self.arrivals)).encode() + b"\r\n")
             elif verb == "QUIT":
                 writer.write(b"221 bye\r\n")
                 return

@@ -236,6 +236,34 @@ def test_where_utf8_is_taken_the_global_types_are_used() -> None:
     assert content.endswith("From: ä@b.example\r\n\r\n--=_relayd_0197c0de-1--\r\n".encode())
 
 
+@pytest.mark.parametrize("smtputf8", [False, True])
+@pytest.mark.parametrize(
+    ("to", "recipient", "original_recipient", "fields"),
+    [
+        ("a@bücher.example", "j@b.test", None, (None, "rfc822; j@b.test")),
+        ("a@b.test", "j@bücher.example", None, (None, "rfc822; j@xn--bcher-kva.example")),
+        (
+            "a@b.test",
+            "j@bücher.example",
+            "utf-8;jörg@bücher.example",
+            (r"utf-8; j\x{F6}rg@b\x{FC}cher.example", "rfc822; j@xn--bcher-kva.example"),
+        ),
+        ("a@b.test", "j@b.test", "utf-8;δ@b.test", (r"utf-8; \x{3B4}@b.test", "rfc822; j@b.test")),
+        ("a@例え.test", "j@例え.test", "rfc822;j@b.test", ("rfc822; j@b.test", "rfc822; j@xn--r8jz45g.test")),
+    ],
+)
+def test_a_domain_alone_leaves_it_in_seven_bits(
+    to: str, recipient: str, original_recipient: str | None, fields: tuple[str | None, str], smtputf8: bool
+) -> None:
+    failed = _failed(recipient=Address.parse(recipient), original_recipient=original_recipient)
+    content = _composed(failed, to=Address.parse(to), smtputf8=smtputf8)
+    assert content.isascii()
+    whole, _, status, _ = _parts(content)
+    assert whole["To"] == f"<{Address.parse(to).plain}>" and whole.get_param("report-type") == "delivery-status"
+    (_, block) = _blocks(status)
+    assert (block.get("Original-Recipient"), block["Final-Recipient"]) == fields
+
+
 def test_smtputf8_alone_does_not_leave_seven_bits() -> None:
     assert _composed(smtputf8=True) == _composed(smtputf8=False)
 

@@ -54,10 +54,21 @@ def test_peers_are_address_literals(peer: str, literal: bytes) -> None:
     assert literal in _field(peer=peer)
 
 
-def test_a_non_ascii_recipient_needs_an_smtputf8_protocol() -> None:
-    recipient = Address.parse("jörg@dest.example")
-    assert b"for <" not in _field(recipient=recipient)
-    assert "for <jörg@dest.example>".encode() in _field(recipient=recipient, protocol="UTF8SMTPSA")
+@pytest.mark.parametrize("protocol", ["ESMTPSA", "UTF8SMTPSA"])
+@pytest.mark.parametrize(
+    ("recipient", "clause"),
+    [
+        ("jo@bücher.example", b"for <jo@xn--bcher-kva.example>"),
+        ("jo@例え.test", b"for <jo@xn--r8jz45g.test>"),
+        ("jörg@dest.example", None),
+        ("jörg@bücher.example", None),
+        ('"j ö"@dest.example', None),
+    ],
+)
+def test_the_recipient_is_named_in_ascii_or_not_at_all(recipient: str, clause: bytes | None, protocol: str) -> None:
+    field = _field(recipient=Address.parse(recipient), protocol=protocol)
+    assert field.isascii()
+    assert clause in field if clause else b"for <" not in field
 
 
 @given(st.text(max_size=600), st.text(min_size=1, max_size=40))

@@ -1,0 +1,1 @@
+ALTER TABLE email_configurations DROP COLUMN dkim;
