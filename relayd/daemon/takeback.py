@@ -85,7 +85,7 @@ class TakeBack:
         """Claims, anybody's, whose lease has run out; and the probes of upstreams that nobody will end any more."""
         await self._reclaim([])
         async with self._database.connection() as connection:
-            if any(each.state is BreakerState.HALF_OPEN for each in await breakers.not_closed(connection)):
+            if any(each.state is BreakerState.HALF_OPEN for each in await breakers.failing(connection)):
                 # A probe of a node that is gone keeps all mail back: it waits for no lease.
                 dead = [f"{_escape(name)}/%" for name in await nodes.gone(connection)]
                 if await breakers.release_lost(connection, dead):

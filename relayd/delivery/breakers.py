@@ -17,6 +17,7 @@ from relayd.rules.outcome import Outcome
 from relayd.rules.relay_events import BreakerClosed, BreakerOpened, RelayEvent, StoreLost
 from relayd.rules.settlement import describe
 from relayd.store import breakers, steering
+from relayd.store.breakers import Noted
 from relayd.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Latest:
-    """The latest attempts: when, in seconds of a steady clock, and whether it failed. `reason`: of a failure that the
-    database has not heard of."""
+    """The latest attempts: when, in seconds of a steady clock, and whether it failed. The rest is what the database has
+    not heard of: failures since the last success, whether there was one, the latest failure."""
 
     ended: deque[tuple[float, bool]]
+    trailing: int = 0
+    has_succeeded: bool = False
     reason: str | None = None
 
 
@@ -60,7 +63,8 @@ class Breakers:
         self._latest: dict[UUID, _Latest] = {}
         self._probes: dict[str, UUID] = {}
         self._ended: dict[str, _Ended | None] = {}
-        self._due: list[UUID] = []
+        self._due_at: dict[UUID, float] = {}  # of breakers that are not closed, in the loop's time
+        self._failing: set[UUID] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def refresh(self) -> None:
@@ -68,21 +72,26 @@ class Breakers:
         are not closed. Raises StoreUnavailable."""
         await self._tell_of_probes()
         for upstream_id, latest in list(self._latest.items()):
-            if latest.reason is not None:
+            if latest.reason is not None or (latest.has_succeeded and upstream_id in self._failing):
                 del self._latest[upstream_id]
-                await self._note(upstream_id, latest, latest.reason)
+                await self._note(upstream_id, latest)
         async with self._database.connection() as connection:
-            found = await breakers.not_closed(connection)
-        self._due = [each.upstream_id for each in found if each.is_due]
+            found = await breakers.failing(connection)
+        now = asyncio.get_running_loop().time()
+        self._failing = {each.upstream_id for each in found}
+        self._due_at = {
+            each.upstream_id: now + each.due_in_seconds for each in found if each.due_in_seconds is not None
+        }
 
-    def take_due(self) -> list[UUID]:
-        """Upstreams that may be probed, each once a look."""
-        due, self._due = self._due, []
-        return due
+    def due(self) -> list[UUID]:
+        """Upstreams that may be probed now."""
+        now = asyncio.get_running_loop().time()
+        return [upstream_id for upstream_id, due_at in self._due_at.items() if due_at <= now]
 
     def probing(self, claimant: str, upstream_id: UUID) -> None:
         """That claim is the upstream's probe."""
         self._probes[claimant] = upstream_id
+        self._due_at.pop(upstream_id, None)
 
     async def judge(self, upstream_id: UUID, claimant: str, outcomes: Sequence[Outcome]) -> None:
         """Learn from an attempt of that claim, before it is settled: what cannot be used is not used again."""
@@ -122,20 +131,18 @@ class Breakers:
         latest.ended.append((asyncio.get_running_loop().time(), isinstance(sign, Failing)))
         if isinstance(sign, Failing):
             latest.reason = describe(sign.cause)
+            latest.trailing += 1
+        else:
+            latest.trailing, latest.has_succeeded = 0, True
 
-    async def _note(self, upstream_id: UUID, latest: _Latest, reason: str) -> None:
+    async def _note(self, upstream_id: UUID, latest: _Latest) -> None:
         began = asyncio.get_running_loop().time() - self._terms.window_seconds
         counted = [failed for at, failed in latest.ended if at >= began]
+        noted = Noted(len(counted), sum(counted), latest.trailing, latest.has_succeeded, latest.reason)
         async with self._database.transaction() as connection:
-            retry_at = await breakers.note(
-                connection,
-                upstream_id,
-                attempts=len(counted),
-                failures=sum(counted),
-                reason=reason,
-                terms=self._terms,
-            )
+            retry_at = await breakers.note(connection, upstream_id, noted, self._terms)
         if retry_at is not None:
+            reason = latest.reason or ""
             self._opened(BreakerOpened(self._name_of(upstream_id), reason, retry_at, False), upstream_id)
 
     async def _trip(self, upstream_id: UUID, sign: Unfit) -> None:

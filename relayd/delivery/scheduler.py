@@ -126,7 +126,8 @@ class Scheduler:
                     # Not after it: what changes meanwhile may be missing in it.
                     self._refreshes_at = clock() + self._pace.poll_seconds
                     await self._refresh()
-                    await self._probe_due()
+                # Before each claim: the first message after the pause is the probe, however few there are.
+                await self._probe_due()
                 more = await self._claim()
             except StoreUnavailable as error:
                 self._refreshes_at = 0.0
@@ -203,7 +204,7 @@ class Scheduler:
 
     async def _probe_due(self) -> None:
         """For each upstream whose breaker lets one message try: claim that message, if there is one."""
-        for upstream_id in self._breakers.take_due():
+        for upstream_id in self._breakers.due():
             if self._fleet.room(upstream_id):
                 self._plan(await self._claimer.probe(upstream_id))
 

@@ -26,7 +26,7 @@ from relayd.rules.settlement import Attempted, OnUncertain, Settlement
 from relayd.rules.settlement import settle as decide
 from relayd.rules.states import Status
 from relayd.rules.suppression import DEFAULT_DAYS, SuppressionReason
-from relayd.store import client_events, lanes, queue, settlement, suppressions
+from relayd.store import client_events, lanes, queue, settlement, steering, suppressions
 from relayd.store.batcher import Batcher
 from relayd.store.client_events import NewClientEvent
 from relayd.store.connection import Connection
@@ -189,6 +189,11 @@ class Settler:
         told: Told | None,
     ) -> tuple[Told | None, int]:
         """One transaction; returns what went with it, and how many addresses it suppressed."""
+        failed = [each.entry_id for each in results if each.settlement.upstream_failed]
+        if failed:
+            # Before it, since it locks mailboxes and lanes before entries.
+            async with self._database.transaction() as connection:
+                await steering.make_next_lanes(connection, failed)
         async with self._database.transaction() as connection:
             applied = await settlement.settle(connection, results)
             if any(each.entry_id not in applied for each in news):

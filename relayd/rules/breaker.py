@@ -17,10 +17,10 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerTerms:
-    """Opens at `failures` failed attempts, if they are `rate` of the latest. A failed probe doubles the wait.
+    """Opens at `failures` failed attempts in a row, however far apart, or at as many that are `rate` of the latest.
 
-    What is older than `window_seconds` does not count. Nor does what lies further back than a few times `failures`
-    attempts: a busy upstream would else be left only when it has failed for as long as it has worked before.
+    The latest are those of `window_seconds`, and not more than a few times `failures`: a busy upstream would else be
+    left only when it has failed for as long as it has worked before. A failed probe doubles the wait.
     """
 
     failures: int = 5

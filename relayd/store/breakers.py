@@ -14,61 +14,90 @@ from relayd.store.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """One that is not closed. `is_due`: a probe may begin."""
+    """Of an upstream whose latest attempt failed. `due_in_seconds`: until a probe may begin; None: never by itself."""
 
     upstream_id: UUID
     state: BreakerState
-    is_due: bool
+    due_in_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a worker's attempts came to. `trailing`: failures since the last success; `reason`: of the latest one."""
+
+    attempts: int
+    failures: int
+    trailing: int
+    has_succeeded: bool
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A breaker as an operator sees it; `retry_at` None where only somebody closes it."""
+    """A breaker as an operator sees it; `retry_at` None where only somebody closes it.
+
+    `last_failure` stays after a success; `consecutive_failures` is 0 then.
+    """
 
     state: BreakerState
     reason: str | None
     opened_at: datetime | None
     retry_at: datetime | None
+    consecutive_failures: int = 0
+    last_failure: str | None = None
+    last_failed_at: datetime | None = None
 
 
-# Those that are not closed: few. Index: none, a row an upstream that has ever failed.
-NOT_CLOSED = """
+# Those whose upstream failed at its latest attempt: few. Index: none, a row an upstream that has ever failed.
+FAILING = """
 SELECT upstream_id, state,
-       CASE state WHEN 'open' THEN retry_at <= relayd_now() ELSE probing_until <= relayd_now() END AS is_due
-  FROM upstream_breakers WHERE state <> 'closed'
+       CASE state WHEN 'open' THEN CASE WHEN retry_at <> 'infinity' THEN extract(epoch FROM retry_at - relayd_now()) END
+                  WHEN 'half_open' THEN extract(epoch FROM probing_until - relayd_now()) END::float8 AS due_in_seconds
+  FROM upstream_breakers WHERE state <> 'closed' OR consecutive_failures > 0
 """
 
 # $1 upstream, $2 attempts, $3 failed ones, $4 seconds after which what was counted is forgotten, $5 how many attempts
-# are remembered. Index: upstream_breakers_pkey.
+# are remembered, $6 failures since the last success, $7 whether there was one, $8 the latest failure.
+# Index: upstream_breakers_pkey.
 NOTE = """
-INSERT INTO upstream_breakers AS b (upstream_id, client_id, counted_at, attempts, failures)
-SELECT u.id, u.client_id, relayd_now(), $2, $3 FROM email_configurations u WHERE u.id = $1
+INSERT INTO upstream_breakers AS b (upstream_id, client_id, counted_at, attempts, failures, consecutive_failures,
+                                    last_failure, last_failed_at)
+SELECT u.id, u.client_id, relayd_now(), $2, $3, $6, $8, CASE WHEN $8::text IS NOT NULL THEN relayd_now() END
+  FROM email_configurations u WHERE u.id = $1
 ON CONFLICT (upstream_id) DO UPDATE
-   SET (counted_at, attempts, failures) = (
+   SET consecutive_failures = EXCLUDED.consecutive_failures + CASE WHEN $7::bool THEN 0 ELSE b.consecutive_failures END,
+       last_failure = COALESCE(EXCLUDED.last_failure, b.last_failure),
+       last_failed_at = COALESCE(EXCLUDED.last_failed_at, b.last_failed_at),
+       (counted_at, attempts, failures) = (
      SELECT EXCLUDED.counted_at, EXCLUDED.attempts + kept * b.attempts, EXCLUDED.failures + kept * b.failures
        FROM (SELECT CASE WHEN EXCLUDED.counted_at > b.counted_at + make_interval(secs => $4) OR b.attempts = 0 THEN 0
                          ELSE LEAST(1, GREATEST($5::float8 - EXCLUDED.attempts, 0) / b.attempts) END AS kept) part)
  WHERE b.state = 'closed'
 """
 
-# $1 upstream, $2 reason, $3 failures and $4 their share that are too much, $5 seconds. Index: upstream_breakers_pkey.
+# $1 upstream, $2 reason, $3 failures that are too much, in a row or with $4 their share of the latest, $5 seconds.
+# Index: upstream_breakers_pkey.
 OPEN = """
 UPDATE upstream_breakers
    SET state = 'open', reason = $2, opened_at = relayd_now(), retry_at = relayd_now() + make_interval(secs => $5),
        failed_probes = 0, attempts = 0, failures = 0
- WHERE upstream_id = $1 AND state = 'closed' AND failures >= $3::float8 - 0.001 AND failures >= $4::float8 * attempts
+ WHERE upstream_id = $1 AND state = 'closed'
+   AND (consecutive_failures >= $3::float8
+        OR (failures >= $3::float8 - 0.001 AND failures >= $4::float8 * attempts))
 RETURNING retry_at
 """
 
 # At once, whatever was counted. $1 upstream, $2 reason, $3 seconds. Index: upstream_breakers_pkey.
 TRIP = """
 WITH clock AS (SELECT relayd_now() AS now)
-INSERT INTO upstream_breakers AS b (upstream_id, client_id, state, reason, opened_at, retry_at)
-SELECT u.id, u.client_id, 'open', $2, now, now + make_interval(secs => $3)
+INSERT INTO upstream_breakers AS b (upstream_id, client_id, state, reason, opened_at, retry_at, consecutive_failures,
+                                    last_failure, last_failed_at)
+SELECT u.id, u.client_id, 'open', $2, now, now + make_interval(secs => $3), 1, $2, now
   FROM email_configurations u, clock WHERE u.id = $1
 ON CONFLICT (upstream_id) DO UPDATE
    SET state = 'open', reason = $2, opened_at = EXCLUDED.opened_at, retry_at = EXCLUDED.retry_at, failed_probes = 0,
-       attempts = 0, failures = 0
+       attempts = 0, failures = 0, consecutive_failures = b.consecutive_failures + 1, last_failure = $2,
+       last_failed_at = EXCLUDED.last_failed_at
  WHERE b.state = 'closed'
 RETURNING retry_at
 """
@@ -84,7 +113,7 @@ ON CONFLICT (upstream_id) DO UPDATE
 CLOSE = """
 UPDATE upstream_breakers
    SET state = 'closed', reason = NULL, opened_at = NULL, retry_at = NULL, probing_by = NULL, probing_until = NULL,
-       failed_probes = 0, attempts = 0, failures = 0
+       failed_probes = 0, attempts = 0, failures = 0, consecutive_failures = 0
  WHERE upstream_id = $1 AND state <> 'closed' AND ($2::text IS NULL OR probing_by = $2)
 RETURNING upstream_id
 """
@@ -94,6 +123,7 @@ RETURNING upstream_id
 REOPEN = """
 UPDATE upstream_breakers
    SET state = 'open', reason = $3, probing_by = NULL, probing_until = NULL, failed_probes = failed_probes + 1,
+       consecutive_failures = consecutive_failures + 1, last_failure = $3, last_failed_at = relayd_now(),
        retry_at = relayd_now() + make_interval(
          secs => COALESCE($4::float8, LEAST($5::float8 * 2 ^ LEAST(failed_probes + 1, 20), $6::float8)))
  WHERE upstream_id = $1 AND state = 'half_open' AND probing_by = $2
@@ -144,7 +174,7 @@ candidate AS MATERIALIZED (
       AND l.id = ANY(relayd_lanes_of_upstream($1)) AND NOT l.held AND l.runnable_at <= clock.now AND l.upstream_id <> $1
       AND EXISTS (SELECT FROM relayd_ways(ARRAY[l.id]) w
                     JOIN relayd_ways(ARRAY[l.id]) is_at ON is_at.upstream_id = l.upstream_id
-                   WHERE w.upstream_id = $1 AND (w.is_allowed OR w.place = 1)
+                   WHERE w.upstream_id = $1 AND w.is_allowed
                      AND (w.place < is_at.place OR NOT is_at.is_usable))
     LIMIT 20)),
 lane AS MATERIALIZED (
@@ -164,23 +194,36 @@ RETURNING l.id
 
 # Index: upstream_breakers_pkey.
 SHOW = """
-SELECT state, reason, opened_at, NULLIF(retry_at, 'infinity') AS retry_at FROM upstream_breakers WHERE upstream_id = $1
+SELECT state, reason, opened_at, NULLIF(retry_at, 'infinity') AS retry_at, consecutive_failures, last_failure,
+       last_failed_at
+  FROM upstream_breakers WHERE upstream_id = $1
 """
 
 
-async def not_closed(connection: Connection) -> list[Breaker]:
-    """Those that keep mail from their upstream."""
-    rows = await connection.fetch(NOT_CLOSED)
-    return [Breaker(row["upstream_id"], BreakerState(row["state"]), bool(row["is_due"])) for row in rows]
+async def failing(connection: Connection) -> list[Breaker]:
+    """Those of upstreams that failed at their latest attempt, and those that keep mail from their upstream."""
+    rows = await connection.fetch(FAILING)
+    return [Breaker(row["upstream_id"], BreakerState(row["state"]), row["due_in_seconds"]) for row in rows]
 
 
-async def note(
-    connection: Connection, upstream_id: UUID, *, attempts: int, failures: int, reason: str, terms: BreakerTerms
-) -> datetime | None:
+async def note(connection: Connection, upstream_id: UUID, noted: Noted, terms: BreakerTerms) -> datetime | None:
     """Count what came of attempts; if that opens the breaker, returns when it is tried next. In a transaction."""
-    await connection.execute(NOTE, upstream_id, attempts, failures, terms.window_seconds, terms.remembered)
+    reason = None if noted.reason is None else noted.reason[:1000]
+    await connection.execute(
+        NOTE,
+        upstream_id,
+        noted.attempts,
+        noted.failures,
+        terms.window_seconds,
+        terms.remembered,
+        noted.trailing,
+        noted.has_succeeded,
+        reason,
+    )
+    if reason is None:
+        return None
     opened: datetime | None = await connection.fetchval(
-        OPEN, upstream_id, reason[:1000], terms.failures, terms.rate, terms.open_seconds
+        OPEN, upstream_id, reason, terms.failures, terms.rate, terms.open_seconds
     )
     return opened
 
@@ -242,4 +285,4 @@ async def show(connection: Connection, upstream_id: UUID) -> Shown:
     row = await connection.fetchrow(SHOW, upstream_id)
     if row is None:
         return Shown(BreakerState.CLOSED, None, None, None)
-    return Shown(BreakerState(row["state"]), row["reason"], row["opened_at"], row["retry_at"])
+    return Shown(**{**dict(row), "state": BreakerState(row["state"])})

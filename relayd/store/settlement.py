@@ -5,13 +5,14 @@ Most batches hold nothing but deliveries. They change neither budget nor lanes, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from relayd.rules.settlement import Settlement
 from relayd.rules.states import Status
-from relayd.store import budget, lanes, taught_quota, windows
+from relayd.store import budget, lanes, steering, taught_quota, windows
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -134,12 +135,17 @@ async def _settle(connection: Connection, results: Sequence[Result]) -> set[UUID
         await windows.lock_and_roll(connection, sorted(held))
         rows = [row for row in rows if not row["is_left"]] + await _apply(connection, again, is_alone=False)
     applied = [row for row in rows if row["applied"]]
-    await _budget_and_lanes(connection, by_id, applied)
+    failed = [row["id"] for row in applied if by_id[row["id"]].settlement.upstream_failed]
+    moved = await steering.fail_over(connection, failed) if failed else {}
+    await _budget_and_lanes(connection, by_id, applied, moved)
     return {row["id"] for row in applied}
 
 
 async def _budget_and_lanes(
-    connection: Connection, by_id: dict[UUID, Result], applied: Sequence[asyncpg.Record]
+    connection: Connection,
+    by_id: dict[UUID, Result],
+    applied: Sequence[asyncpg.Record],
+    moved: dict[UUID, tuple[int, datetime]],
 ) -> None:
     ended = budget.Ended()
     spent = taught_quota.Lessons()
@@ -152,7 +158,7 @@ async def _budget_and_lanes(
             if settlement.spent_limit:
                 spent.add(row["mailbox_id"], row["reserved_budgets"], settlement.spent_limit, settlement.reason)
         if settlement.status is Status.QUEUED and settlement.next_attempt_at:
-            due.append((row["lane_id"], settlement.next_attempt_at))
+            due.append(moved.get(row["id"], (row["lane_id"], settlement.next_attempt_at)))
         if settlement.blocks_mailbox_until:
             parked[row["mailbox_id"]] = settlement
     await budget.settle_units(connection, ended)

@@ -4,6 +4,7 @@ In batches, each a transaction of its own: what a crash cuts off, the next round
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from relayd.store import lanes
@@ -40,7 +41,8 @@ target AS MATERIALIZED (
     JOIN mailbox_lanes l ON l.id = q.lane_id
    WHERE q.upstream_failed AND q.status = 'queued' AND q.next_attempt_at > clock.now
      AND (q.upstream_id <> l.upstream_id OR q.upstream_id = $1)
-     AND NOT EXISTS (SELECT FROM upstream_breakers k WHERE k.upstream_id = l.upstream_id AND k.state <> 'closed')
+     AND NOT EXISTS (SELECT FROM upstream_breakers k
+                      WHERE k.upstream_id = l.upstream_id AND (k.state <> 'closed' OR k.consecutive_failures > 0))
    ORDER BY q.id LIMIT $2 FOR UPDATE OF q SKIP LOCKED),
 changed AS (
   UPDATE email_queue q SET next_attempt_at = clock.now, upstream_failed = NULL, updated_at = clock.now
@@ -51,6 +53,48 @@ logged AS (
   SELECT client_id, message_id, id, 'rerouted', 'goes through its next upstream', now, now
     FROM changed, clock WHERE goes_another_way)
 SELECT lane_id, clock.now FROM changed, clock
+"""
+
+
+# The lanes for entries that go on through the next upstream, made where there are none yet. $1 entries.
+# Indexes: email_queue_pkey, mailbox_lanes_pkey, mailbox_lanes_mailbox_id_class_key.
+MAKE_NEXT_LANES = """
+SELECT relayd_lane(l.mailbox_id, l.class, l.route_id, n.next_share)
+  FROM (SELECT DISTINCT lane_id, upstream_id FROM email_queue WHERE id = ANY($1::uuid[])) q
+  JOIN mailbox_lanes l ON l.id = q.lane_id
+  CROSS JOIN LATERAL relayd_next_upstream(q.lane_id, q.upstream_id) n
+ WHERE NOT EXISTS (SELECT FROM mailbox_lanes x
+                    WHERE x.mailbox_id = l.mailbox_id AND x.class = l.class
+                      AND x.route_id IS NOT DISTINCT FROM l.route_id AND x.share_id IS NOT DISTINCT FROM n.next_share)
+"""
+
+# Entries whose upstream has just failed go to the lane of the next one, at once and without an attempt spent; when all
+# have been tried, back to the first after the usual wait. $1 entries, which this transaction holds.
+# Indexes as before.
+FAIL_OVER = """
+WITH clock AS MATERIALIZED (SELECT relayd_now() AS now),
+pair AS (SELECT DISTINCT lane_id, upstream_id FROM email_queue WHERE id = ANY($1::uuid[])),
+goal AS MATERIALIZED (
+  SELECT pair.lane_id AS from_lane, pair.upstream_id AS failed, x.id AS to_lane, n.is_round, u.name
+    FROM pair
+    JOIN mailbox_lanes l ON l.id = pair.lane_id
+    CROSS JOIN LATERAL relayd_next_upstream(pair.lane_id, pair.upstream_id) n
+    JOIN email_configurations u ON u.id = n.next_id
+    JOIN mailbox_lanes x ON x.mailbox_id = l.mailbox_id AND x.class = l.class
+     AND x.route_id IS NOT DISTINCT FROM l.route_id AND x.share_id IS NOT DISTINCT FROM n.next_share),
+changed AS (
+  UPDATE email_queue q
+     SET lane_id = goal.to_lane, updated_at = clock.now,
+         next_attempt_at = CASE WHEN goal.is_round THEN q.next_attempt_at ELSE clock.now END,
+         retry_count = CASE WHEN goal.is_round THEN q.retry_count ELSE GREATEST(q.retry_count - 1, 0) END,
+         upstream_failed = CASE WHEN goal.is_round THEN q.upstream_failed END
+    FROM goal, clock
+   WHERE q.id = ANY($1::uuid[]) AND q.lane_id = goal.from_lane AND q.upstream_id = goal.failed AND q.status = 'queued'
+  RETURNING q.id, q.client_id, q.message_id, q.lane_id, q.next_attempt_at, goal.name),
+logged AS (
+  INSERT INTO email_delivery_logs (client_id, message_id, entry_id, event, error_message, created_at, updated_at)
+  SELECT client_id, message_id, id, 'rerouted', 'goes through ' || name || ' next', now, now FROM changed, clock)
+SELECT id, lane_id, next_attempt_at FROM changed
 """
 
 
@@ -83,6 +127,20 @@ async def let_go(database: Database, upstream_id: UUID | None = None) -> int:
         total += len(rows)
         if len(rows) < ENTRIES:
             return total
+
+
+async def make_next_lanes(connection: Connection, entry_ids: Sequence[UUID]) -> None:
+    """The lanes that `fail_over` needs for these entries. In a transaction of its own: it locks mailboxes and lanes."""
+    await connection.execute(MAKE_NEXT_LANES, list(entry_ids))
+
+
+async def fail_over(connection: Connection, entry_ids: Sequence[UUID]) -> dict[UUID, tuple[int, datetime]]:
+    """Send entries that this transaction has settled as failed by their upstream on through the next one.
+
+    Returns the lane of each that moved and when it is due; the caller has the lanes look. The others have no next one.
+    """
+    rows = await connection.fetch(FAIL_OVER, list(entry_ids))
+    return {row["id"]: (row["lane_id"], row["next_attempt_at"]) for row in rows}
 
 
 async def steer_lanes(connection: Connection, lane_ids: Sequence[int]) -> None:

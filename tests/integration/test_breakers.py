@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from relayd.rules.breaker import BreakerState, BreakerTerms
-from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Sent, Stage
+from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted
 from relayd.rules.settlement import settle as decide
@@ -168,40 +168,148 @@ async def test_an_attempt_that_ends_after_the_breaker_opened_goes_on_by_the_next
         assert len(await claim_all(c, house.second)) == 1
 
 
-async def test_failures_open_it_when_they_are_enough_and_enough_of_all(house: House) -> None:
-    async def note(attempts: int, failures: int) -> Any:
-        async with house.db.transaction() as c:
-            return await breakers.note(
-                c, house.first, attempts=attempts, failures=failures, reason="connect: refused", terms=TERMS
-            )
+async def note(house: House, attempts: int, failures: int, *, trailing: int = 0, has_succeeded: bool = True) -> Any:
+    """Of many attempts at once, among them a success."""
+    noted = breakers.Noted(attempts, failures, trailing, has_succeeded, "connect: refused")
+    async with house.db.transaction() as c:
+        return await breakers.note(c, house.first, noted, TERMS)
 
-    assert await note(16, 3) is None
-    assert await note(4, 4) is None  # 6 of 16
-    assert await note(6, 6) is not None  # 9 of 16
+
+async def test_failures_open_it_when_they_are_enough_and_enough_of_all(house: House) -> None:
+    assert await note(house, 16, 3) is None
+    assert await note(house, 4, 4) is None  # 6 of 16
+    assert await note(house, 6, 6) is not None  # 9 of 16
     shown = await house.shown(house.first)
     assert (shown.state, shown.reason) == (BreakerState.OPEN, "connect: refused")
-    assert await note(50, 50) is None  # it is open already
+    assert await note(house, 50, 50) is None  # it is open already
 
 
-async def test_failures_of_long_ago_do_not_count(house: House) -> None:
+async def test_failures_of_long_ago_do_not_count_among_successes(house: House) -> None:
     for _ in range(5):
-        async with house.db.transaction() as c:
-            assert await breakers.note(c, house.first, attempts=3, failures=3, reason="x", terms=TERMS) is None
+        assert await note(house, 3, 3) is None
         await house.later(61)
     assert (await house.shown(house.first)).state is BreakerState.CLOSED
-    async with house.db.transaction() as c:
-        await breakers.note(c, house.first, attempts=2, failures=2, reason="x", terms=TERMS)
+    await note(house, 2, 2)
     await house.later(31)
-    async with house.db.transaction() as c:
-        assert await breakers.note(c, house.first, attempts=2, failures=2, reason="x", terms=TERMS) is not None
+    assert await note(house, 2, 2) is not None
+
+
+async def test_failures_in_a_row_open_it_however_far_apart(house: House) -> None:
+    for _ in range(TERMS.failures - 1):
+        assert await note(house, 1, 1, trailing=1, has_succeeded=False) is None
+        await house.later(86_400)
+    assert await note(house, 1, 1, trailing=1, has_succeeded=False) is not None
 
 
 async def test_a_busy_upstream_is_left_when_it_has_failed_for_a_moment(house: House) -> None:
     for _ in range(100):
-        async with house.db.transaction() as c:
-            assert await breakers.note(c, house.first, attempts=16, failures=1, reason="x", terms=TERMS) is None
-    async with house.db.transaction() as c:
-        assert await breakers.note(c, house.first, attempts=16, failures=15, reason="x", terms=TERMS) is not None
+        assert await note(house, 16, 1) is None
+    assert await note(house, 16, 15) is not None
+
+
+async def fail(house: House, c: Connection, claimed: list[ClaimedEntry], outcome: Outcome = REFUSED) -> None:
+    """As the settler does."""
+    assert await started(c, claimed) == len(claimed)
+    await steering.make_next_lanes(c, [each.entry_id for each in claimed])
+    await settle(c, claimed, outcome)
+
+
+async def test_what_its_upstream_fails_goes_on_through_the_next_at_once(house: House) -> None:
+    async with house.db.connection() as c:
+        await put(c, house.sender, "one@example.net", "two@example.net")
+        await put(c, house.sender, "three@example.net")
+        claimed = await claim_all(c, house.first, messages=1)
+        assert len(claimed) == 2
+        await fail(house, c, claimed)
+        again = await claim_all(c, house.second)
+        assert {each.entry_id for each in again} == {each.entry_id for each in claimed}
+        # It is one try: what the first has failed spends no attempt of its own.
+        assert {each.retry_count for each in again} == {0}
+        # Other mail goes through the first: its breaker is closed.
+        assert [str(each.recipient) for each in await claim_all(c, house.first)] == ["three@example.net"]
+        events = [row["event"] for row in await c.fetch("SELECT event FROM email_delivery_logs ORDER BY id")]
+        assert events.count("rerouted") == 2
+
+
+async def test_when_all_have_failed_it_waits_and_begins_with_the_first(house: House) -> None:
+    async with house.db.connection() as c:
+        await put(c, house.sender)
+        for _ in range(3):
+            await fail(house, c, await claim_all(c, house.first))
+            await note(house, 1, 1, trailing=1, has_succeeded=False)
+            await fail(house, c, await claim_all(c, house.second))
+            assert await claim_all(c, house.first, house.second) == []
+            assert await steering.let_go(house.db) == 0
+            await house.later(7200)
+        row = await c.fetchrow("SELECT retry_count, upstream_failed FROM email_queue")
+        assert (row["retry_count"], row["upstream_failed"]) == (3, True)
+
+
+async def test_it_goes_round_a_list_of_three_past_one_that_is_broken(house: House) -> None:
+    async with house.db.connection() as c:
+        third = await make_upstream(c, "third")
+        await listed(c, house.sender, "first", "second", "third")
+        await put(c, house.sender)
+        await breakers.trip(c, house.second, "connection refused", 3600)
+        await fail(house, c, await claim_all(c, house.first))
+        (entry,) = await claim_all(c, house.first, house.second, third)
+        assert entry.upstream_id == third
+        await fail(house, c, [entry])
+        assert await claim_all(c, house.first, house.second, third) == []
+        await house.later(7200)
+        assert [each.upstream_id for each in await claim_all(c, house.first, house.second, third)] == [house.first]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Deferred(Scope.RECIPIENT, Cause(Stage.RCPT, "come again", 450)),
+        Deferred(Scope.MESSAGE, Cause(Stage.DOT, "later", 451)),
+        Uncertain(Cause(Stage.DOT, "timed out")),
+    ],
+)
+async def test_what_is_not_about_the_upstream_stays_with_it(house: House, outcome: Outcome) -> None:
+    async with house.db.connection() as c:
+        await put(c, house.sender)
+        await fail(house, c, await claim_all(c, house.first), outcome)
+        await house.later(7200)
+        assert [each.upstream_id for each in await claim_all(c, house.first, house.second)] == [house.first]
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+async def test_an_upstream_that_may_not_take_over_gets_nothing(house: House, is_weighted: bool) -> None:
+    async with house.db.connection() as c:
+        weights = (1000, 1) if is_weighted else ()
+        await listed(c, house.sender, "first", "second", weights=weights, misalign=False)
+        await put(c, house.sender)
+        claimed = await claim_all(c, house.first)
+        await fail(house, c, claimed)
+        assert await claim_all(c, house.first, house.second) == []
+        await house.open(house.first)
+        assert await claim_all(c, house.first, house.second) == []
+
+
+async def test_what_failed_over_waits_where_it_may_go_when_dns_changes_its_mind(house: House) -> None:
+    """A lane of what failed over is no choice of the operator's: DNS must vouch for its upstream as before."""
+    async with house.db.connection() as c:
+        await put(c, house.sender)
+        await fail(house, c, await claim_all(c, house.first))
+        await listed(c, house.sender, "first", "second", misalign=False)
+        assert [each.upstream_id for each in await claim_all(c, house.first, house.second)] == [house.first]
+
+
+@pytest.mark.parametrize("lane", ["mail_lane_id", "bulk_lane_id", "dsn_lane_id"])
+async def test_mail_of_each_class_stays_in_its_class(house: House, lane: str) -> None:
+    async with house.db.connection() as c:
+        await put(c, house.sender, lane_id=getattr(house.sender, lane))
+        await fail(house, c, await claim_all(c, house.first))
+        rows = await c.fetch(
+            "SELECT l.class, l.share_id, home.class AS was FROM email_queue q JOIN mailbox_lanes l ON l.id = q.lane_id,"
+            " mailbox_lanes home WHERE home.id = $1",
+            getattr(house.sender, lane),
+        )
+        assert [(row["class"], row["share_id"]) for row in rows] == [(rows[0]["was"], house.second)]
+        assert len(await claim_all(c, house.second)) == 1
 
 
 async def test_one_message_tries_a_broken_upstream_and_no_other(house: House) -> None:

@@ -87,6 +87,41 @@ async def test_failures_are_told_at_the_next_look_and_successes_alone_never(work
     assert worker.wakes  # lanes that have moved may be able to go
 
 
+async def test_failures_in_a_row_count_however_far_apart_and_a_success_ends_the_row(worker: Worker) -> None:
+    async def later() -> None:
+        await worker.breakers.refresh()
+        async with worker.db.connection() as c:
+            await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + interval '3 hours'")
+
+    for outcome in (REFUSED, REFUSED, SENT, REFUSED, REFUSED):
+        await worker.judge(outcome)
+        await later()
+    async with worker.db.connection() as c:
+        shown = await breakers.show(c, worker.upstream_id)
+    assert (shown.state, shown.consecutive_failures) == (BreakerState.CLOSED, 2)
+    assert shown.last_failure == "connect: connection refused" and shown.last_failed_at is not None
+    await worker.judge(REFUSED)
+    await later()
+    assert await worker.state() is BreakerState.OPEN
+
+
+async def test_what_another_worker_sends_ends_the_row(worker: Worker, db: Database) -> None:
+    other = Breakers(db, BreakerTerms(failures=3), name_of=str, emit=worker.events.append, wake=lambda: None)
+    for _ in range(2):
+        await worker.judge(REFUSED)
+        await worker.breakers.refresh()
+    await other.refresh()
+    await other.judge(worker.upstream_id, "w/2/1", [SENT])
+    await other.refresh()
+    async with db.connection() as c:
+        shown = await breakers.show(c, worker.upstream_id)
+        await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + interval '2 minutes'")
+    assert (shown.consecutive_failures, shown.last_failure) == (0, "connect: connection refused")
+    await worker.judge(REFUSED)
+    await worker.breakers.refresh()
+    assert await worker.state() is BreakerState.CLOSED
+
+
 async def test_refused_recipients_and_silence_after_the_dot_open_nothing(worker: Worker) -> None:
     for _ in range(50):
         await worker.judge(NO_SUCH_USER)
@@ -102,7 +137,7 @@ async def test_an_upstream_that_cannot_send_is_left_before_its_outcome_is_settle
     await worker.judge(DEAD_GRANT)
     assert [type(each) for each in worker.events] == [BreakerOpened]
     await worker.breakers.refresh()
-    assert worker.breakers.take_due() == []
+    assert worker.breakers.due() == []
 
 
 async def test_a_probe_decides_and_nobody_else(worker: Worker) -> None:
@@ -130,7 +165,7 @@ async def test_a_probe_that_did_not_begin_leaves_the_try_to_another(worker: Work
     await worker.probe("w/1/7")
     await worker.breakers.give_back(["w/1/7", "w/1/6"])
     await worker.breakers.refresh()
-    assert worker.breakers.take_due() == [worker.upstream_id]
+    assert worker.breakers.due() == [worker.upstream_id]
 
 
 @pytest.mark.parametrize("end", ["taken", "refused", "not begun"])
@@ -155,7 +190,7 @@ async def test_what_came_of_a_probe_is_told_though_the_database_was_away_then(
     await there.refresh()
     await there.drain()
     assert await worker.state() is (BreakerState.CLOSED if end == "taken" else BreakerState.OPEN)
-    assert bool(there.take_due()) == (end == "not begun")
+    assert bool(there.due()) == (end == "not begun")
     await late.close()
 
 
@@ -196,8 +231,9 @@ async def test_a_probe_whose_worker_is_gone_keeps_mail_back_no_longer_than_its_l
         for seconds, is_over in ((0, False), (61, not begins), (900, True)):
             await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + make_interval(secs => $1)", seconds)
             await take_back.of_lapsed_leases()
-            (breaker,) = await breakers.not_closed(c)
-            assert (breaker.state is BreakerState.OPEN, breaker.is_due) == (is_over, is_over)
+            (breaker,) = await breakers.failing(c)
+            assert breaker.due_in_seconds is not None
+            assert (breaker.state is BreakerState.OPEN, breaker.due_in_seconds <= 0) == (is_over, is_over)
     assert wakes
 
 
@@ -215,7 +251,7 @@ async def test_a_probe_of_a_node_that_is_gone_is_released_at_once(db: Database, 
             for name in ("a_node", "a-node"):
                 await nodes.tell(c, name, ["0" * 8])
             await take_back.of_lapsed_leases()
-            assert [each.state for each in await breakers.not_closed(c)] == [BreakerState.HALF_OPEN]
+            assert [each.state for each in await breakers.failing(c)] == [BreakerState.HALF_OPEN]
         await take_back.of_lapsed_leases()
-        (breaker,) = await breakers.not_closed(c)
-        assert breaker.is_due
+        (breaker,) = await breakers.failing(c)
+        assert breaker.due_in_seconds is not None and breaker.due_in_seconds <= 0
