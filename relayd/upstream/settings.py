@@ -16,10 +16,13 @@ AuthMechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 class Timeouts:
     """RFC 5321 4.5.3.2 in seconds, smaller where giving up costs a retry only.
 
-    `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate.
+    `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate. `connect` is
+    for each address, `opening` for everything before MAIL, whatever addresses are tried: it ends in time for the rest.
     """
 
     connect: float = 30.0
+    greeting: float = 300.0
+    opening: float = 450.0
     command: float = 120.0
     data_block: float = 120.0
     dot: float = 600.0
@@ -57,3 +60,13 @@ class SmarthostSettings:
     max_messages_per_connection: int = 100
     idle_seconds: float = 10.0
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def is_socket_path(host: str) -> bool:
+    """Whether it is the path of a Unix socket."""
+    return host.startswith("/")
+
+
+def bare_host(host: str) -> str:
+    """An address literal without its brackets, as sockets and certificates want it."""
+    return host.removeprefix("[").removesuffix("]").removeprefix("IPv6:")
