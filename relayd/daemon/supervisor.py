@@ -34,7 +34,7 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import verdicts
+from relayd.daemon.terms import connection_timeouts, verdicts
 from relayd.daemon.tokens import token_source
 from relayd.errors import RelaydError
 from relayd.rules.warm_up import Schedule
@@ -179,7 +179,9 @@ class Supervisor:
             release_spread_seconds=settings.delivery.release_spread_seconds,
             verdicts=verdicts(settings),
             emit=emit,
-            probe_of=Probes(database, seal, hostname=settings.hostname, emit=emit).of,
+            probe_of=Probes(
+                database, seal, hostname=settings.hostname, emit=emit, timeouts=connection_timeouts(settings)
+            ).of,
             bouncer=self._take_back.bouncer,
             resolver=resolver(settings),
         )

@@ -102,7 +102,7 @@ class Connection:
 
     async def greeting(self, seconds: float | None = None) -> SMTPResponse:
         """What the upstream says first, within so many seconds, or else the time that it has for that."""
-        seconds = seconds or self._settings.timeouts.greeting
+        seconds = seconds or self._settings.timeouts.greeting_seconds
         try:
             return self._read(await self._protocol.read_response(seconds))
         except TimeoutError:

@@ -79,7 +79,7 @@ async def open_connection(
     """
     opening = _Opening(settings, tls, {} if trouble is None else trouble, watcher)
     try:
-        async with asyncio.timeout(settings.timeouts.opening):
+        async with asyncio.timeout(settings.timeouts.opening_seconds):
             return await opening.run()
     except TimeoutError:
         return opening.given_up()
@@ -88,7 +88,7 @@ async def open_connection(
 async def try_address(settings: SmarthostSettings, tls: ssl.SSLContext | None, address: HostAddress) -> Outcome | None:
     """As far as a delivery would go before its login at this one address; None if all is well there."""
     opening = _Opening(settings, tls, {}, NOBODY)
-    opened = await opening.first_of([address], patience=min(GREETING_SECONDS, settings.timeouts.greeting))
+    opened = await opening.first_of([address], patience=min(GREETING_SECONDS, settings.timeouts.greeting_seconds))
     if isinstance(opened, Connection):
         await opened.quit()
         return None
@@ -132,11 +132,14 @@ async def presented_certificate(settings: SmarthostSettings, address: HostAddres
     try:
         tls = await asyncio.to_thread(make_tls_context, asking)
         connected = await _connect(asking, address)
-        await _reach(connection, asking, tls, connected, _Steps(connection, address, NOBODY), asking.timeouts.connect)
+        if asking.tls == "implicit":
+            await connection.connect(tls, connected)
+        else:
+            steps = _Steps(connection, address, NOBODY)
+            await _reach(connection, asking, tls, connected, steps, asking.timeouts.connect)
         return connection.peer_certificate
     except Exception:
-        # It explains a failure; it is none. What was agreed on before an error is known all the same.
-        return connection.peer_certificate if connection.tls_object is not None else None
+        return None  # It explains a failure; it is none.
     finally:
         connection.abort()
 
@@ -189,7 +192,7 @@ class _Opening:
 
     async def first_of(self, waiting: list[HostAddress], patience: float | None = None) -> Connection | None:
         """A connection that has everything but a login, by the first address that gives one."""
-        greeting = patience or self._settings.timeouts.greeting
+        greeting = patience or self._settings.timeouts.greeting_seconds
         slow: list[HostAddress] = []
         while waiting:
             reached = await addresses.connect_first(
@@ -235,7 +238,7 @@ class _Opening:
 
     def given_up(self) -> Outcome:
         """All the time that there is has gone."""
-        text = f"timed out: no connection that is ready for mail within {self._settings.timeouts.opening:g} s"
+        text = f"timed out: no connection that is ready for mail within {self._settings.timeouts.opening_seconds:g} s"
         if self._trying is None:
             return Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, text))
         self._failures.setdefault(self._trying, Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, text)))

@@ -17,16 +17,26 @@ class Timeouts:
     """RFC 5321 4.5.3.2 in seconds, smaller where giving up costs a retry only.
 
     `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate. `connect` is
-    for each address, `opening` for everything before MAIL, whatever addresses are tried: it ends in time for the rest.
+    for each address, `opening` for everything before MAIL, whatever addresses are tried. None: as the others add up.
     """
 
     connect: float = 30.0
-    greeting: float = 300.0
-    opening: float = 450.0
+    greeting: float | None = None
+    opening: float | None = None
     command: float = 120.0
     data_block: float = 120.0
     dot: float = 600.0
     quit: float = 2.0
+
+    @property
+    def greeting_seconds(self) -> float:
+        """How long a server that has taken the connection may say nothing."""
+        return self.connect if self.greeting is None else self.greeting
+
+    @property
+    def opening_seconds(self) -> float:
+        """How long it may take until a connection is ready for MAIL."""
+        return self.connect + self.greeting_seconds + self.command if self.opening is None else self.opening
 
 
 @dataclass(frozen=True, slots=True)
