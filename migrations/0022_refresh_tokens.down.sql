@@ -1,3 +1,6 @@
+DROP TRIGGER email_configurations_updated_at ON email_configurations;
+CREATE TRIGGER email_configurations_updated_at BEFORE UPDATE ON email_configurations
+  FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
 DROP TRIGGER email_configurations_tokens ON email_configurations;
 CREATE OR REPLACE FUNCTION relayd_forget_tokens() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

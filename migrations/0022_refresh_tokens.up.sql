@@ -1,6 +1,12 @@
 -- A refresh token that its provider exchanges. Tokens and the lease of a fetch outlive a change that leaves the grant as
 -- it is: the same grant sealed anew, or its refresh token exchanged for the next one.
 
+-- relayd.keeps_tokens is set, for one transaction, by whoever changes no more than how secrets are kept. That is no change
+-- of the upstream: its connections stay, and so does what is known of it.
+DROP TRIGGER email_configurations_updated_at ON email_configurations;
+CREATE TRIGGER email_configurations_updated_at BEFORE UPDATE ON email_configurations
+  FOR EACH ROW WHEN (current_setting('relayd.keeps_tokens', true) IS DISTINCT FROM 'on')
+  EXECUTE FUNCTION update_updated_at_column();
 DROP TRIGGER email_configurations_tokens ON email_configurations;
 
 -- A fetch that is under way keeps its lease: a second one would present the same refresh token. What it brings is not
@@ -17,7 +23,6 @@ BEGIN
 END
 $$;
 
--- relayd.keeps_tokens is set, for one transaction, by whoever changes no more than how the grant is kept.
 CREATE TRIGGER email_configurations_tokens
   AFTER UPDATE OF token_url, smtp_ca_file, oauth_client_id, oauth_client_secret_sealed, oauth_account,
                   oauth_refresh_token_sealed, google_service_account_sealed, deleted_at ON email_configurations

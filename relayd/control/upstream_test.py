@@ -1,6 +1,5 @@
 """Try an upstream: every step as a delivery takes it, with its time, its result and what mends it."""
 
-from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -104,14 +103,7 @@ async def _try(context: Context, upstream: UpstreamRecord, probe: Probe, trial: 
     await try_out(probe, trial, progress, seconds=TEST_SECONDS)
     if _is_ok(progress) and not upstream.is_verified:
         async with context.writing() as connection:
-            current = await upstreams.find(connection, upstream.name)
-            if _settings(current) == _settings(upstream):
-                await upstreams.mark_verified(connection, current)
-
-
-def _settings(upstream: UpstreamRecord) -> UpstreamRecord:
-    """Without what a trial may change itself: a login by token may bring the next refresh token."""
-    return replace(upstream, oauth_refresh_token_sealed=None, updated_at=None, breaker="", breaker_reason=None)
+            await upstreams.mark_verified(connection, upstream)
 
 
 async def _told(context: Context, running: RunningTrial, seconds: float) -> TrialView:

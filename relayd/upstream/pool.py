@@ -99,7 +99,9 @@ class Pool:
             if task is None or task.cancelling():
                 raise
             # close() has given it up, nobody the delivery.
-            return Postponed(Scope.MESSAGE, Cause(Stage.LOCAL, "not tried: the server had not greeted yet"), 0)
+            return Postponed(
+                Scope.MESSAGE, Cause(Stage.LOCAL, "not tried: the server had not greeted yet, or not let us in"), 0
+            )
         finally:
             self._opening.discard(opening)
             if not isinstance(connection, Connection):

@@ -326,7 +326,7 @@ async def test_a_late_greeting_holds_up_no_other_upstream_and_ends_with_its_own(
         await waiting.close()
         outcomes = [outcome for (outcome,) in await asyncio.gather(*pending)]
     assert all(isinstance(each, Postponed) and each.scope is Scope.MESSAGE for each in outcomes)
-    assert outcomes[0].cause.text == "not tried: the server had not greeted yet"
+    assert outcomes[0].cause.text.startswith("not tried: the server had not greeted yet")
 
 
 # Servers of long ago

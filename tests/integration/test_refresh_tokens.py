@@ -166,6 +166,21 @@ async def test_the_next_refresh_token_is_committed_before_the_access_token_is_us
     assert house.google.allows(await house.source().token(), ME)
 
 
+async def test_an_exchange_is_no_change_of_the_upstream(house: House) -> None:
+    house.google.exchanges = "revokes"
+    async with house.db.transaction() as connection:
+        before = await upstreams.find(connection, "gw")
+        await upstreams.mark_verified(connection, before)
+        before = await upstreams.find(connection, "gw")
+    await house.source().token()
+    async with house.db.connection() as connection:
+        after = await upstreams.find(connection, "gw")
+    # Workers keep their connections, and what was tried stays tried.
+    assert after.oauth_refresh_token_sealed != before.oauth_refresh_token_sealed
+    assert replace(after, oauth_refresh_token_sealed=before.oauth_refresh_token_sealed) == before
+    assert after.is_verified
+
+
 async def test_many_workers_present_each_refresh_token_once(house: House) -> None:
     house.google.exchanges = "strict"
     for turn in range(3):
