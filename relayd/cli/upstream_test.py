@@ -17,6 +17,7 @@ _AWAITED = {
     "dns": "the name has not been looked up yet",
     "tcp": "no address has taken the connection yet",
     "greeting": "the server has not greeted yet",
+    "other addresses": "it works, but not every address has answered yet",
     "data": "the server has not said yet whether it takes the message",
 }
 

@@ -106,6 +106,7 @@ class _Notes:
         self._progress = progress
         self._ways: dict[HostAddress, _Way] = {}
         self._step = ""
+        self._used: _Way | None = None  # the one that was to be logged in to
         self._began = progress.begin("dns")
         self._seconds = {"dns": 0.0, "tcp": 0.0}
 
@@ -126,20 +127,19 @@ class _Notes:
         return opened
 
     async def try_others(self, tls: ssl.SSLContext | None) -> None:
-        """Step `addresses`, where there are several: whether each of them would do. What is dead is a warning."""
-        if len(self._ways) < 2:
-            return
-        async with self._progress.step("addresses") as report:
-            untried = [address for address, way in self._ways.items() if not way.steps and not way.is_dead]
-            outcomes = await asyncio.gather(*(try_address(self._settings, tls, address) for address in untried))
-            for address, outcome in zip(untried, outcomes, strict=True):
-                self._ways[address].is_dead = outcome is not None
-                self._ways[address].said = "works" if outcome is None else said_of(outcome)
-            dead = sum(way.is_dead for way in self._ways.values())
-            report.details += [f"{address.with_port}: {way.said}" for address, way in self._ways.items()]
-            report.result = f"{len(self._ways) - dead} of {len(self._ways)} work"
-            if dead:
-                report.warning = reach.some_dead(dead, len(self._ways))
+        """Whether the other addresses would do as well, told with step `tcp`. What is dead is a warning."""
+        untried = [address for address, way in self._ways.items() if not way.steps and not way.is_dead]
+        self._progress.begin("other addresses")
+        outcomes = await asyncio.gather(*(try_address(self._settings, tls, address) for address in untried))
+        self._progress.end()
+        for address, outcome in zip(untried, outcomes, strict=True):
+            way = self._ways[address]
+            way.is_dead, way.tcp = outcome is not None, "works too" if outcome is None else said_of(outcome)
+        if dead := sum(way.is_dead for way in self._ways.values()):
+            steps = self._progress.steps
+            at = next(index for index, step in enumerate(steps) if step.name == "tcp")
+            warning = reach.some_dead(dead, len(self._ways))
+            steps[at] = replace(steps[at], details=self._lines(self._furthest()), warning=warning)
 
     # As a Watcher.
 
@@ -160,6 +160,8 @@ class _Notes:
         """Written down when it has ended."""
         self._step = step
         self._began = self._progress.begin(step)
+        if step == "auth":
+            self._used = self._ways[address]
 
     def ended(self, address: HostAddress, connection: Connection, said: str) -> None:
         """With what is known of the connection then."""
@@ -200,8 +202,11 @@ class _Notes:
         return passed
 
     def _furthest(self) -> _Way:
-        """Where we came furthest; the last of them, which is the one that is used if any is."""
-        return max(reversed(self._ways.values()), key=lambda way: (not way.is_dead, len(way.steps), way.is_connected))
+        """Where we came furthest."""
+        return self._used or max(self._ways.values(), key=lambda way: (len(way.steps), way.is_connected))
+
+    def _lines(self, chosen: _Way) -> tuple[str, ...]:
+        return tuple(clean(f"{address.with_port}: {_line(way, chosen)}") for address, way in self._ways.items())
 
     async def _certificate(self) -> tuple[str, ...]:
         """Lines about the one that was not accepted."""
@@ -224,7 +229,7 @@ class _Notes:
         if not is_socket_path(self._settings.host):
             progress.add("dns", self._seconds["dns"], reach.looked_up(self._settings.host, list(ways)))
         chosen = self._furthest()
-        lines = [f"{address.with_port}: {_line(way, chosen)}" for address, way in ways.items()]
+        lines = self._lines(chosen)
         if not chosen.is_connected:
             progress.add("tcp", self._passed(), text, cure=self._mend("tcp", text, code), details=lines)
             return

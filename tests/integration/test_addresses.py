@@ -436,12 +436,11 @@ async def test_a_trial_warns_of_an_address_that_is_dead(
         await add(control)
         steps = await tried(control)
         ran = await control.cli("upstream", "test", "out", "--to", "you@example.net", "--from", "app@example.org")
-    assert list(steps)[-2:] == ["quit", "addresses"]
-    assert steps["tcp"]["result"] == f"connected to 127.0.0.1 port {server.port}"
-    shown = steps["addresses"]
-    assert shown["result"] == "1 of 2 work"
+    assert list(steps) == ["dns", "tcp", "greeting", "ehlo", "auth", "mail", "rcpt", "rset", "quit"]
+    shown = steps["tcp"]
+    assert shown["result"] == f"connected to 127.0.0.1 port {server.port}"
     assert shown["warning"] == "1 of 2 addresses does not work; mail goes through the others"
-    assert f"127.0.0.1 port {server.port}: works" in shown["details"]
+    assert f"127.0.0.1 port {server.port}: connected in" in str(shown["details"])
     assert [line for line in shown["details"] if line.startswith("127.0.0.2 port") and text in line]
     assert ran.code == 0 and "WARN" in ran.out and "mind: 1 of 2 addresses does not work" in ran.err
 
@@ -452,7 +451,7 @@ async def test_a_trial_takes_the_way_of_a_delivery_round_a_silent_address(contro
             hosts.publish("many.test", silent, place(server))
             await add(control)
             answer = await control.request("POST", "upstreams/out/test", {**TRIAL, "wait_seconds": 3})
-            assert not answer.data["is_finished"] and answer.data["waiting"]["step"] == "addresses"
+            assert not answer.data["is_finished"] and answer.data["waiting"]["step"] == "other addresses"
             assert [step["name"] for step in answer.data["steps"]][-1] == "quit"
 
 
@@ -467,6 +466,31 @@ async def test_a_trial_of_which_no_address_works_names_all(control: Control, hos
     steps = await tried(control)
     assert list(steps) == ["dns", "tcp"]
     assert steps["tcp"]["result"] == "127.0.0.2, 127.0.0.1: connection refused" and "587" in steps["tcp"]["cure"]
+
+
+async def test_a_trial_of_which_every_address_works_says_so_and_warns_of_nothing(
+    control: Control, hosts: Hosts
+) -> None:
+    async with ScriptedServer() as first, ScriptedServer(host="127.0.0.2") as second:
+        hosts.publish("many.test", place(first), place(second, "127.0.0.2"))
+        await add(control)
+        steps = await tried(control)
+        assert steps["tcp"]["warning"] is None
+        # As far as before a login, and politely.
+        assert [line.split()[0] for line in second.commands] == [b"EHLO", b"QUIT"]
+
+
+async def test_a_trial_whose_login_is_refused_shows_that_address(control: Control, hosts: Hosts) -> None:
+    script: dict[Stage, Action] = {Stage.AUTH: "535 5.7.8 no"}
+    async with ScriptedServer(script) as first, ScriptedServer(script, host="127.0.0.2") as second:
+        await add(control, username="app", password="x", allow_plaintext_auth=True)
+        for found in ([place(first), place(second, "127.0.0.2")], [closed_address("127.0.0.3"), place(first)]):
+            hosts.publish("many.test", *found)
+            steps = await tried(control)
+            assert list(steps) == ["dns", "tcp", "greeting", "ehlo", "auth"]
+            assert steps["tcp"]["result"] == f"connected to 127.0.0.1 port {first.port}"
+            assert steps["auth"]["result"] == "535 5.7.8 no"
+    assert not second.sessions
 
 
 async def test_a_trial_says_that_the_server_has_not_greeted_and_then_how_long_it_took(
