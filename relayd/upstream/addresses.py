@@ -38,7 +38,7 @@ async def find(
 ) -> list[HostAddress]:
     """The addresses of a host in the order in which to try them: the system's, IPv6 and IPv4 by turns (RFC 8305 4).
 
-    With a source address only those of its family. Raises OSError (TimeoutError and gaierror are), Unfit.
+    With a source address only those of its family. Raises OSError, which gaierror is, and Unfit.
     """
     if is_socket_path(host):
         return [HostAddress(socket.AF_UNIX, host)]
@@ -46,6 +46,8 @@ async def find(
     try:
         async with asyncio.timeout(seconds):
             found = await loop.getaddrinfo(bare_host(host), port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise Unfit(f"host name cannot be resolved: no answer within {seconds:g} s") from None
     except UnicodeError:
         raise Unfit(f"host name cannot be resolved: {host} is no name that DNS can have") from None
     addresses = list(dict.fromkeys(HostAddress(family, sockaddr) for family, _, _, _, sockaddr in found))

@@ -2,25 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relayd.cli import upstream_test
-from relayd.control.client import ControlClient
+from relayd.daemon.probes import Probes
+from relayd.daemon.providers import Providers
 from relayd.rules.outcome import Deferred, Outcome, Postponed, Scope, Sent, Stage
+from relayd.store import upstreams
 from relayd.upstream import addresses, handshake
 from relayd.upstream.addresses import HostAddress
 from relayd.upstream.connection import Connection
 from relayd.upstream.handshake import open_connection
-from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.settings import SmarthostSettings, Timeouts
 from relayd.upstream.smarthost import Smarthost
 from tests.integration.conftest import Control
-from tests.peers.hosts import Hosts, closed_address, silent_address
+from tests.peers.hosts import Hosts, closed_address, late_server, place, silent_address
 from tests.peers.mail import PATIENT, Authority, settings, transmission
 from tests.peers.smtp_server import Action, Disconnect, Hang, ScriptedServer
 
@@ -36,10 +36,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     return Hosts(monkeypatch)
-
-
-def place(server: ScriptedServer, host: str = "127.0.0.1") -> tuple[str, int]:
-    return host, server.port
 
 
 async def deliver(chosen: SmarthostSettings) -> Outcome:
@@ -261,42 +257,6 @@ async def test_what_is_remembered_is_forgotten(hosts: Hosts, monkeypatch: pytest
 # A greeting that comes late
 
 
-@asynccontextmanager
-async def late_server(*pauses: float) -> AsyncIterator[tuple[str, int]]:
-    """Says nothing for so long to its first connection, its second, …; takes whatever comes then."""
-    left = list(pauses)
-    serving: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            await asyncio.sleep(left.pop(0))
-            writer.write(b"220 late\r\n")
-            while line := await reader.readline():
-                writer.write(b"354 go\r\n" if line == b"DATA\r\n" else b"250 ok\r\n")
-                if line == b"DATA\r\n":
-                    await reader.readuntil(b"\r\n.\r\n")
-                    writer.write(b"250 ok\r\n")
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
-            await asyncio.sleep(0)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield "127.0.0.1", server.sockets[0].getsockname()[1]
-        assert left == []
-    finally:
-        server.close()
-        for each in serving:
-            each.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        await asyncio.sleep(0)
-
-
 async def test_a_late_greeting_is_waited_for() -> None:
     async with late_server(1.0, 5.0) as (_, port):
         assert isinstance(await deliver(settings(port, timeouts=replace(PATIENT, connect=0.3, greeting=20))), Sent)
@@ -324,192 +284,43 @@ async def test_a_late_greeting_holds_up_no_other_upstream_and_ends_with_its_own(
         assert isinstance(await deliver(settings(quick.port)), Sent)
         # A stop, or other settings: nothing was sent, and nothing is in doubt.
         await waiting.close()
-        outcomes = [outcome for (outcome,) in await asyncio.gather(*pending)]
+        async with asyncio.timeout(20):
+            outcomes = [outcome for (outcome,) in await asyncio.gather(*pending)]
     assert all(isinstance(each, Postponed) and each.scope is Scope.MESSAGE for each in outcomes)
     assert outcomes[0].cause.text.startswith("not tried: the server had not greeted yet")
 
 
-# Servers of long ago
-
-
-@pytest.mark.parametrize("reply", ["502 5.5.1 what", "500 unknown", "501 syntax", "504 no", "550 what", "502"])
-async def test_a_server_that_knows_no_ehlo_is_greeted_with_helo(reply: str) -> None:
-    async with ScriptedServer({Stage.EHLO: [reply, "250 old"]}) as server:
-        assert isinstance(await deliver(settings(server.port)), Sent)
-    assert server.commands[:3] == [
-        b"EHLO relay.example.org",
-        b"HELO relay.example.org",
-        b"MAIL FROM:<app@example.org>",
-    ]
-
-
-@pytest.mark.parametrize("reply", ["550 5.7.1 who are you", "554 5.7.1 no", "421 4.3.2 busy", "451 later", "503 no"])
-async def test_a_refusal_of_another_kind_is_not_answered_with_helo(reply: str) -> None:
-    async with ScriptedServer({Stage.EHLO: reply}) as server:
-        outcome = await deliver(settings(server.port))
-    assert isinstance(outcome, Deferred) and server.count(b"HELO") == 0
-    assert f"{outcome.cause.code} {outcome.cause.text}" == reply
-
-
-async def test_a_refusal_of_both_is_told_as_that_of_ehlo() -> None:
-    async with ScriptedServer({Stage.EHLO: ["502 5.5.1 no EHLO", "550 5.7.1 nor HELO"]}) as server:
-        outcome = await deliver(settings(server.port))
-    assert (outcome.cause.stage, outcome.cause.code, outcome.cause.text) == (Stage.EHLO, 502, "5.5.1 no EHLO")
-
-
-@pytest.mark.parametrize(
-    ("changes", "missing"),
-    [
-        ({"tls": "starttls"}, "does not offer STARTTLS, which its settings require"),
-        ({"username": "app", "password": "x", "allow_plaintext_auth": True}, "does not offer AUTH"),
-        ({"username": "app", "password": "x", "auth_mechanism": "CRAM-MD5"}, "does not offer AUTH"),
-        ({"username": "app", "password": "x", "tls": "opportunistic"}, "does not offer AUTH"),
-        ({"tls": "starttls", "username": "app", "password": "x"}, "does not offer STARTTLS"),
-    ],
-)
-async def test_what_helo_cannot_give_is_named(changes: dict[str, Any], missing: str, authority: Authority) -> None:
-    async with ScriptedServer({Stage.EHLO: ["502 5.5.2 EHLO?", "250 old"]}) as server:
-        outcome = await deliver(settings(server.port, ca_file=authority.file, **changes))
-    assert isinstance(outcome, Deferred) and outcome.scope is Scope.UPSTREAM
-    assert missing in outcome.cause.text and "HELO alone (EHLO: 502 5.5.2 EHLO?)" in outcome.cause.text
-    assert server.count(b"MAIL") == server.count(b"AUTH") == 0
-
-
-@pytest.mark.parametrize(
-    ("lines", "mechanisms"),
-    [
-        (("AUTH PLAIN", "AUTH LOGIN"), "PLAIN LOGIN"),
-        (("AUTH GSSAPI NTLM", "AUTH=LOGIN PLAIN"), "GSSAPI NTLM LOGIN PLAIN"),
-        (("AUTH=LOGIN PLAIN", "AUTH GSSAPI"), "LOGIN PLAIN GSSAPI"),
-        (("AUTH plain", "AUTH PLAIN login"), "PLAIN LOGIN"),
-        (("AUTH=PLAIN",), "PLAIN"),
-        (("AUTH XOAUTH2 PLAIN", "SIZE 9", "AUTH CRAM-MD5"), "XOAUTH2 PLAIN CRAM-MD5"),
-    ],
-)
-async def test_all_lines_of_auth_count_together(lines: tuple[str, ...], mechanisms: str) -> None:
-    async with ScriptedServer(extensions=lines) as server:
-        login: dict[str, Any] = {"username": "app", "password": "secret", "allow_plaintext_auth": True}
-        opened = await open_connection(settings(server.port, **login), None)
-        assert isinstance(opened, Connection) and opened.extensions["auth"] == mechanisms
-        opened.abort()
-
-
-# The same by `relayd upstream test`
-
-
-async def tried(control: Control, **changes: Any) -> dict[str, Any]:
-    answer = await control.request("POST", "upstreams/out/test", {**TRIAL, **changes})
-    assert answer.status == 200, answer.text
-    steps: dict[str, Any] = {step["name"]: step for step in answer.data["steps"]}
-    assert answer.data["is_ok"] == all(step["is_ok"] for step in steps.values())
-    return steps
-
-
-async def add(control: Control, **options: Any) -> None:
-    said = {"name": "out", "provider": "smtp_relay", "host": "many.test", "port": 25, "tls": "none", **options}
-    await control.ok("POST", "upstreams", said)
-
-
-DEAD: dict[str, tuple[Callable[[], Any], str]] = {
-    "refuses": (lambda: None, "connection refused"),
-    "greets with 554": (lambda: ScriptedServer({Stage.CONNECT: "554 5.7.1 go"}, host="127.0.0.2"), "554 5.7.1 go"),
-    "hangs up": (lambda: ScriptedServer({Stage.CONNECT: Disconnect()}, host="127.0.0.2"), "connection lost"),
-    "refuses EHLO": (lambda: ScriptedServer({Stage.EHLO: "451 4.3.0 x"}, host="127.0.0.2"), "451 4.3.0 x"),
-    "is no SMTP server": (lambda: ScriptedServer({Stage.CONNECT: "HTTP/1.1 400"}, host="127.0.0.2"), "SMTP"),
+KINDS: dict[str, dict[str, Any]] = {
+    "smtp_relay": {"provider": "smtp_relay", "host": "smtp.test"},
+    "by token": {
+        "provider": "smtp_relay",
+        "host": "smtp.test",
+        "auth_mechanism": "XOAUTH2",
+        "oauth_account": "a@b.test",
+    },
+    "sendgrid": {"provider": "sendgrid", "api_key": "key"},
+    "google relay": {"provider": "google_workspace"},
+    "google xoauth2": {"provider": "google_workspace", "mode": "xoauth2"},
 }
 
 
-@pytest.mark.parametrize("is_first", [True, False])
-@pytest.mark.parametrize("kind", DEAD)
-async def test_a_trial_warns_of_an_address_that_is_dead(
-    control: Control, hosts: Hosts, kind: str, is_first: bool
-) -> None:
-    make, text = DEAD[kind]
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ScriptedServer())
-        dead = make()
-        if dead is not None:
-            await stack.enter_async_context(dead)
-        bad = closed_address("127.0.0.2") if dead is None else place(dead, "127.0.0.2")
-        found = [bad, place(server)]
-        hosts.publish("many.test", *(found if is_first else reversed(found)))
-        await add(control)
-        steps = await tried(control)
-        ran = await control.cli("upstream", "test", "out", "--to", "you@example.net", "--from", "app@example.org")
-    assert list(steps) == ["dns", "tcp", "greeting", "ehlo", "auth", "mail", "rcpt", "rset", "quit"]
-    shown = steps["tcp"]
-    assert shown["result"] == f"connected to 127.0.0.1 port {server.port}"
-    assert shown["warning"] == "1 of 2 addresses does not work; mail goes through the others"
-    assert f"127.0.0.1 port {server.port}: connected in" in str(shown["details"])
-    assert [line for line in shown["details"] if line.startswith("127.0.0.2 port") and text in line]
-    assert ran.code == 0 and "WARN" in ran.out and "mind: 1 of 2 addresses does not work" in ran.err
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_delivery_and_a_trial_have_the_same_patience(control: Control, kind: str) -> None:
+    await control.ok("POST", "upstreams", {"name": "out", **KINDS[kind]})
+    configured = Timeouts(greeting=77.0, opening=200.0)
+    house: dict[str, Any] = {"hostname": "relay.test", "emit": lambda event: None, "timeouts": configured}
+    providers = Providers(control.db, control.house.seal, index=0, workers=1, **house)
+    ((_, build),) = await providers.load()
+    async with control.db.connection() as connection:
+        record = await upstreams.find(connection, "out")
+    for each in (build(), Probes(control.db, control.house.seal, **house).of(record)):
+        assert each._settings.timeouts == configured  # type: ignore[union-attr]
 
 
-async def test_a_trial_takes_the_way_of_a_delivery_round_a_silent_address(control: Control, hosts: Hosts) -> None:
-    with silent_address("127.0.0.2") as silent:
-        async with ScriptedServer() as server:
-            hosts.publish("many.test", silent, place(server))
-            await add(control)
-            answer = await control.request("POST", "upstreams/out/test", {**TRIAL, "wait_seconds": 3})
-            assert not answer.data["is_finished"] and answer.data["waiting"]["step"] == "other addresses"
-            assert [step["name"] for step in answer.data["steps"]][-1] == "quit"
+async def test_a_name_server_that_says_nothing_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+        await asyncio.sleep(60)
 
-
-async def test_a_trial_of_which_no_address_works_names_all(control: Control, hosts: Hosts) -> None:
-    async with ScriptedServer({Stage.CONNECT: "554 5.7.1 go away"}) as server:
-        hosts.publish("many.test", closed_address("127.0.0.2"), place(server))
-        await add(control)
-        steps = await tried(control)
-        assert list(steps) == ["dns", "tcp", "greeting"]
-        assert "127.0.0.2 port" in str(steps["tcp"]["details"]) and "refused" in str(steps["tcp"]["details"])
-        assert steps["greeting"]["result"] == "554 5.7.1 go away" and "let it in" in steps["greeting"]["cure"]
-    steps = await tried(control)
-    assert list(steps) == ["dns", "tcp"]
-    assert steps["tcp"]["result"] == "127.0.0.2, 127.0.0.1: connection refused" and "587" in steps["tcp"]["cure"]
-
-
-async def test_a_trial_of_which_every_address_works_says_so_and_warns_of_nothing(
-    control: Control, hosts: Hosts
-) -> None:
-    async with ScriptedServer() as first, ScriptedServer(host="127.0.0.2") as second:
-        hosts.publish("many.test", place(first), place(second, "127.0.0.2"))
-        await add(control)
-        steps = await tried(control)
-        assert steps["tcp"]["warning"] is None
-        # As far as before a login, and politely.
-        assert [line.split()[0] for line in second.commands] == [b"EHLO", b"QUIT"]
-
-
-async def test_a_trial_whose_login_is_refused_shows_that_address(control: Control, hosts: Hosts) -> None:
-    script: dict[Stage, Action] = {Stage.AUTH: "535 5.7.8 no"}
-    async with ScriptedServer(script) as first, ScriptedServer(script, host="127.0.0.2") as second:
-        await add(control, username="app", password="x", allow_plaintext_auth=True)
-        for found in ([place(first), place(second, "127.0.0.2")], [closed_address("127.0.0.3"), place(first)]):
-            hosts.publish("many.test", *found)
-            steps = await tried(control)
-            assert list(steps) == ["dns", "tcp", "greeting", "ehlo", "auth"]
-            assert steps["tcp"]["result"] == f"connected to 127.0.0.1 port {first.port}"
-            assert steps["auth"]["result"] == "535 5.7.8 no"
-    assert not second.sessions
-
-
-async def test_a_trial_says_that_the_server_has_not_greeted_and_then_how_long_it_took(
-    control: Control, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(upstream_test, "_LOOK_SECONDS", 0.5)
-    monkeypatch.setattr("relayd.upstream.probe.SLOW_GREETING_SECONDS", 0.5)
-    async with late_server(1.5) as (host, port):
-        await add(control, host=host, port=port)
-        client = ControlClient((control.socket,))
-        asked = {"to": "you@example.net", "sender": "app@example.org", "control": client}
-        assert await asyncio.to_thread(upstream_test.try_out, "out", **asked) == 0
-    told = capsys.readouterr()
-    assert "the server has not greeted yet, after" in told.err and "it greets after 2 s" in told.out
-    assert (await control.ok("GET", "upstreams/out"))["is_verified"]
-
-
-async def test_a_trial_that_is_not_under_way_is_refused(control: Control) -> None:
-    async with ScriptedServer() as server:
-        await add(control, host="127.0.0.1", port=server.port)
-        answer = await control.request("GET", "upstreams/out/test/nonsense")
-        assert answer.status == 409 and "relayd upstream test out" in answer.text
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    outcome = await deliver(settings(25, host="many.test", timeouts=replace(PATIENT, connect=0.2)))
+    assert outcome.cause.text == "host name cannot be resolved: no answer within 0.2 s"

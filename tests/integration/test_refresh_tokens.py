@@ -70,6 +70,16 @@ class House:
                 "UPDATE relayd_state SET clock_offset = clock_offset + make_interval(secs => $1)", seconds
             )
 
+    async def begin_slowly(self, source: TokenSource) -> tuple[asyncio.Task[str], asyncio.Event]:
+        """A fetch that the provider has heard of, and answers once the event is set."""
+        leave = asyncio.Event()
+        self.google.script.append(Slow(leave))
+        fetching = asyncio.create_task(source.token())
+        async with asyncio.timeout(20):
+            while not self.google.under_way:
+                await asyncio.sleep(0)
+        return fetching, leave
+
     async def take(self, database: FreshDatabase, *, failpoint: str = "") -> tuple[int, list[str]]:
         """A process takes twenty tokens; how it ended, and the tokens."""
         process = await asyncio.create_subprocess_exec(
@@ -192,12 +202,7 @@ async def test_many_workers_present_each_refresh_token_once(house: House) -> Non
 
 async def test_a_worker_that_was_given_up_does_not_spoil_what_the_next_one_does(house: House) -> None:
     house.google.exchanges = "revokes"
-    leave = asyncio.Event()
-    house.google.script.append(Slow(leave))
-    slow = asyncio.create_task(house.source().token())
-    async with asyncio.timeout(20):
-        while not house.google.under_way:
-            await asyncio.sleep(0)
+    slow, leave = await house.begin_slowly(house.source())
     # Its lease lapses, and another takes its place with the same refresh token, which is good no more afterwards.
     await house.pass_time(LEASE_SECONDS + 1)
     assert house.google.allows(await house.source().token(), ME)
@@ -211,12 +216,7 @@ async def test_a_worker_that_was_given_up_does_not_spoil_what_the_next_one_does(
 
 async def test_a_login_meanwhile_is_not_overwritten(house: House) -> None:
     house.google.exchanges = "keeps"
-    leave = asyncio.Event()
-    house.google.script.append(Slow(leave))
-    fetching = asyncio.create_task(house.source().token())
-    async with asyncio.timeout(20):
-        while not house.google.under_way:
-            await asyncio.sleep(0)
+    fetching, leave = await house.begin_slowly(house.source())
     theirs = house.google.grant("other@example.com")
     await house.log_in(theirs)
     leave.set()
@@ -230,12 +230,7 @@ async def test_a_login_meanwhile_is_not_overwritten(house: House) -> None:
 async def test_sealing_anew_during_a_refresh_loses_neither(house: House) -> None:
     house.google.exchanges = "strict"
     column = next(each for each in SEALED_COLUMNS if each.column == "oauth_refresh_token_sealed")
-    leave = asyncio.Event()
-    house.google.script.append(Slow(leave))
-    fetching = asyncio.create_task(house.source().token())
-    async with asyncio.timeout(20):
-        while not house.google.under_way:
-            await asyncio.sleep(0)
+    fetching, leave = await house.begin_slowly(house.source())
 
     async def reseal() -> int:
         async with house.db.transaction() as connection:
@@ -266,12 +261,7 @@ async def test_sealing_anew_during_a_refresh_loses_neither(house: House) -> None
 @pytest.mark.parametrize("setting", ["smtp_ca_file", "token_url"])
 async def test_a_change_of_settings_does_not_let_a_second_refresh_begin(house: House, setting: str) -> None:
     house.google.exchanges = "strict"
-    leave = asyncio.Event()
-    house.google.script.append(Slow(leave))
-    fetching = asyncio.create_task(house.source().token())
-    async with asyncio.timeout(20):
-        while not house.google.under_way:
-            await asyncio.sleep(0)
+    fetching, leave = await house.begin_slowly(house.source())
     async with house.db.transaction() as connection:
         current = await upstreams.find_to_change(connection, "gw")
         value = {"smtp_ca_file": current.smtp_ca_file, "token_url": current.token_url}[setting]
@@ -353,13 +343,8 @@ async def test_neither_log_nor_audit_nor_table_shows_a_refresh_token(
 
 async def test_closing_waits_for_a_refresh_under_way(house: House) -> None:
     house.google.exchanges = "strict"
-    leave = asyncio.Event()
-    house.google.script.append(Slow(leave))
     source = house.source()
-    caller = asyncio.create_task(source.token())
-    async with asyncio.timeout(20):
-        while not house.google.under_way:
-            await asyncio.sleep(0)
+    caller, leave = await house.begin_slowly(source)
     caller.cancel()
     closing = asyncio.create_task(source.close())
     await asyncio.sleep(0.1)

@@ -1,12 +1,14 @@
-"""Hosts with several addresses, without touching the system's resolver, and addresses that do not answer."""
+"""Hosts with several addresses, without the system's resolver; addresses that do not answer, or answer late."""
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+
+from tests.peers.smtp_server import ScriptedServer
 
 
 class Hosts:
@@ -58,3 +60,44 @@ def closed_address(host: str = "127.0.0.1") -> tuple[str, int]:
         probe.bind((host, 0))
         place: tuple[str, int] = probe.getsockname()
         return place
+
+
+def place(server: ScriptedServer, host: str = "127.0.0.1") -> tuple[str, int]:
+    """Where it listens, for `publish`."""
+    return host, server.port
+
+
+@asynccontextmanager
+async def late_server(*pauses: float) -> AsyncIterator[tuple[str, int]]:
+    """Says nothing for so long to its first connection, its second, …; takes whatever comes then."""
+    left = list(pauses)
+    serving: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            await asyncio.sleep(left.pop(0))
+            writer.write(b"220 late\r\n")
+            while line := await reader.readline():
+                writer.write(b"354 go\r\n" if line == b"DATA\r\n" else b"250 ok\r\n")
+                if line == b"DATA\r\n":
+                    await reader.readuntil(b"\r\n.\r\n")
+                    writer.write(b"250 ok\r\n")
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield "127.0.0.1", server.sockets[0].getsockname()[1]
+        assert left == []
+    finally:
+        server.close()
+        for each in serving:
+            each.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)
