@@ -114,7 +114,7 @@ def add(
     step = f"{first}\n{step}" if first else step
     if reply.data["caution"]:
         step = f"mind: {reply.data['caution']}\n{step}"
-    output.done(reply, f"upstream {name} added", as_json=as_json, next_step=step)
+    output.done(reply, f"upstream {name} added{_by_port(said, reply.data)}", as_json=as_json, next_step=step)
 
 
 @app.command(name="list")
@@ -161,8 +161,9 @@ def set_(
     if no_login:
         said |= {"username": None, "password": None}
     reply = control.patch(path_of("upstreams", name), said)
-    step = f"mind: {reply.data['caution']}" if reply.data["caution"] and "mode" in said else None
-    output.done(reply, f"upstream {name} changed", as_json=as_json, next_step=step)
+    is_chosen_anew = bool({"mode", "port", "tls"} & said.keys())
+    step = f"mind: {reply.data['caution']}" if reply.data["caution"] and is_chosen_anew else None
+    output.done(reply, f"upstream {name} changed{_by_port(said, reply.data)}", as_json=as_json, next_step=step)
 
 
 @app.command
@@ -191,6 +192,13 @@ def breaker(
 def remove(name: str, /, *, as_json: AsJson = False, control: Control) -> None:
     """Remove an upstream that no mailbox sends through."""
     output.done(control.delete(path_of("upstreams", name)), f"upstream {name} removed", as_json=as_json)
+
+
+def _by_port(said: Row, upstream: Row) -> str:
+    """How it speaks TLS, where a port was named and TLS was not."""
+    if said.get("port") is None or said.get("tls") is not None or upstream["tls"] is None:
+        return ""
+    return f": port {upstream['port']}, --tls {upstream['tls']}"
 
 
 def _what_it_lacks(upstream: Row) -> str | None:

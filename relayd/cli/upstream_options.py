@@ -40,7 +40,7 @@ class Options:
     port
         By default 587 with starttls, 465 with implicit, 25 with none and opportunistic.
     tls
-        By default starttls. opportunistic takes what is offered and verifies nothing.
+        By default implicit on port 465, else starttls. opportunistic takes what is offered and verifies nothing.
     ca_file
         Trust these certificates (a path on the server) instead of the system's.
     password_file

@@ -160,7 +160,8 @@ class DeliverySettings(_Section):
     looks: Annotated[int, Field(ge=1, le=20)] = 5
     look_give_up_seconds: Seconds = 86400.0
     poll_seconds: Seconds = 1.0
-    attempt_seconds: Annotated[float, Field(ge=1, le=86400)] = 900.0
+    attempt_seconds: Annotated[float, Field(ge=1, le=86400)] = 1200.0
+    greeting_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
     delay_warning_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 4 * 3600.0
     release_spread_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     drain_seconds: Seconds = 30.0

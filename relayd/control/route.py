@@ -3,6 +3,7 @@
 A request's model holds the path's parameters together with the query's (GET) or the JSON body's (other methods).
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from relayd.control.pending_logins import PendingLogins
+from relayd.control.running_trials import RunningTrials
 from relayd.control.values import Key
 from relayd.dns.resolver import Resolver
 from relayd.errors import BadValue
@@ -102,6 +104,7 @@ class House:
     probe_of: Callable[[UpstreamRecord], Probe] | None = None  # what tries an upstream, where somebody knows
     emit: Callable[[ControlEvent | GrantEvent], None] = lambda event: None
     logins: PendingLogins = field(default_factory=PendingLogins)
+    trials: RunningTrials = field(default_factory=lambda: RunningTrials(time.monotonic))
     bouncer: Bouncer | None = None  # who tells senders of what an operator calls failed
     resolver: Resolver = field(default_factory=Resolver)
     reload: Callable[[], Awaitable[Reloaded]] | None = None  # None where no configuration file can be read anew

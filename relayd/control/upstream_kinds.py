@@ -8,6 +8,8 @@ from relayd.errors import BadValue
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.token_login import logs_in_by_token
 
+# RFC 8314 3.3: a port that begins with TLS.
+IMPLICIT_TLS_PORT = 465
 _DEFAULT_PORTS = {"opportunistic": 25, "starttls": 587, "implicit": 465, "none": 25}
 
 _SMTP = frozenset(
@@ -88,6 +90,8 @@ def completed(upstream: UpstreamRecord) -> UpstreamRecord:
     upstream = replace(upstream, mode=upstream.mode or DEFAULT_MODES.get(upstream.provider_type))
     if _is_unix_socket(upstream) and upstream.smtp_tls is None:
         upstream = replace(upstream, smtp_tls="none")  # nobody is on the way
+    if upstream.smtp_tls is None and upstream.smtp_port == IMPLICIT_TLS_PORT:
+        upstream = replace(upstream, smtp_tls="implicit")
     missing = {
         COLUMNS.get(name, name): value
         for name, value in kind_of(upstream).defaults.items()
@@ -97,6 +101,26 @@ def completed(upstream: UpstreamRecord) -> UpstreamRecord:
     if upstream.smtp_port is None and upstream.smtp_tls is not None and not _is_unix_socket(upstream):
         upstream = replace(upstream, smtp_port=_DEFAULT_PORTS[upstream.smtp_tls])
     return upstream
+
+
+def with_tls_of_port(before: UpstreamRecord, after: UpstreamRecord) -> UpstreamRecord:
+    """The upstream after its port was changed and nothing was said of TLS: 465 begins with it, and leaving 465 for the
+    port of STARTTLS means that."""
+    if before.smtp_tls is None or before.smtp_port == after.smtp_port:
+        return after
+    if after.smtp_port == IMPLICIT_TLS_PORT:
+        return replace(after, smtp_tls="implicit")
+    was_implied = before.smtp_port == IMPLICIT_TLS_PORT and before.smtp_tls == "implicit"
+    if was_implied and after.smtp_port == _DEFAULT_PORTS["starttls"]:
+        return replace(after, smtp_tls="starttls")
+    return after
+
+
+def caution_of(provider: str, mode: str | None, port: int | None, tls: str | None) -> str | None:
+    """What an operator should know who chooses this."""
+    if port == IMPLICIT_TLS_PORT and tls not in (None, "implicit"):
+        return f"port 465 begins with TLS (RFC 8314), and a server there does not wait for --tls {tls}: --tls implicit"
+    return CAUTIONS.get((provider, mode))
 
 
 def without_defaults(upstream: UpstreamRecord) -> UpstreamRecord:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, computed_field
 
 from relayd.control import tiers
 from relayd.control.route import Context, Named, Removed, Request, Route, View, changes
-from relayd.control.upstream_kinds import CAUTIONS, check, completed, without_defaults
+from relayd.control.upstream_kinds import caution_of, check, completed, with_tls_of_port, without_defaults
 from relayd.control.upstream_options import Provider, UpstreamOptions, changed
 from relayd.control.values import Key, Line, Name
 from relayd.control.versions import check_all_know
@@ -115,7 +115,7 @@ class UpstreamView(View):
     @computed_field
     def caution(self) -> str | None:
         """What an operator should know who chooses this way of sending."""
-        return CAUTIONS.get((self.provider, self.mode))
+        return caution_of(self.provider, self.mode, self.port, self.tls)
 
     @computed_field
     def signatures(self) -> str:
@@ -174,6 +174,8 @@ async def set_upstream(context: Context, request: SetUpstream) -> UpstreamView:
             upstream = completed(changed(context.house.seal, without_defaults(before), wanted))
         else:
             upstream = changed(context.house.seal, before, wanted)
+        if "port" in wanted and not {"tls", "mode"} & wanted.keys():
+            upstream = with_tls_of_port(before, upstream)
         check(upstream)
         await _check_lookable(connection, before, upstream)
         saved = await upstreams.save(connection, upstream)

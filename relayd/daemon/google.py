@@ -8,7 +8,7 @@ from relayd.daemon import smtp_relay
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.google import Identify, identify
-from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.settings import SmarthostSettings, Timeouts
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.token_login import logs_in_by_token
 from relayd.upstream.tokens import TokenSource
@@ -22,10 +22,12 @@ def builder(
     *,
     hostname: str,
     max_connections: int,
+    timeouts: Timeouts,
     rules: Sequence[Rule] = GENERIC,
 ) -> Callable[[], Smarthost]:
     """What makes the connections of modes smtp-relay and xoauth2. Raises SealError."""
-    settings = with_tokens(record, smtp_relay.settings(record, seal, hostname, max_connections, rules=rules), tokens)
+    plain = smtp_relay.settings(record, seal, hostname, max_connections, timeouts=timeouts, rules=rules)
+    settings = with_tokens(record, plain, tokens)
     return partial(Smarthost, settings, identify=identities(record, settings))
 
 

@@ -22,7 +22,7 @@ from relayd.upstream.capture_probe import CaptureProbe
 from relayd.upstream.google import Identify
 from relayd.upstream.http_probe import HttpProbe, Question
 from relayd.upstream.probe import Sign, SmtpProbe, trial_transmission
-from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.settings import SmarthostSettings, Timeouts
 from relayd.upstream.steps import Probe, Progress, StepFailed, Trial
 from relayd.upstream.tokens import TokenSource
 from relayd.upstream.verdict import Unfit
@@ -34,12 +34,22 @@ _SENDGRID = "https://api.sendgrid.com"
 class Probes:
     """Makes the probe of each kind of upstream."""
 
-    def __init__(self, database: Database, seal: Seal, *, hostname: str, emit: Callable[[GrantDied], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        *,
+        hostname: str,
+        emit: Callable[[GrantDied], None],
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        """`timeouts` are those of deliveries."""
         self._database = database
         self._seal = seal
         self._hostname = hostname
         self._emit = emit
         self._signer = Signer(database, seal)
+        self._timeouts = timeouts or Timeouts()
 
     def of(self, record: UpstreamRecord) -> Probe:
         """Raises SealError for a secret that does not open, RelaydError for what cannot be tried."""
@@ -55,10 +65,10 @@ class Probes:
                 question = Question("/v3/scopes", self._bearer(record))
                 return HttpProbe(record.api_url or _SENDGRID, ca_file=record.smtp_ca_file, question=question)
             case "sendgrid", _:
-                settings = smtp_relay.settings(record, self._seal, self._hostname, 1)
+                settings = smtp_relay.settings(record, self._seal, self._hostname, 1, timeouts=self._timeouts)
                 return SmtpProbe(replace(settings, password=self._api_key(record)), now=_now, sign=sign)
             case _:
-                settings = smtp_relay.settings(record, self._seal, self._hostname, 1)
+                settings = smtp_relay.settings(record, self._seal, self._hostname, 1, timeouts=self._timeouts)
                 settings = google.with_tokens(record, settings, self._tokens(record))
                 return _AsSender(settings, google.identities(record, settings), sign)
 

@@ -17,6 +17,7 @@ from relayd.store import upstreams
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.capture import Capture
+from relayd.upstream.settings import Timeouts
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.table import OperatorRule, table_of
 from relayd.upstream.token_login import logs_in_by_token
@@ -36,6 +37,7 @@ class Providers:
         index: int,
         workers: int,
         verdicts: Sequence[OperatorRule] = (),
+        timeouts: Timeouts | None = None,
         emit: Callable[[GrantDied], None],
     ) -> None:
         self._database = database
@@ -45,6 +47,7 @@ class Providers:
         self._index = index
         self._workers = workers
         self._verdicts = verdicts
+        self._timeouts = timeouts or Timeouts()
         self._told: set[str] = set()
 
     async def load(self) -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
@@ -79,7 +82,10 @@ class Providers:
             assert record.capture_directory
             return partial(Capture, Path(record.capture_directory))
         if record.provider_type == "smtp_relay" and not logs_in_by_token(record):
-            return partial(Smarthost, smtp_relay.settings(record, self._seal, self._hostname, connections, rules=rules))
+            chosen = smtp_relay.settings(
+                record, self._seal, self._hostname, connections, timeouts=self._timeouts, rules=rules
+            )
+            return partial(Smarthost, chosen)
         # An HTTP client and Google's library with it: workers that speak nothing but SMTP start without.
         from relayd.daemon import web_providers
 
@@ -91,6 +97,7 @@ class Providers:
             connections=connections,
             workers=self._workers,
             rules=rules,
+            timeouts=self._timeouts,
             emit=self._emit,
         )
 

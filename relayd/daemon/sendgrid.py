@@ -10,19 +10,20 @@ from relayd.errors import RelaydError
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.sendgrid import DEFAULT_URL, SendGrid, SendGridSettings
+from relayd.upstream.settings import Timeouts
 from relayd.upstream.smarthost import Smarthost
 from relayd.upstream.verdict import Rule
 
 
 def builder(
-    record: UpstreamRecord, seal: Seal, hostname: str, max_connections: int, rules: Sequence[Rule]
+    record: UpstreamRecord, seal: Seal, hostname: str, max_connections: int, rules: Sequence[Rule], timeouts: Timeouts
 ) -> Callable[[], Upstream]:
     """Raises SealError, and RelaydError for a row that has no key."""
     key = smtp_relay.opened(record, seal, "api_key", record.api_key_sealed)
     if key is None:
         raise RelaydError(f"it has no API key: relayd upstream set {record.name} --api-key-file FILE")
     if record.mode == "smtp":
-        chosen = smtp_relay.settings(record, seal, hostname, max_connections, rules=rules)
+        chosen = smtp_relay.settings(record, seal, hostname, max_connections, timeouts=timeouts, rules=rules)
         return partial(Smarthost, replace(chosen, password=key.decode()))
     return partial(
         SendGrid,

@@ -5,12 +5,18 @@ from typing import cast
 
 from relayd.seal import Seal
 from relayd.store.upstreams import UpstreamRecord
-from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Tls
+from relayd.upstream.settings import AuthMechanism, SmarthostSettings, Timeouts, Tls
 from relayd.upstream.verdict import GENERIC, Rule
 
 
 def settings(
-    record: UpstreamRecord, seal: Seal, hostname: str, max_connections: int, *, rules: Sequence[Rule] = GENERIC
+    record: UpstreamRecord,
+    seal: Seal,
+    hostname: str,
+    max_connections: int,
+    *,
+    timeouts: Timeouts | None = None,
+    rules: Sequence[Rule] = GENERIC,
 ) -> SmarthostSettings:
     """`hostname` is greeted with where the row names no other. Raises SealError."""
     assert record.smtp_host and record.smtp_tls
@@ -35,6 +41,7 @@ def settings(
         max_recipients=record.max_recipients,
         max_messages_per_connection=record.max_messages_per_connection,
         idle_seconds=record.idle_seconds,
+        timeouts=timeouts or Timeouts(),
     )
 
 

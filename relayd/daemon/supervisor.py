@@ -36,7 +36,7 @@ from relayd.daemon.reporting import Log, emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
-from relayd.daemon.terms import verdicts
+from relayd.daemon.terms import connection_timeouts, verdicts
 from relayd.daemon.tokens import token_source
 from relayd.daemon.worker_pool import WorkerPool
 from relayd.errors import RelaydError
@@ -197,7 +197,9 @@ class Supervisor:
             release_spread_seconds=settings.delivery.release_spread_seconds,
             verdicts=verdicts(settings),
             emit=emit,
-            probe_of=Probes(database, seal, hostname=settings.hostname, emit=emit).of,
+            probe_of=Probes(
+                database, seal, hostname=settings.hostname, emit=emit, timeouts=connection_timeouts(settings)
+            ).of,
             logins=self._logins,
             bouncer=recovery.bouncer,
             resolver=resolver(settings),

@@ -1,5 +1,6 @@
 """From settings to the values that the parts of a worker are handed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from relayd.config.settings import Settings
@@ -9,6 +10,7 @@ from relayd.rules.doubt import LookPolicy
 from relayd.rules.outcome import Scope, Stage
 from relayd.rules.retry import RetryPolicy
 from relayd.submission.limits import SessionLimits
+from relayd.upstream.settings import Timeouts
 from relayd.upstream.table import OperatorRule, operator_rule
 
 
@@ -62,6 +64,13 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,
     )
+
+
+def connection_timeouts(settings: Settings) -> Timeouts:
+    """Of connections to upstreams. What comes before MAIL ends within an attempt, so that nothing is in doubt then."""
+    timeouts = Timeouts(greeting=settings.delivery.greeting_seconds)
+    opening = min(timeouts.opening_seconds, 0.9 * settings.delivery.attempt_seconds)
+    return replace(timeouts, opening=opening)
 
 
 def breaker_terms(settings: Settings) -> BreakerTerms:

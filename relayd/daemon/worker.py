@@ -23,7 +23,15 @@ from relayd.daemon.providers import Providers
 from relayd.daemon.queueing import QueueingReport
 from relayd.daemon.reporting import Log, emit
 from relayd.daemon.storage import open_database
-from relayd.daemon.terms import breaker_terms, door_terms, look_policy, retry_policy, session_limits, verdicts
+from relayd.daemon.terms import (
+    breaker_terms,
+    connection_timeouts,
+    door_terms,
+    look_policy,
+    retry_policy,
+    session_limits,
+    verdicts,
+)
 from relayd.daemon.tls import server_context
 from relayd.delivery.breakers import Breakers
 from relayd.delivery.claimer import Pace
@@ -93,6 +101,7 @@ class Worker:
             index=orders.index,
             workers=settings.processes,
             verdicts=verdicts(settings),
+            timeouts=connection_timeouts(settings),
             emit=emit,
         )
         self._fleet = Fleet(providers.load)

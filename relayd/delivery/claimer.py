@@ -19,7 +19,7 @@ class Pace:
     poll_seconds: float = 1.0
     read_limit: int = 200
     claim_lease_seconds: float = 60.0
-    attempt_seconds: float = 900.0
+    attempt_seconds: float = 1200.0
     lease_margin_seconds: float = 60.0
     release_spread_seconds: float = 300.0
 

@@ -37,6 +37,8 @@ CLAIM_SPACING_SECONDS = 0.05
 # What an upstream takes in this time is claimed at once, so that a fast one costs few claims.
 AHEAD_SECONDS = 0.25
 MAX_AHEAD = 200
+# At a stop, for what is given up before it was sent, to be settled.
+ENDING_SECONDS = 2.0
 # After a wake: the lane may be in another worker's hands at the first look.
 LOOKS = 2
 
@@ -106,6 +108,10 @@ class Scheduler:
                 await self._finished.wait()
                 while self._running:
                     await asyncio.wait(self._running)
+        if self._running:
+            # What waits for its server to greet has not been sent, and says so; a cancel would leave a doubt.
+            await self._fleet.close()
+            await asyncio.wait(self._running, timeout=ENDING_SECONDS)
         cut_off = list(self._running)
         for task in cut_off:
             task.cancel()

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from relayd.seal import HEAD_OCTETS, key_id_of
 from relayd.store.connection import Connection
+from relayd.store.upstreams import keep_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,11 @@ async def read_again(connection: Connection, column: SealedColumn, keys: Sequenc
 async def exchange(
     connection: Connection, column: SealedColumn, values: Sequence[tuple[SealedValue, bytes]]
 ) -> set[UUID]:
-    """Store the new value beside each, where the old one still stands. Returns the keys of the rows so changed."""
+    """Store the new value beside each, where the old one still stands. Returns the keys of the rows so changed.
+
+    In a transaction: a grant that is sealed anew stays the same, and keeps its access tokens.
+    """
+    await keep_tokens(connection)
     rows = await connection.fetch(
         _statement(EXCHANGE, column),
         [value.key for value, _ in values],

@@ -108,6 +108,9 @@ LIST = SELECT_LIVING + " AND ($1::uuid IS NULL OR u.client_id IS NULL OR u.clien
 # Index: email_configurations_name.
 FIND = SELECT_LIVING + " AND u.name = $1"
 
+# Index: email_configurations_pkey.
+FIND_BY_ID = SELECT_LIVING + " AND u.id = $1"
+
 # For the owner of what is added: waits for one who removes it, and then does not find it.
 FIND_TO_USE = FIND + " FOR KEY SHARE OF u"
 
@@ -147,6 +150,18 @@ UPDATE email_configurations
        updated_by = relayd_actor()
  WHERE id = $1
 """
+
+# What counts now, and nobody exchanges or replaces it until this transaction ends. Index: email_configurations_pkey.
+LOCK_REFRESH_TOKEN = """
+SELECT oauth_refresh_token_sealed FROM email_configurations WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
+"""  # noqa: S105
+
+# In this transaction the tokens of grants outlive a change of how those are kept (migration 0022). Index: none.
+KEEP_TOKENS = "SELECT set_config('relayd.keeps_tokens', 'on', true)"
+
+# Audited under a name of its own. Index: email_configurations_pkey.
+EXCHANGE_ACTOR = "SELECT set_config('relayd.actor', 'token exchange', true)"
+EXCHANGE_REFRESH_TOKEN = "UPDATE email_configurations SET oauth_refresh_token_sealed = $2 WHERE id = $1"  # noqa: S105
 
 # Unless it was changed since it was read. Index: email_configurations_pkey.
 MARK_VERIFIED = "UPDATE email_configurations SET is_verified = true WHERE id = $1 AND updated_at = $2"
@@ -204,6 +219,12 @@ async def find(connection: Connection, name: str) -> UpstreamRecord:
     return await _find(connection, FIND, name)
 
 
+async def find_by_id(connection: Connection, upstream_id: UUID) -> UpstreamRecord | None:
+    """The living upstream of that id."""
+    row = await connection.fetchrow(FIND_BY_ID, upstream_id)
+    return _record(row) if row is not None else None
+
+
 async def find_to_change(connection: Connection, name: str) -> UpstreamRecord:
     """As find, and nobody else changes it until this transaction ends."""
     return await _find(connection, FIND_TO_CHANGE, name)
@@ -232,6 +253,24 @@ async def save(connection: Connection, upstream: UpstreamRecord) -> UpstreamReco
     with explained(taken=f"there is an upstream {upstream.name} already"):
         await connection.execute(SAVE, *_settings(upstream))
     return await find(connection, upstream.name)
+
+
+async def lock_refresh_token(connection: Connection, upstream_id: UUID) -> bytes | None:
+    """The sealed refresh token of now, which stays until this transaction ends; None if there is none."""
+    sealed: bytes | None = await connection.fetchval(LOCK_REFRESH_TOKEN, upstream_id)
+    return sealed
+
+
+async def exchange_refresh_token(connection: Connection, upstream_id: UUID, sealed: bytes) -> None:
+    """Store the next refresh token of the same grant, after lock_refresh_token. Its access tokens stay."""
+    await keep_tokens(connection)
+    await connection.execute(EXCHANGE_ACTOR)
+    await connection.execute(EXCHANGE_REFRESH_TOKEN, upstream_id, sealed)
+
+
+async def keep_tokens(connection: Connection) -> None:
+    """What this transaction changes leaves every grant the same: access tokens and the lease of a fetch stay."""
+    await connection.execute(KEEP_TOKENS)
 
 
 async def mark_verified(connection: Connection, upstream: UpstreamRecord) -> None:

@@ -19,10 +19,15 @@ from relayd.rules.outcome import Outcome, Stage
 from relayd.upstream.certificate import Certificate
 from relayd.upstream.redaction import redacted, spellings
 from relayd.upstream.replies import ReplyReader
-from relayd.upstream.settings import SmarthostSettings
+from relayd.upstream.settings import SmarthostSettings, bare_host, is_socket_path
 from relayd.upstream.verdict import ProtocolViolation, Rule, judge_exception
 
 BLOCK_OCTETS = 64 * 1024
+
+
+class NoGreeting(RelaydError):
+    """It took the connection and said nothing."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class Connection:
         """`secrets` never leave through a reply's text, should the peer echo them."""
         self.stage = Stage.CONNECT
         self.extensions: dict[str, str] = {}
+        self.ehlo_refusal: str | None = None  # its reply, where it knows HELO alone
         self.transactions = 0
         self.in_transaction = False
         self.idle_since = 0.0
@@ -47,6 +53,11 @@ class Connection:
         self._protocol = ReplyReader()
         self._is_broken = False
         self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def settings(self) -> SmarthostSettings:
+        """What it was opened with."""
+        return self._settings
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -77,32 +88,25 @@ class Connection:
         der = None if self.tls_object is None else self.tls_object.getpeercert(binary_form=True)
         return None if der is None else Certificate.parse(der)
 
-    async def connect(self, tls: ssl.SSLContext | None, connected: socket.socket | None = None) -> None:
-        """Open the socket, unless one is given that is open, with TLS from the first octet if a context is given."""
-        loop, host = asyncio.get_running_loop(), bare_host(self._settings.host)
-        server_hostname = host if tls else None
-        source = self._settings.source_address
-        async with asyncio.timeout(self._settings.timeouts.connect):
-            if connected is not None:
-                await loop.create_connection(
-                    lambda: self._protocol, sock=connected, ssl=tls, server_hostname=server_hostname
-                )
-            elif is_socket_path(host):
-                await loop.create_unix_connection(lambda: self._protocol, host)
-            else:
-                assert self._settings.port is not None
-                await loop.create_connection(
-                    lambda: self._protocol,
-                    host,
-                    self._settings.port,
-                    ssl=tls,
-                    server_hostname=server_hostname,
-                    local_addr=(bare_host(source), 0) if source else None,
-                )
+    async def connect(self, tls: ssl.SSLContext | None, connected: socket.socket) -> None:
+        """Speak over a socket that is connected, which is this connection's from then on; with TLS from the first
+        octet if a context is given."""
+        loop = asyncio.get_running_loop()
+        host = bare_host(self._settings.host) if tls else None
+        try:
+            async with asyncio.timeout(self._settings.timeouts.connect):
+                await loop.create_connection(lambda: self._protocol, sock=connected, ssl=tls, server_hostname=host)
+        finally:
+            if self._protocol.transport is None:
+                connected.close()
 
-    async def greeting(self) -> SMTPResponse:
-        """What the upstream says first."""
-        return self._read(await self._protocol.read_response(self._settings.timeouts.connect))
+    async def greeting(self, seconds: float | None = None) -> SMTPResponse:
+        """What the upstream says first, within so many seconds, or else the time that it has for that."""
+        seconds = seconds or self._settings.timeouts.greeting_seconds
+        try:
+            return self._read(await self._protocol.read_response(seconds))
+        except TimeoutError:
+            raise NoGreeting(f"timed out: no greeting within {seconds:g} s") from None
 
     def conceal(self, secret: str) -> None:
         """This, too, must never leave through a reply's text."""
@@ -279,16 +283,6 @@ def stuffed_blocks(content: bytes, block_octets: int = BLOCK_OCTETS) -> Iterator
             block = b"." + block
         yield block
         start = end
-
-
-def is_socket_path(host: str) -> bool:
-    """Whether it is the path of a Unix socket."""
-    return host.startswith("/")
-
-
-def bare_host(host: str) -> str:
-    """An address literal without its brackets, as sockets and certificates want it."""
-    return host.removeprefix("[").removesuffix("]").removeprefix("IPv6:")
 
 
 def _end(content: bytes) -> bytes:

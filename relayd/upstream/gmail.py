@@ -74,6 +74,7 @@ class Gmail:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._settings.tokens.close()
         if self._http is not None:
             await self._http.close()
 

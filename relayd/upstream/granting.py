@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable, Sequence
 
 from relayd.rules.grant_events import GrantDied
-from relayd.seal import Seal
+from relayd.seal import Seal, SealError
+from relayd.store import upstreams
+from relayd.store.connection import Connection
 from relayd.store.pool import Database
 from relayd.store.upstreams import UpstreamRecord
 from relayd.upstream.grants import TOKEN_URL, Grant, ServiceAccountGrant, UserGrant
 from relayd.upstream.oauth import NoGrant, SharedTokens
 from relayd.upstream.scopes import scopes_of
-from relayd.upstream.tokens import TokenSource
+from relayd.upstream.tokens import TokenSource, TokenUnavailable
 
 
 def grant_of(record: UpstreamRecord, seal: Seal, scopes: Sequence[str] | None = None) -> Grant | None:
@@ -50,8 +52,20 @@ def token_source(
         key = f"relayd upstream set-service-account {record.name} --file KEY.json"
         choice = f"{login}, or {key}" if record.provider_type == "google_workspace" else login
         return NoGrant(f"upstream {record.name} has no grant yet: {choice}")
+
+    async def current(connection: Connection) -> Grant:
+        try:
+            now = await upstreams.find_by_id(connection, record.id)
+            found = grant_of(now, seal, scopes) if now is not None else None
+        except SealError as error:
+            raise TokenUnavailable(str(error)) from error
+        if found is None or found.digest != grant.digest:
+            raise TokenUnavailable(f"upstream {record.name} was given another login meanwhile")
+        return found
+
     return SharedTokens(
         grant,
+        current,
         upstream_id=record.id,
         upstream=record.name,
         database=database,

@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -26,10 +26,14 @@ _LONGEST_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token as it was just given, and how long it is good for."""
+    """A token as it was just given, and how long it is good for.
+
+    `refresh_token`: the one that takes the place of the one presented (RFC 6749 6), None if that one stays.
+    """
 
     value: str = field(repr=False)
     seconds: float
+    refresh_token: str | None = field(default=None, repr=False)
 
 
 class Grant(Protocol):
@@ -60,8 +64,8 @@ class UserGrant:
 
     @property
     def digest(self) -> bytes:
-        """Of everything that decides what it gives."""
-        return _digest("user", self.client_id, self.client_secret, self.refresh_token, self.token_url)
+        """Without the refresh token: a provider exchanges it, and the grant stays the same."""
+        return _digest("user", self.client_id, self.client_secret, self.token_url)
 
     def fetch(self, http: transport.Request, subject: str | None) -> AccessToken:
         """The subject is not asked: the token is the user's."""
@@ -73,7 +77,7 @@ class UserGrant:
             client_secret=self.client_secret,
         )
         try:
-            return _fetched(asking, http)
+            token = _fetched(asking, http)
         except exceptions.RefreshError as error:
             said = _Said.of(error, self.client_secret, self.refresh_token)
             if not said.is_final:
@@ -81,6 +85,9 @@ class UserGrant:
             raise GrantDead(f"the grant is dead ({said}): relayd upstream login {self.upstream}") from None
         except exceptions.GoogleAuthError as error:
             raise TokenUnavailable(f"no token from {_host(self.token_url)}: {clean(str(error))}") from None
+        given = asking.refresh_token
+        is_new = isinstance(given, str) and given.isprintable() and given not in ("", self.refresh_token)
+        return replace(token, refresh_token=given) if is_new else token
 
 
 @dataclass(frozen=True, slots=True)

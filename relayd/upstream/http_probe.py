@@ -10,7 +10,7 @@ from relayd.errors import RelaydError
 from relayd.upstream import reach
 from relayd.upstream.certificate import Certificate
 from relayd.upstream.cures import Place, cure
-from relayd.upstream.http import HttpClient, HttpFailure
+from relayd.upstream.http import HttpClient, HttpFailure, Timeouts
 from relayd.upstream.steps import Progress, StepFailed, Trial
 from relayd.upstream.verdict import Unfit, clean, judge_exception
 
@@ -38,7 +38,8 @@ class HttpProbe:
         parts = urlsplit(self._url)
         host = parts.hostname or ""
         place = Place(upstream=trial.upstream, host=host, port=parts.port or _PORTS[parts.scheme])
-        connected = await reach.connect(progress, place, await reach.resolve(progress, place))
+        found = await reach.resolve(progress, place)
+        connected = await reach.connect(progress, place, found, seconds=Timeouts().connect)
         context: ssl.SSLContext | None = None
         try:
             if parts.scheme == "https":

@@ -55,6 +55,11 @@ async def log_in(connection: Connection, settings: SmarthostSettings) -> AuthMec
 
 def choose(connection: Connection, settings: SmarthostSettings) -> AuthMechanism:
     """The mechanism that the settings name, else the best that is offered. Raises Unfit if none will do."""
+    if connection.ehlo_refusal is not None:
+        raise Unfit(
+            "the upstream does not offer AUTH, but its settings have a login: "
+            f"it knows HELO alone (EHLO: {connection.ehlo_refusal})"
+        )
     is_safe = connection.is_private or settings.allow_plaintext_auth
     named = settings.auth_mechanism
     if named is not None:

@@ -2,24 +2,30 @@
 
 One of all who need a token takes the lease in the database and fetches; the others go on with the old one while it is
 good, else they look again until the new one is there. What a worker has seen it keeps in memory.
+
+The refresh token is read under the lease, since another worker may have exchanged it. A new one that comes with an
+access token (RFC 6749 6) is committed before the access token is used: from the provider's answer to that commit it
+exists in this process alone.
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from relayd import failpoints
 from relayd.errors import RelaydError, StoreUnavailable
 from relayd.rules.grant_events import GrantDied
 from relayd.seal import Seal, SealError
-from relayd.store import oauth_tokens
+from relayd.store import oauth_tokens, upstreams
+from relayd.store.connection import Connection
 from relayd.store.oauth_tokens import Failure, TokenKey, TokenRecord
 from relayd.store.pool import Database
 from relayd.upstream.grant_http import GrantHttp
-from relayd.upstream.grants import AccessToken, Grant
+from relayd.upstream.grants import AccessToken, Grant, UserGrant
 from relayd.upstream.tokens import AccountRefused, GrantDead, TokenUnavailable
 
 # A new token is fetched when the old one has so long to go, or half of its life if that is less.
@@ -31,6 +37,8 @@ FETCH_SECONDS = 30.0
 LEASE_SECONDS = 45.0
 LOOK_SECONDS = 0.1
 WAIT_SECONDS = 60.0
+# While Postgres is away: how soon a new refresh token is tried to be stored again.
+STORE_SECONDS = 0.2
 # How soon a failed fetch is tried again: out of reach, refused for one account, dead.
 RETRY_SECONDS = 5.0
 REFUSED_SECONDS = 60.0
@@ -55,6 +63,7 @@ class SharedTokens:
     def __init__(
         self,
         grant: Grant,
+        current: Callable[[Connection], Awaitable[Grant]],
         *,
         upstream_id: UUID,
         upstream: str,
@@ -64,8 +73,10 @@ class SharedTokens:
         ca_file: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ca_file`: whom to believe instead of the system's authorities."""
+        """`current` reads the same grant with the refresh token of now; it raises TokenUnavailable where there is
+        another. `ca_file`: whom to believe instead of the system's authorities."""
         self._grant = grant
+        self._current = current
         self._upstream_id = upstream_id
         self._upstream = upstream
         self._database = database
@@ -87,8 +98,11 @@ class SharedTokens:
         looking = self._look(key)
         if held is not None and held.good_until > now:
             return held.value
-        # Shielded: one caller that goes away must not take the others' token with it.
-        return (await asyncio.shield(looking)).value
+        # Not cancelled: one caller that goes away must not take the others' token with it.
+        await asyncio.wait({looking}, timeout=WAIT_SECONDS + FETCH_SECONDS)
+        if not looking.done():
+            raise TokenUnavailable("no token yet: the database cannot be reached to store it")
+        return looking.result().value
 
     async def refused(self, token: str, subject: str | None = None) -> None:
         """See TokenSource. A second one within a minute is kept: fetching yet another would be of no use."""
@@ -102,6 +116,11 @@ class SharedTokens:
                 await oauth_tokens.drop(connection, self._key(key), held.sealed, not_within_seconds=DROP_SECONDS)
         except StoreUnavailable:
             return  # it is read again, and refused again
+
+    async def close(self) -> None:
+        """See TokenSource. It waits no longer than a fetch takes."""
+        if self._looking:
+            await asyncio.wait(set(self._looking.values()), timeout=FETCH_SECONDS)
 
     def _subject(self, subject: str | None) -> str:
         return (subject or "").lower() if self._grant.has_subjects else ""
@@ -185,7 +204,7 @@ class SharedTokens:
     async def _fetch(self, token_id: UUID, subject: str) -> _Held:
         try:
             async with self._fetching:
-                token = await self._ask(subject)
+                token, presented = await self._ask(subject)
         except GrantDead as error:
             raise await self._died(token_id, subject, error) from None
         except AccountRefused as error:
@@ -196,23 +215,65 @@ class SharedTokens:
             raise
         early = min(EARLY_SECONDS, token.seconds / 2)
         sealed = self._seal.seal(token.value.encode(), row=oauth_tokens.seal_row(token_id))
-        async with self._database.transaction() as connection:
-            await oauth_tokens.keep(
-                connection,
-                token_id,
-                holder=self._holder,
-                sealed=sealed,
-                fresh_seconds=token.seconds - early,
-                good_seconds=token.seconds,
-            )
+        failpoints.reach("refresh-answered")
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    if token.refresh_token is not None and isinstance(presented, UserGrant):
+                        await self._exchange(connection, presented.refresh_token, token.refresh_token)
+                    await oauth_tokens.keep(
+                        connection,
+                        token_id,
+                        holder=self._holder,
+                        sealed=sealed,
+                        fresh_seconds=token.seconds - early,
+                        good_seconds=token.seconds,
+                    )
+                break
+            except StoreUnavailable:
+                if token.refresh_token is None:
+                    raise
+                # It is nowhere but here, and the one before it may be worth nothing any more.
+                await asyncio.sleep(STORE_SECONDS)
+        failpoints.reach("refresh-kept")
         now = self._clock()
         return _Held(token.value, sealed, now + token.seconds - early, now + token.seconds - LEAST_SECONDS)
 
-    async def _ask(self, subject: str) -> AccessToken:
+    async def _exchange(self, connection: Connection, presented: str, following: str) -> None:
+        """Store the refresh token that takes the place of the one presented, unless a login has brought another."""
+        row = upstreams.seal_row(self._upstream_id, "oauth_refresh_token")
+        sealed = await upstreams.lock_refresh_token(connection, self._upstream_id)
+        try:
+            # By what it says: a rotation of the sealing key may have sealed the same token anew.
+            is_presented = sealed is not None and self._seal.open(sealed, row=row).decode() == presented
+        except SealError as error:
+            raise TokenUnavailable(str(error)) from error
+        if is_presented:
+            await upstreams.exchange_refresh_token(
+                connection, self._upstream_id, self._seal.seal(following.encode(), row=row)
+            )
+
+    async def _ask(self, subject: str) -> tuple[AccessToken, Grant]:
+        """A token, and the grant that it was asked for with."""
+        grant = await self._read_grant()
+        try:
+            return await self._ask_with(grant, subject), grant
+        except GrantDead:
+            # Whoever held the lease before, and was given up, may have exchanged the refresh token meanwhile.
+            following = await self._read_grant()
+            if following == grant:
+                raise
+            return await self._ask_with(following, subject), following
+
+    async def _read_grant(self) -> Grant:
+        async with self._database.connection() as connection:
+            return await self._current(connection)
+
+    async def _ask_with(self, grant: Grant, subject: str) -> AccessToken:
         loop = asyncio.get_running_loop()
         tls = await asyncio.to_thread(_context, self._ca_file) if self._ca_file else None
         http = GrantHttp(loop, tls, loop.time() + FETCH_SECONDS)
-        return await asyncio.to_thread(self._grant.fetch, http, subject or None)
+        return await asyncio.to_thread(grant.fetch, http, subject or None)
 
     async def _died(self, token_id: UUID, subject: str, error: GrantDead) -> GrantDead | AccountRefused:
         """What it speaks of: where others get tokens of the same grant, of this account alone."""
@@ -249,6 +310,9 @@ class NoGrant:
 
     async def refused(self, token: str, subject: str | None = None) -> None:
         """There is none."""
+
+    async def close(self) -> None:
+        """Nothing is under way."""
 
 
 def _context(ca_file: str) -> ssl.SSLContext:

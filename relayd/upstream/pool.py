@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 
-from relayd.rules.outcome import Outcome
+from relayd.rules.outcome import Cause, Outcome, Postponed, Scope, Stage
 from relayd.upstream.connection import Connection
 
 Open = Callable[[Hashable], Awaitable[Connection | Outcome]]
@@ -34,6 +34,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._chores: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Future[Connection | Outcome]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -71,8 +72,11 @@ class Pool:
         self._forget()
 
     async def close(self) -> None:
-        """Say goodbye to idle connections. Those in use are closed as they come back."""
+        """Say goodbye to idle connections. Those in use are closed as they come back; those that are being opened are
+        given up, since a greeting may take minutes."""
         self._is_closed = True
+        for opening in self._opening:
+            opening.cancel()
         if self._sweep is not None:
             self._sweep.cancel()
         self._retire()
@@ -83,12 +87,23 @@ class Pool:
 
     async def _open(self, identity: Hashable) -> Connection | Outcome:
         connection: Connection | Outcome | None = None
+        opening = asyncio.ensure_future(self._open_connection(identity))
+        self._opening.add(opening)
         try:
-            connection = await self._open_connection(identity)
+            connection = await opening
             if isinstance(connection, Connection):
                 connection.identity = identity
             return connection
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # close() has given it up, nobody the delivery.
+            return Postponed(
+                Scope.MESSAGE, Cause(Stage.LOCAL, "not tried: the server had not greeted yet, or not let us in"), 0
+            )
         finally:
+            self._opening.discard(opening)
             if not isinstance(connection, Connection):
                 self._forget()
 

@@ -1,11 +1,13 @@
-"""Try an SMTP upstream as a delivery would use it, and tell each step."""
+"""Try an SMTP upstream as a delivery would use it, and tell each step.
+
+The connection is opened by what opens a delivery's, with the same timeouts; its steps are written down as they come.
+"""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -15,17 +17,18 @@ from relayd.mail.envelope import Transmission
 from relayd.mail.trace import date_text
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage, Uncertain
 from relayd.upstream import reach
-from relayd.upstream.certificate import is_mismatch
-from relayd.upstream.connection import Connection, is_socket_path
+from relayd.upstream.addresses import HostAddress
+from relayd.upstream.connection import Connection
 from relayd.upstream.cures import Place, cure
-from relayd.upstream.handshake import greet, make_tls_context, presented_certificate
-from relayd.upstream.login import expect, log_in, needs_login, secrets
-from relayd.upstream.settings import SmarthostSettings, Timeouts
-from relayd.upstream.steps import Progress, Report, StepFailed, Trial
+from relayd.upstream.handshake import make_tls_context, open_connection, presented_certificate, said_of, try_address
+from relayd.upstream.login import expect
+from relayd.upstream.settings import SmarthostSettings, is_socket_path
+from relayd.upstream.steps import NOT_DONE, NOT_DONE_CURE, Progress, Report, Step, StepFailed, Trial
 from relayd.upstream.transaction import mail_command, rcpt_command, refuse_what_cannot_pass
-from relayd.upstream.verdict import Unfit, judge_reply
+from relayd.upstream.verdict import Unfit, clean, judge_reply
 
-_BRIEF = Timeouts(connect=10.0, command=15.0, data_block=15.0, dot=30.0, quit=2.0)
+# A greeting that takes longer is worth a word.
+SLOW_GREETING_SECONDS = 5.0
 
 
 # Signs a message of a sender as real mail for the upstream is signed, and says by what, or why not. Raises RelaydError.
@@ -36,7 +39,7 @@ class SmtpProbe:
     """`now` dates the message that is sent."""
 
     def __init__(self, settings: SmarthostSettings, *, now: Callable[[], datetime], sign: Sign) -> None:
-        self._settings = replace(settings, timeouts=_BRIEF)
+        self._settings = settings
         self._now = now
         self._sign = sign
 
@@ -52,17 +55,14 @@ class SmtpProbe:
             recipient=str(trial.recipient),
             source_address=settings.source_address,
         )
-        if is_socket_path(settings.host):
-            found = [(socket.AF_UNIX, settings.host)]
-        else:
-            found = await reach.resolve(progress, place)
-        connected = await reach.connect(progress, place, found)
-        walk = _Walk(settings, trial, place, progress, self._now(), self._sign)
+        tls = await _tls_context(settings, place, progress)
+        notes = _Notes(settings, place, progress)
+        connection = await notes.open(tls)
         try:
-            await walk.run(connected)
+            await _Transaction(settings, trial, place, progress, connection, self._now(), self._sign).run()
         finally:
-            walk.connection.abort()
-            connected.close()
+            connection.abort()
+        await notes.try_others(tls)
 
 
 def trial_transmission(trial: Trial, ehlo_name: str, now: datetime) -> Transmission:
@@ -103,8 +103,180 @@ async def signed(progress: Progress, sign: Sign, trial: Trial, transmission: Tra
     return replace(transmission, content=content)
 
 
-class _Walk:
-    """One connection and what is said on it."""
+@dataclass
+class _Way:
+    """What was seen at one address. `tcp` is what came of the connection, `said` what came of all."""
+
+    tcp: str = "not tried: another one answered first"
+    said: str = "not tried: another one answered first"
+    steps: list[Step] = field(default_factory=list)
+    is_connected: bool = False
+    is_dead: bool = False
+    error: Exception | None = None
+
+
+class _Notes:
+    """A Watcher: opens the connection, and writes down what is told of it."""
+
+    def __init__(self, settings: SmarthostSettings, place: Place, progress: Progress) -> None:
+        self._settings = settings
+        self._place = place
+        self._progress = progress
+        self._ways: dict[HostAddress, _Way] = {}
+        self._step = ""
+        self._used: _Way | None = None  # the one that was to be logged in to
+        self._began = progress.begin("dns")
+        self._seconds = {"dns": 0.0, "tcp": 0.0}
+
+    async def open(self, tls: ssl.SSLContext | None) -> Connection:
+        """A connection that has all but MAIL, its steps in the progress. Raises StepFailed."""
+        opened: Connection | Outcome | None = None
+        certificate: tuple[str, ...] = ()
+        try:
+            opened = await open_connection(self._settings, tls, watcher=self)
+            if not isinstance(opened, Connection):
+                certificate = await self._certificate()
+        finally:
+            # Whatever ends it, a cancel included.
+            self._progress.end()
+            self._tell(opened, certificate)
+        if not isinstance(opened, Connection):
+            raise StepFailed(said_of(opened), "")
+        return opened
+
+    async def try_others(self, tls: ssl.SSLContext | None) -> None:
+        """Whether the other addresses would do as well, told with step `tcp`. What is dead is a warning."""
+        untried = [address for address, way in self._ways.items() if not way.steps and not way.is_dead]
+        self._progress.begin("other addresses")
+        outcomes = await asyncio.gather(*(try_address(self._settings, tls, address) for address in untried))
+        self._progress.end()
+        for address, outcome in zip(untried, outcomes, strict=True):
+            way = self._ways[address]
+            way.is_dead, way.tcp = outcome is not None, "works too" if outcome is None else said_of(outcome)
+        if dead := sum(way.is_dead for way in self._ways.values()):
+            steps = self._progress.steps
+            at = next(index for index, step in enumerate(steps) if step.name == "tcp")
+            warning = reach.some_dead(dead, len(self._ways))
+            steps[at] = replace(steps[at], details=self._lines(self._furthest()), warning=warning)
+
+    # As a Watcher.
+
+    def found(self, host_addresses: list[HostAddress]) -> None:
+        """`dns` has ended."""
+        self._seconds["dns"] = self._passed()
+        self._ways = {each: _Way() for each in host_addresses}
+        self._progress.begin("tcp")
+
+    def connected(self, address: HostAddress) -> None:
+        """`tcp` has ended, at one address."""
+        self._seconds["tcp"] = self._passed()
+        way = self._ways[address]
+        way.is_connected, way.is_dead, way.steps = True, False, []
+        way.tcp = f"connected in {self._seconds['tcp']:.3f} s"
+
+    def begins(self, address: HostAddress, step: str) -> None:
+        """Written down when it has ended."""
+        self._step = step
+        self._began = self._progress.begin(step)
+        if step == "auth":
+            self._used = self._ways[address]
+
+    def ended(self, address: HostAddress, connection: Connection, said: str) -> None:
+        """With what is known of the connection then."""
+        report, seconds = Report(said), self._passed()
+        match self._step:
+            case "tls" if not said:
+                self._tell_tls(report, connection)
+            case "ehlo":
+                _tell_offers(report, connection)
+            case "greeting" if seconds > SLOW_GREETING_SECONDS:
+                report.warning = f"it greets after {seconds:.0f} s: every new connection takes as long"
+            case "auth":
+                who = self._settings.username or "the token says"
+                report.result = f"{said} as {who}" if said else "not tried: the upstream has no login"
+        self._write(address, seconds, report)
+        self._ways[address].said = "works"
+        self._step = ""
+
+    def failed(self, address: HostAddress, outcome: Outcome, error: Exception) -> None:
+        """At the step that began, or before any."""
+        way, text = self._ways[address], said_of(outcome)
+        way.error, way.is_dead, way.said = error, True, text
+        if self._step:
+            self._write(address, self._passed(), Report(text), cure(self._step, text, outcome.cause.code, self._place))
+        if not way.is_connected:
+            way.tcp = text
+        self._step = ""
+        self._progress.begin("tcp")
+
+    def _write(self, address: HostAddress, seconds: float, report: Report, mend: str | None = None) -> None:
+        details = tuple(map(clean, report.details))
+        step = Step(self._step, mend is None, seconds, clean(report.result), details, mend, report.warning)
+        self._ways[address].steps.append(step)
+
+    def _passed(self) -> float:
+        now = self._progress.clock()
+        passed, self._began = now - self._began, now
+        return passed
+
+    def _furthest(self) -> _Way:
+        """Where we came furthest."""
+        return self._used or max(self._ways.values(), key=lambda way: (len(way.steps), way.is_connected))
+
+    def _lines(self, chosen: _Way) -> tuple[str, ...]:
+        return tuple(clean(f"{address.with_port}: {_line(way, chosen)}") for address, way in self._ways.items())
+
+    async def _certificate(self) -> tuple[str, ...]:
+        """Lines about the one that was not accepted."""
+        for address, way in self._ways.items():
+            if way is self._furthest() and isinstance(way.error, ssl.SSLCertVerificationError):
+                certificate = await presented_certificate(self._settings, address)
+                return reach.certificate_lines(certificate) if certificate is not None else ()
+        return ()
+
+    def _tell(self, opened: Connection | Outcome | None, certificate: tuple[str, ...]) -> None:
+        """Steps `dns`, `tcp`, and those of the address where we came furthest. `opened` None: there was no time."""
+        progress, ways = self._progress, self._ways
+        is_opened = isinstance(opened, Connection)
+        text = NOT_DONE if opened is None or isinstance(opened, Connection) else said_of(opened)
+        code = None if opened is None or isinstance(opened, Connection) else opened.cause.code
+        if not ways:
+            name = "tcp" if is_socket_path(self._settings.host) else "dns"
+            progress.add(name, self._passed(), text, cure=self._mend(name, text, code))
+            return
+        if not is_socket_path(self._settings.host):
+            progress.add("dns", self._seconds["dns"], reach.looked_up(self._settings.host, list(ways)))
+        chosen = self._furthest()
+        lines = self._lines(chosen)
+        if not chosen.is_connected:
+            progress.add("tcp", self._passed(), text, cure=self._mend("tcp", text, code), details=lines)
+            return
+        where = next(address for address, way in ways.items() if way is chosen)
+        progress.add("tcp", self._seconds["tcp"], f"connected to {where.with_port}", details=lines)
+        for step in chosen.steps:
+            progress.steps.append(step if step.is_ok else replace(step, details=(*step.details, *certificate)))
+        if not is_opened and progress.steps[-1].is_ok:
+            name = self._step or "tcp"
+            progress.add(name, self._passed(), text, cure=self._mend(name, text, code))
+
+    def _mend(self, step: str, text: str, code: int | None) -> str:
+        return NOT_DONE_CURE if text == NOT_DONE else cure(step, text, code, self._place)
+
+    def _tell_tls(self, report: Report, connection: Connection) -> None:
+        settings, tls = self._settings, connection.tls_object
+        assert tls is not None
+        doubt = None
+        if settings.tls == "opportunistic":
+            doubt = "opportunistic TLS takes any certificate; --tls starttls would verify it"
+        elif not settings.verify_certificate:
+            doubt = f"the upstream is set to take any; relayd upstream set {self._place.upstream} --verify-certificate"
+        reach.describe_tls(report, tls, connection.peer_certificate, doubt=doubt)
+        if settings.client_certificate is not None:
+            report.details.append("relayd's own certificate is shown where the server asks for it")
+
+
+class _Transaction:
+    """A message on a connection that is ready for it, or as much of one as is wanted."""
 
     def __init__(
         self,
@@ -112,68 +284,31 @@ class _Walk:
         trial: Trial,
         place: Place,
         progress: Progress,
+        connection: Connection,
         now: datetime,
         sign: Sign,
     ) -> None:
-        self.connection = Connection(settings, secrets(settings))
-        self._settings = settings
         self._trial = trial
         self._place = place
         self._progress = progress
         self._sign = sign
+        self._connection = connection
         self._transmission = trial_transmission(trial, settings.ehlo_name, now)
 
-    async def run(self, connected: socket.socket) -> None:
-        settings, connection = self._settings, self.connection
-        await self._begin(connected)
-        async with self._step("ehlo") as report:
-            await greet(connection, settings)
-            self._tell_offers(report)
-        if settings.tls in ("starttls", "opportunistic"):
-            await self._secure()
-        async with self._step("auth") as report:
-            if needs_login(settings):
-                report.result = f"{await log_in(connection, settings)} as {settings.username or 'the token says'}"
-            else:
-                report.result = "not tried: the upstream has no login"
+    async def run(self) -> None:
+        """MAIL, RCPT, RSET or DATA, and QUIT."""
         try:
             await self._transact()
         except StepFailed:
-            if connection.is_usable:
-                await connection.quit()
+            if self._connection.is_usable:
+                await self._connection.quit()
             raise
         async with self._progress.step("quit") as report:
-            await connection.quit()
+            await self._connection.quit()
             report.result = "closed"
 
-    async def _begin(self, connected: socket.socket) -> None:
-        """TLS, where the connection begins with it, and the greeting."""
-        settings = self._settings
-        if settings.tls == "implicit":
-            async with self._step("tls") as report:
-                await self.connection.connect(await asyncio.to_thread(make_tls_context, settings), connected)
-                self._tell_tls(report)
-        async with self._step("greeting") as report:
-            if settings.tls != "implicit":
-                await self.connection.connect(None, connected)
-            report.result = _reply(expect(220, await self.connection.greeting()))
-
-    async def _secure(self) -> None:
-        settings, connection = self._settings, self.connection
-        async with self._step("tls") as report:
-            if "starttls" not in connection.extensions:
-                if settings.tls == "starttls":
-                    raise Unfit("the upstream does not offer STARTTLS, which its settings require")
-                report.result = "not offered: mail goes there in the clear"
-                return
-            await connection.start_tls(await asyncio.to_thread(make_tls_context, settings))
-            self._tell_tls(report)
-        async with self._step("ehlo") as report:
-            await greet(connection, settings)
-            self._tell_offers(report)
-
     async def _transact(self) -> None:
-        connection, transmission = self.connection, self._transmission
+        connection, transmission = self._connection, self._transmission
         if self._trial.is_sending:
             transmission = await signed(self._progress, self._sign, self._trial, transmission)
         async with self._step("mail") as report:
@@ -197,7 +332,7 @@ class _Walk:
             report.result = _reply(response)
 
     async def _ask(self, report: Report, stage: Stage, command: bytes) -> None:
-        response = await self.connection.ask(stage, command)
+        response = await self._connection.ask(stage, command)
         report.details.append(command.decode())
         if not 200 <= response.code <= 299:
             expect(250, response)
@@ -211,13 +346,8 @@ class _Walk:
             except StepFailed:
                 raise
             except Exception as error:
-                if name == "tls" and isinstance(error, ssl.SSLCertVerificationError):
-                    raise await self._not_verified(error) from None
-                raise self._failure(name, *self._judged(error)) from None
-
-    def _judged(self, error: Exception) -> tuple[Cause, bool]:
-        outcome: Outcome = self.connection.judge(error)
-        return outcome.cause, isinstance(outcome, Uncertain)
+                outcome = self._connection.judge(error)
+                raise self._failure(name, outcome.cause, isinstance(outcome, Uncertain)) from None
 
     def _failure(self, name: str, cause: Cause, is_doubt: bool = False) -> StepFailed:
         text = cause.text if cause.code is None else f"{cause.code} {cause.text}"
@@ -225,32 +355,29 @@ class _Walk:
             text = f"no reply to the message ({text})"
         return StepFailed(text, cure(name, text, cause.code, self._place))
 
-    async def _not_verified(self, error: ssl.SSLCertVerificationError) -> StepFailed:
-        """What is wrong with the certificate, and the certificate."""
-        cause, _ = self._judged(error)
-        certificate = await presented_certificate(self._settings)
-        text = cause.text
-        if is_mismatch(error) and certificate is not None:
-            text = f"TLS: certificate not accepted: it is for {certificate.named}, not for {self._settings.host}"
-        details = reach.certificate_lines(certificate) if certificate is not None else ()
-        return StepFailed(text, cure("tls", text, None, self._place), details)
 
-    def _tell_tls(self, report: Report) -> None:
-        settings, tls = self._settings, self.connection.tls_object
-        assert tls is not None
-        doubt = None
-        if settings.tls == "opportunistic":
-            doubt = "opportunistic TLS takes any certificate; --tls starttls would verify it"
-        elif not settings.verify_certificate:
-            doubt = f"the upstream is set to take any; relayd upstream set {self._place.upstream} --verify-certificate"
-        reach.describe_tls(report, tls, self.connection.peer_certificate, doubt=doubt)
-        if settings.client_certificate is not None:
-            report.details.append("relayd's own certificate is shown where the server asks for it")
+async def _tls_context(settings: SmarthostSettings, place: Place, progress: Progress) -> ssl.SSLContext | None:
+    """What a delivery makes before it connects. Raises StepFailed, of a step `tls`."""
+    if settings.tls == "none":
+        return None
+    try:
+        return await asyncio.to_thread(make_tls_context, settings)
+    except Unfit as error:
+        progress.add("tls", 0, str(error), cure=cure("tls", str(error), None, place))
+        raise StepFailed(str(error), "") from None
 
-    def _tell_offers(self, report: Report) -> None:
-        extensions = self.connection.extensions
-        report.result = f"offers {len(extensions)} extensions" if extensions else "offers nothing"
-        report.details += [f"{name.upper()} {value}".strip() for name, value in extensions.items()]
+
+def _line(way: _Way, chosen: _Way) -> str:
+    """What came of the connection to an address, and of what followed, where it is not shown in steps of its own."""
+    return f"{way.tcp}, then: {way.said}" if way.is_connected and way.is_dead and way is not chosen else way.tcp
+
+
+def _tell_offers(report: Report, connection: Connection) -> None:
+    extensions = connection.extensions
+    report.result = f"offers {len(extensions)} extensions" if extensions else "offers nothing"
+    if connection.ehlo_refusal is not None:
+        report.result = f"knows HELO alone (EHLO: {connection.ehlo_refusal}): offers nothing"
+    report.details += [f"{name.upper()} {value}".strip() for name, value in extensions.items()]
 
 
 def _reply(response: tuple[int, str]) -> str:

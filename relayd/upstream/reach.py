@@ -1,67 +1,80 @@
-"""The first steps of every trial over a network: the host's addresses, and whether each can be connected to."""
+"""The first steps of a trial of an HTTP API: the host's addresses, and whether each can be connected to.
+
+Also how any trial shows addresses and certificates.
+"""
 
 import asyncio
 import socket
 import ssl
-import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
 
 from relayd.rules.outcome import Stage
+from relayd.upstream import addresses
+from relayd.upstream.addresses import HostAddress
 from relayd.upstream.certificate import Certificate
-from relayd.upstream.connection import bare_host
 from relayd.upstream.cures import Place, cure
+from relayd.upstream.settings import bare_host
 from relayd.upstream.steps import Progress, Report, StepFailed
-from relayd.upstream.verdict import judge_exception
-
-CONNECT_SECONDS = 10.0
-
-# As getaddrinfo gives it: the family and what connect() takes.
-_Found = tuple[socket.AddressFamily, Any]
+from relayd.upstream.verdict import Unfit, judge_exception
 
 
-async def resolve(progress: Progress, place: Place) -> list[_Found]:
+async def resolve(progress: Progress, place: Place) -> list[HostAddress]:
     """Step `dns`, which a literal passes without asking."""
-    host = bare_host(place.host)
     async with progress.step("dns") as report:
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+            found = await addresses.find(place.host, place.port)
+        except (OSError, Unfit) as error:
             raise failed("dns", place, error) from None
-        addresses = list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
-        report.result = "an address, nothing to look up" if _is_literal(host) else f"{host} is {', '.join(addresses)}"
-    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+        report.result = looked_up(place.host, found)
+    return found
 
 
-async def connect(progress: Progress, place: Place, found: list[_Found]) -> socket.socket:
+async def connect(progress: Progress, place: Place, found: Sequence[HostAddress], *, seconds: float) -> socket.socket:
     """Step `tcp`: every address is tried. The connection to the first that answers; the caller closes it."""
     async with progress.step("tcp") as report:
-        opened: list[socket.socket] = []
+        began = progress.clock()
+
+        opened: dict[HostAddress, socket.socket] = {}
+
+        async def tried(address: HostAddress) -> OSError | None:
+            try:
+                opened[address] = await addresses.connect(address, source_address=None, seconds=seconds)
+            except OSError as error:
+                report.details.append(f"{address.with_port}: {_text(error)}")
+                return error
+            report.details.append(f"{address.with_port}: connected in {progress.clock() - began:.3f} s")
+            return None
+
         try:
-            tried = await asyncio.gather(
-                *(_try(family, sockaddr, place.source_address, opened) for family, sockaddr in found)
-            )
+            errors = await asyncio.gather(*map(tried, found))
+            if not opened:
+                raise failed("tcp", place, next(error for error in errors if error is not None))
         except BaseException:
-            for each in opened:
+            for each in opened.values():
                 each.close()
             raise
-        chosen: socket.socket | None = None
-        failure: OSError | None = None
-        for (_, sockaddr), (result, seconds) in zip(found, tried, strict=True):
-            where = sockaddr if isinstance(sockaddr, str) else f"{sockaddr[0]} port {sockaddr[1]}"
-            if isinstance(result, OSError):
-                failure = failure or result
-                report.details.append(f"{where}: {_text(result)}")
-                continue
-            report.details.append(f"{where}: connected in {seconds:.3f} s")
-            if chosen is None:
-                chosen, report.result = result, f"connected to {where}"
-            else:
-                result.close()
-        if chosen is None:
-            raise failed("tcp", place, failure or OSError("no address"))
+        where = next(address for address in found if address in opened)
+        chosen = opened.pop(where)
+        for each in opened.values():
+            each.close()
+        report.result = f"connected to {where.with_port}"
+        if dead := sum(error is not None for error in errors):
+            report.warning = some_dead(dead, len(found))
     return chosen
+
+
+def looked_up(host: str, found: Sequence[HostAddress]) -> str:
+    """What `dns` has found."""
+    if _is_literal(bare_host(host)):
+        return "an address, nothing to look up"
+    return f"{bare_host(host)} is {', '.join(dict.fromkeys(map(str, found)))}"
+
+
+def some_dead(dead: int, all_of_them: int) -> str:
+    """The warning that not every address works."""
+    return f"{dead} of {all_of_them} addresses {'does' if dead == 1 else 'do'} not work; mail goes through the others"
 
 
 def failed(step: str, place: Place, error: Exception) -> StepFailed:
@@ -91,27 +104,6 @@ def certificate_lines(certificate: Certificate, now: datetime | None = None) -> 
         f"issuer {certificate.issuer or '-'}",
         f"{ends}, on {certificate.expires_at:%Y-%m-%d}",
     )
-
-
-async def _try(
-    family: int, sockaddr: Any, source_address: str | None, opened: list[socket.socket]
-) -> tuple[socket.socket | OSError, float]:
-    began = time.monotonic()
-    try:
-        candidate = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # a machine without IPv6
-        return error, time.monotonic() - began
-    opened.append(candidate)
-    candidate.setblocking(False)
-    try:
-        if source_address is not None and family != socket.AF_UNIX:
-            candidate.bind((bare_host(source_address), 0))
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await asyncio.get_running_loop().sock_connect(candidate, sockaddr)
-    except OSError as error:
-        candidate.close()
-        return error, time.monotonic() - began
-    return candidate, time.monotonic() - began
 
 
 def _text(error: Exception) -> str:

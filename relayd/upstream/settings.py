@@ -16,14 +16,27 @@ AuthMechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 class Timeouts:
     """RFC 5321 4.5.3.2 in seconds, smaller where giving up costs a retry only.
 
-    `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate.
+    `dot` keeps the RFC's ten minutes: giving up there leaves a doubt, and a doubt may become a duplicate. `connect` is
+    for each address, `opening` for everything before MAIL, whatever addresses are tried. None: as the others add up.
     """
 
     connect: float = 30.0
+    greeting: float | None = None
+    opening: float | None = None
     command: float = 120.0
     data_block: float = 120.0
     dot: float = 600.0
     quit: float = 2.0
+
+    @property
+    def greeting_seconds(self) -> float:
+        """How long a server that has taken the connection may say nothing."""
+        return self.connect if self.greeting is None else self.greeting
+
+    @property
+    def opening_seconds(self) -> float:
+        """How long it may take until a connection is ready for MAIL."""
+        return self.connect + self.greeting_seconds + self.command if self.opening is None else self.opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +70,13 @@ class SmarthostSettings:
     max_messages_per_connection: int = 100
     idle_seconds: float = 10.0
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def is_socket_path(host: str) -> bool:
+    """Whether it is the path of a Unix socket."""
+    return host.startswith("/")
+
+
+def bare_host(host: str) -> str:
+    """An address literal without its brackets, as sockets and certificates want it."""
+    return host.removeprefix("[").removesuffix("]").removeprefix("IPv6:")

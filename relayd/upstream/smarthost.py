@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from relayd.mail.envelope import Transmission
 from relayd.rules.outcome import Outcome, Stage
+from relayd.upstream.addresses import HostAddress
 from relayd.upstream.connection import Connection
 from relayd.upstream.handshake import make_tls_context, open_connection
 from relayd.upstream.pool import Pool
@@ -53,6 +54,7 @@ class Smarthost:
         self._settings = settings
         self._identify = identify
         self._tls: ssl.SSLContext | None = None
+        self._trouble: dict[HostAddress, float] = {}
         self._pool = Pool(
             self._open,
             max_connections=settings.max_connections,
@@ -85,8 +87,11 @@ class Smarthost:
         return (connection,) * len(transmission.recipients)
 
     async def close(self) -> None:
-        """Close idle connections; a delivery under way ends first, then its connection is closed too."""
+        """Close idle connections; a delivery under way ends first, then its connection is closed too. One that has no
+        connection yet ends at once, untried."""
         await self._pool.close()
+        if self._settings.tokens is not None:
+            await self._settings.tokens.close()
 
     async def _open(self, identity: Hashable) -> Connection | Outcome:
         if self._tls is None and self._settings.tls != "none":
@@ -95,4 +100,4 @@ class Smarthost:
             except Unfit as error:
                 return judge_exception(Stage.CONNECT, error)
         assert isinstance(identity, Identity)
-        return await open_connection(identity.applied(self._settings), self._tls)
+        return await open_connection(identity.applied(self._settings), self._tls, trouble=self._trouble)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +10,9 @@ from typing import Protocol
 from relayd.errors import RelaydError
 from relayd.mail.address import Address
 from relayd.upstream.verdict import clean
+
+NOT_DONE = "not done in the time that a test has"
+NOT_DONE_CURE = "try again; the upstream may be slow just now"
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step that was taken. `cure` says what to change, where it failed."""
+    """One step that was taken. `cure`: what to change, where it failed; `warning`: what is wrong although it works."""
 
     name: str
     is_ok: bool
@@ -34,6 +37,7 @@ class Step:
     result: str
     details: tuple[str, ...] = ()
     cure: str | None = None
+    warning: str | None = None
 
 
 class StepFailed(RelaydError):
@@ -51,19 +55,53 @@ class Report:
 
     result: str = "ok"
     details: list[str] = field(default_factory=list)
+    warning: str | None = None
 
 
 class Progress:
-    """The steps so far."""
+    """The steps so far, and since when the one under way is."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.steps: list[Step] = []
-        self._clock = clock
+        self.clock = clock
+        self._under_way: tuple[str, float] | None = None
+
+    def begin(self, name: str) -> float:
+        """That step is under way, since now."""
+        now = self.clock()
+        self._under_way = name, now
+        return now
+
+    def end(self) -> None:
+        """None is."""
+        self._under_way = None
+
+    @property
+    def under_way(self) -> tuple[str, float] | None:
+        """The step that is waited for, and for how many seconds."""
+        if self._under_way is None:
+            return None
+        name, began = self._under_way
+        return name, self.clock() - began
+
+    def add(
+        self,
+        name: str,
+        seconds: float,
+        result: str,
+        *,
+        cure: str | None = None,
+        details: Iterable[str] = (),
+        warning: str | None = None,
+    ) -> None:
+        """One that was taken; with a cure one that failed."""
+        shown = tuple(map(clean, details))
+        self.steps.append(Step(name, cure is None, seconds, clean(result), shown, cure, warning))
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[Report]:
         """Take one step. Raise StepFailed within it if it fails; any other exception but a cancel is a bug."""
-        report, began = Report(), self._clock()
+        report, began = Report(), self.begin(name)
         failure: StepFailed | None = None
         try:
             yield report
@@ -71,7 +109,7 @@ class Progress:
             failure = error
             raise
         except asyncio.CancelledError:
-            failure = StepFailed("not done in the time that a test has", "try again; the upstream may be slow just now")
+            failure = StepFailed(NOT_DONE, NOT_DONE_CURE)
             raise
         except Exception as error:
             _log.exception("step %s of a test failed", name)
@@ -80,8 +118,8 @@ class Progress:
         finally:
             result, cure = (str(failure), failure.cure) if failure else (report.result, None)
             details = (*report.details, *(failure.details if failure else ()))
-            step = Step(name, failure is None, self._clock() - began, clean(result), tuple(map(clean, details)), cure)
-            self.steps.append(step)
+            self.end()
+            self.add(name, self.clock() - began, result, cure=cure, details=details, warning=report.warning)
 
 
 class Probe(Protocol):
@@ -92,12 +130,10 @@ class Probe(Protocol):
         ...
 
 
-async def try_out(probe: Probe, trial: Trial, *, seconds: float, clock: Callable[[], float]) -> tuple[Step, ...]:
-    """The steps that were taken; the last one failed, or none did. Takes no more than `seconds`."""
-    progress = Progress(clock)
+async def try_out(probe: Probe, trial: Trial, progress: Progress, *, seconds: float) -> None:
+    """Take the steps, in `progress`: the last one failed, or none did. Takes no more than `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             await probe.run(trial, progress)
     except (StepFailed, TimeoutError):
         pass  # The last step tells it.
-    return tuple(progress.steps)

@@ -40,3 +40,7 @@ class TokenSource(Protocol):
     async def refused(self, token: str, subject: str | None = None) -> None:
         """The server did not take this token: the next `token` gives another."""
         ...
+
+    async def close(self) -> None:
+        """Let a fetch under way end: what it brings may be the only refresh token that is good from then on."""
+        ...

@@ -29,6 +29,59 @@ async def test_what_is_left_out_has_sound_defaults(control: Control) -> None:
     assert (await control.ok("POST", "upstreams", {**SMTP, "name": "tls", "tls": "implicit"}))["port"] == 465
 
 
+@pytest.mark.parametrize(
+    ("said", "port", "tls", "is_cautioned"),
+    [
+        ({"port": 465}, 465, "implicit", False),
+        ({"port": 465, "tls": "starttls"}, 465, "starttls", True),
+        ({"port": 465, "tls": "none"}, 465, "none", True),
+        ({"port": 465, "tls": "opportunistic"}, 465, "opportunistic", True),
+        ({"port": 587}, 587, "starttls", False),
+        ({"port": 2465}, 2465, "starttls", False),
+        ({"port": 587, "tls": "implicit"}, 587, "implicit", False),
+        ({"port": 465, "provider": "google_workspace"}, 465, "implicit", False),
+        ({"port": 465, "provider": "sendgrid"}, 465, "implicit", False),
+        ({"host": "/run/smtp"}, None, "none", False),
+    ],
+)
+async def test_port_465_begins_with_tls(
+    control: Control, said: dict[str, Any], port: int | None, tls: str, is_cautioned: bool
+) -> None:
+    added = await control.ok("POST", "upstreams", {**SMTP, **said})
+    assert (added["port"], added["tls"]) == (port, tls)
+    assert ("RFC 8314" in (added["caution"] or "")) == is_cautioned
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "tls", "is_cautioned"),
+    [
+        ({}, {"port": 465}, "implicit", False),
+        ({"tls": "none"}, {"port": 465}, "implicit", False),
+        ({"port": 465}, {"port": 587}, "starttls", False),
+        ({"port": 465}, {"port": 2465}, "implicit", False),
+        ({"port": 2525, "tls": "implicit"}, {"port": 587}, "implicit", False),
+        ({"port": 465, "tls": "starttls"}, {"port": 465}, "starttls", True),
+        ({}, {"port": 465, "tls": "starttls"}, "starttls", True),
+        ({"port": 465}, {"tls": "starttls"}, "starttls", True),
+        ({"port": 465}, {"host": "other.example.net"}, "implicit", False),
+    ],
+)
+async def test_a_port_that_is_set_later_says_how_tls_is_spoken(
+    control: Control, before: dict[str, Any], change: dict[str, Any], tls: str, is_cautioned: bool
+) -> None:
+    await control.ok("POST", "upstreams", {**SMTP, **before})
+    shown = await control.ok("PATCH", "upstreams/out", change)
+    assert shown["tls"] == tls and ("RFC 8314" in (shown["caution"] or "")) == is_cautioned
+
+
+async def test_the_command_shows_which_tls_a_port_brings(control: Control) -> None:
+    to = ("--provider", "smtp_relay", "--host", "smtp.example.net")
+    assert "--tls implicit" in (await control.cli("upstream", "add", "out", *to, "--port", "465")).out
+    assert "--tls starttls" in (await control.cli("upstream", "set", "out", "--port", "587")).out
+    ran = await control.cli("upstream", "set", "out", "--port", "465", "--tls", "starttls")
+    assert ran.code == 0 and "mind: port 465 begins with TLS (RFC 8314)" in ran.err
+
+
 async def test_every_option_comes_back_and_can_be_changed(control: Control) -> None:
     await control.ok("POST", "clients", {"name": "acme"})
     options = {

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -27,7 +27,10 @@ from relayd.seal import Seal, new_key, parse_key
 from relayd.store.claim import Claim, claim
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
+from relayd.upstream.smarthost import Smarthost
 from tests.builders import Sender, make_sender, put, put_many
+from tests.peers.mail import PATIENT, settings
+from tests.peers.smtp_server import Hang, ScriptedServer
 
 NO_POLL = Pace(poll_seconds=3600.0)
 LONGEST_SECONDS = 30.0
@@ -265,6 +268,25 @@ async def test_a_lane_that_another_claim_holds_is_looked_at_again(
             assert claims == [0]
             await held.rollback()
             await it.gate.until_taken(1)
+
+
+async def test_a_stop_while_a_server_has_not_greeted_leaves_no_doubt(db: Database) -> None:
+    async with db.transaction() as connection:
+        sender = await make_sender(connection)
+        await put(connection, sender)
+    async with ScriptedServer({Stage.CONNECT: Hang()}) as server:
+        timeouts = replace(PATIENT, greeting=300.0)
+        slow = Smarthost(settings(server.port, timeouts=timeouts))
+        async with running(db, sender, upstream=slow) as house:
+            await server.until(lambda: len(server.sessions) == 1)
+            assert await house.scheduler.drain(0.1)
+    assert await statuses(db) == {"queued": 1}
+    async with db.connection() as connection:
+        row = await connection.fetchrow("SELECT retry_count, status FROM email_queue")
+        events = await connection.fetch("SELECT event, error_message FROM email_delivery_logs ORDER BY id")
+    assert row is not None and row["retry_count"] == 0
+    assert [event["event"] for event in events][-2:] == ["sending", "postponed"]
+    assert "had not greeted yet" in events[-1]["error_message"]
 
 
 async def test_mail_leaves_with_a_return_path_of_its_own(db: Database) -> None:

@@ -11,12 +11,13 @@ from relayd.store.pool import Database
 from relayd.upstream.granting import token_source
 
 
-async def take(dsn: str, key: str, subjects: list[str]) -> list[str]:
+async def take(dsn: str, key: str, subjects: list[str | None]) -> list[str]:
     database = await Database.open(dsn, max_size=2)
     async with database.connection() as connection:
         (record,) = await upstreams.living(connection)
     source = token_source(record, Seal(parse_key(key.encode())), database, lambda event: None, time.monotonic)
     tokens = await asyncio.gather(*(source.token(subject) for subject in subjects))
+    await source.close()
     await database.close()
     return tokens
 

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from aiohttp import web
@@ -111,6 +111,10 @@ class GoogleOauth:
     clock_offset: float = 0.0  # of its Date header
     signs_in_as: str = "noreply@example.com"  # who consents at the authorization address
     gives_refresh_token: bool = True
+    # What comes with an access token for a refresh token: nothing, the same one again, or the next one, while the one
+    # before it stays good or is good no more. With `strict` one that comes a second time ends the whole grant.
+    exchanges: Literal["never", "same", "keeps", "revokes", "strict"] = "never"
+    spent: dict[str, str] = field(default_factory=dict)  # of strict: each spent refresh token, and the next one
     gives_id_token: bool = True
     withheld_scopes: frozenset[str] = frozenset()
     script: deque[Answer | Slow | Endless | Cut] = field(default_factory=deque)
@@ -269,10 +273,7 @@ class GoogleOauth:
         match form["grant_type"]:
             case "refresh_token":
                 self._check_client(form)
-                grant = self.grants.get(form["refresh_token"])
-                if grant is None:
-                    raise _Refused("invalid_grant", "Token has been expired or revoked.")
-                return self._token(grant)
+                return self._refresh(form["refresh_token"])
             case "authorization_code":
                 self._check_client(form)
                 return self._exchange(form)
@@ -280,6 +281,25 @@ class GoogleOauth:
                 return self._token(self._delegated(form["assertion"]))
             case _:
                 raise _Refused("unsupported_grant_type", "Invalid grant_type")
+
+    def _refresh(self, presented: str) -> dict[str, Any]:
+        if presented in self.spent:
+            self.grants.clear()
+        grant = self.grants.get(presented)
+        if grant is None:
+            raise _Refused("invalid_grant", "Token has been expired or revoked.")
+        answer = self._token(grant)
+        match self.exchanges:
+            case "never":
+                return answer
+            case "same":
+                return answer | {"refresh_token": presented}
+            case "revokes" | "strict":
+                del self.grants[presented]
+        following = self.grant(grant.account, grant.scopes)
+        if self.exchanges == "strict":
+            self.spent[presented] = following
+        return answer | {"refresh_token": following}
 
     def _check_client(self, form: Mapping[str, str]) -> None:
         if form.get("client_id") != self.client_id or form.get("client_secret") != self.client_secret:

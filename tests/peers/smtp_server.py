@@ -221,6 +221,8 @@ class Conversation:
                     extensions.append("STARTTLS")
                 lines = ["scripted", *extensions]
                 await self.act(Stage.EHLO, "\n".join([f"250-{each}" for each in lines[:-1]] + [f"250 {lines[-1]}"]))
+            case b"HELO":
+                await self.act(Stage.EHLO, "250 scripted")
             case b"STARTTLS":
                 if (await self.act(Stage.STARTTLS, "220 go ahead")).startswith("220"):
                     assert self.server._starttls is not None

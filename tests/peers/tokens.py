@@ -25,3 +25,6 @@ class Tokens:
         self.refusals.append(token)
         if len(self.waiting) > 1 and self.waiting[0] == token:
             self.waiting.popleft()
+
+    async def close(self) -> None:
+        """Nothing is under way."""
