@@ -66,6 +66,8 @@ def done(reply: Reply, text: str, *, as_json: bool, next_step: str | None = None
     if as_json:
         return write(reply.text)
     write(text)
+    for warning in reply.data.get("warnings", ()):
+        hint(f"warning: {warning}")
     if next_step:
         hint(next_step)
 

@@ -64,6 +64,10 @@ def _upstream(upstream: Row, now: datetime) -> str:
         again = upstream["breaker_retry_at"]
         text += f", does not work: {upstream['breaker_reason']}"
         text += f"; tried again {entries.when(again, now)}" if again else ", until its breaker is closed"
+    elif upstream["consecutive_failures"]:
+        since = entries.when(upstream["last_failed_at"], now)
+        text += f", its last {_many(upstream['consecutive_failures'], 'attempt')} failed, the latest {since}:"
+        text += f" {upstream['last_failure']} (relayd upstream test {upstream['name']})"
     return text if upstream["is_active"] else f"{text}, not active"
 
 

@@ -27,7 +27,9 @@ def _place(row: Row) -> str:
 def _state(row: Row) -> str:
     if row["paused_at"] or not row["is_active"]:
         return "paused" if row["paused_at"] else "inactive"
-    return "active" if row["breaker"] == "closed" else "does not work"
+    if row["breaker"] != "closed":
+        return "does not work"
+    return f"failed {row['consecutive_failures']} times" if row["consecutive_failures"] else "active"
 
 
 _COLUMNS = (
@@ -77,6 +79,9 @@ _DETAILS = (
     column("breaker"),
     column("breaker_reason"),
     column("breaker_retry_at", "tried again"),
+    column("consecutive_failures", "failures in a row"),
+    column("last_failure"),
+    column("last_failed_at", "last failed"),
     column("created_at", "created"),
     column("updated_at", "changed"),
 )

@@ -1,5 +1,6 @@
 """Handlers for routes, and for asking which way a message would go."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -72,7 +73,7 @@ class TestRoute(Request):
 
 
 class MailRouteView(View):
-    """A route. `client` null: for mail of all clients."""
+    """A route. `client` null: for mail of all clients. `warnings`, right after a change: who could not take over."""
 
     id: UUID
     name: str
@@ -85,6 +86,7 @@ class MailRouteView(View):
     allow_misaligned: bool = Field(validation_alias="may_misalign")
     created_at: datetime
     updated_at: datetime
+    warnings: Sequence[str] = ()
 
 
 class MailRouteList(View):
@@ -145,9 +147,9 @@ async def add_route(context: Context, request: AddRoute) -> MailRouteView:
             upstreams=await ways.members(connection, pairs(request.upstreams), client_id=client_id, client=owner),
             may_misalign=request.allow_misaligned,
         )
-    await check_route(context, made.id)
+    warnings = await check_route(context, made.id)
     context.house.wake()
-    return MailRouteView.model_validate(made)
+    return MailRouteView.model_validate(made).model_copy(update={"warnings": warnings})
 
 
 async def list_routes(context: Context, request: ListRoutes) -> MailRouteList:
@@ -181,10 +183,9 @@ async def set_route(context: Context, request: SetRoute) -> MailRouteView:
         elif misalign is not None:
             await mail_routes.set_misalign(connection, found, misalign)
         saved = await mail_routes.find(connection, request.name)
-    if listed is not None:
-        await check_route(context, saved.id)
+    warnings = await check_route(context, saved.id) if listed is not None else []
     context.house.wake()
-    return MailRouteView.model_validate(saved)
+    return MailRouteView.model_validate(saved).model_copy(update={"warnings": warnings})
 
 
 async def remove_route(context: Context, request: Named) -> Removed:

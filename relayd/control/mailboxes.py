@@ -1,5 +1,6 @@
 """Handlers for mailboxes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -71,7 +72,8 @@ class ListMailboxes(Request):
 class MailboxView(View):
     """A mailbox. `used` counts against `daily_send_limit`; some of it comes back at `window_ends_at`.
 
-    `upstreams`: all that it has, in order or as `name=weight`; `sends_through`: where its mail goes now.
+    `upstreams`: all that it has, in order or as `name=weight`; `sends_through`: where its mail goes now. `warnings`,
+    right after a change of its list: which upstreams could not take over, and why.
     """
 
     id: UUID
@@ -95,6 +97,7 @@ class MailboxView(View):
     is_default: bool
     created_at: datetime
     updated_at: datetime
+    warnings: Sequence[str] = ()
 
 
 class MailboxDetails(MailboxView):
@@ -136,9 +139,8 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
         if listed:
             await ways.put(connection, mailbox, listed, may_misalign=request.allow_misaligned)
             mailbox = await mailboxes.find(connection, mailbox.email_address)
-    if listed:
-        await check_mailbox(context, mailbox.id)
-    return MailboxView.model_validate(mailbox)
+    view = MailboxView.model_validate(mailbox)
+    return view.model_copy(update={"warnings": await check_mailbox(context, mailbox.id)}) if listed else view
 
 
 async def list_mailboxes(context: Context, request: ListMailboxes) -> MailboxList:
@@ -195,10 +197,11 @@ async def set_mailbox(context: Context, request: SetMailbox) -> MailboxView:
             saved = await mailboxes.find(connection, mailbox.email_address)
         if is_default is not None:
             saved = await mailboxes.make_default(connection, saved, is_default)
+    view = MailboxView.model_validate(saved)
     if listed and len(listed) > 1:
-        await check_mailbox(context, saved.id)
+        view = view.model_copy(update={"warnings": await check_mailbox(context, saved.id)})
     context.house.wake()
-    return MailboxView.model_validate(saved)
+    return view
 
 
 async def remove_mailbox(context: Context, request: NamedMailbox) -> Removed:

@@ -40,6 +40,9 @@ class UpstreamView(View):
     breaker: str
     breaker_reason: str | None
     breaker_retry_at: datetime | None
+    consecutive_failures: int
+    last_failure: str | None
+    last_failed_at: datetime | None
 
 
 class QueueView(View):

@@ -86,4 +86,11 @@ def database_families(is_up: bool, is_durable: bool | None, gauges: Gauges | Non
     )
     for upstream, breaker in gauges.breakers.items():
         breakers.add_metric([upstream], BREAKER_VALUES[breaker])
-    yield from (entries, oldest, mailboxes, lanes, budgets, breakers)
+    failures = GaugeMetricFamily(
+        "relayd_upstream_consecutive_failures",
+        "Attempts in a row that upstreams failed, 0 after a success",
+        labels=["upstream"],
+    )
+    for upstream, count in gauges.failures.items():
+        failures.add_metric([upstream], count)
+    yield from (entries, oldest, mailboxes, lanes, budgets, breakers, failures)

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from relayd.rules.budget import LIMIT_REASONS, Budget
 from relayd.rules.duration import at_time
-from relayd.rules.facts import EntryFacts, Facts
+from relayd.rules.facts import EntryFacts, Facts, RouteFacts
 from relayd.rules.states import LaneClass, PendingReason, Status
 from relayd.rules.stops import because, stops
 
@@ -194,7 +194,24 @@ def _waiting(facts: Facts, now: datetime) -> Verdict:
     candidates += [found for found in held_back if found]
     latest = max(candidates, key=lambda verdict: verdict.goes_at or now)
     others = [found.sentence for found in candidates[1:] if found is not latest]
-    return Verdict(latest.where, "; also ".join([latest.sentence, *others]), goes_at=latest.goes_at)
+    sentence = "; also ".join([latest.sentence, *others]) + _failures(facts.route, now)
+    failing = facts.route.failures or facts.route.broken
+    step = f"relayd upstream test {failing.upstream}" if failing else None
+    return Verdict(latest.where, sentence, goes_at=latest.goes_at, next_step=step)
+
+
+def _failures(route: RouteFacts, now: datetime) -> str:
+    """What its upstream failed of late, and why no other takes over."""
+    text = ""
+    if route.failures is not None and route.broken is None:
+        found = route.failures
+        attempts = "the last attempt" if found.count == 1 else f"the last {found.count:,} attempts"
+        text = (
+            f"; upstream {found.upstream} failed {attempts}, the latest {at_time(found.latest_at, now)}: {found.latest}"
+        )
+    if (route.failures or route.broken) and route.obstacles:
+        text += f"; {'; '.join(route.obstacles)}"
+    return text
 
 
 def _turn(facts: Facts, now: datetime) -> Verdict:

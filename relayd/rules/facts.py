@@ -76,6 +76,16 @@ class BreakerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureFacts:
+    """Attempts in a row that an upstream failed."""
+
+    upstream: str
+    count: int
+    latest: str
+    latest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RouteFacts:
     """Where it goes next, and whether anything goes at all."""
 
@@ -90,6 +100,8 @@ class RouteFacts:
     route: str | None = None  # the route that says so; None: its mailbox's list
     preferred: str | None = None  # where it would go if all worked, if that is another upstream
     broken: BreakerFacts | None = None  # why the upstream, or the preferred one, is not used
+    failures: FailureFacts | None = None  # of the upstream that failed it last, or that it waits for
+    obstacles: tuple[str, ...] = ()  # why the others of its list cannot take over
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from relayd.rules.facts import (
     BreakerFacts,
     EntryFacts,
     Facts,
+    FailureFacts,
     LaneFacts,
     LimitFacts,
     MailboxFacts,
@@ -20,7 +21,7 @@ from relayd.rules.facts import (
     SuppressionFacts,
 )
 from relayd.rules.states import LaneClass, PendingReason, Status
-from relayd.store import outlook, suppressed
+from relayd.store import outlook, suppressed, ways
 from relayd.store.connection import Connection
 from relayd.store.outlook import LaneOutlook
 
@@ -45,7 +46,8 @@ class Explained:
 # $1 entry ids, $2 how far to count. Indexes: email_queue_pkey; email_queue_due for the count;
 # email_delivery_logs_entry for the actor; oauth_tokens_dead.
 FACTS = """
-SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient, q.client_id,
+SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient,
+       q.client_id, q.mailbox_id,
        q.status, q.reason,
        q.pending_reason, q.retry_count, q.max_retries, q.next_attempt_at, q.claimed_by, q.attempt_started_at,
        q.lease_expires_at, q.provider_message_id, q.updated_at, q.look_at,
@@ -64,6 +66,7 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
        goes.paused_at AS upstream_paused_at, goes.paused_reason AS upstream_paused_reason,
        s.paused_at AS all_paused_at, s.paused_reason AS all_paused_reason, r.name AS route, likes.name AS preferred,
        k.upstream_id IS NOT NULL AS is_broken, k.reason AS broken_reason,
+       failed.name AS failed_upstream, f.consecutive_failures, f.last_failure, f.last_failed_at, l.route_id,
        NULLIF(k.retry_at, 'infinity') AS broken_retry_at, dead.died_at AS grant_died_at, dead.error AS grant_error
   FROM (SELECT relayd_now() AS now) clock
   CROSS JOIN relayd_state s
@@ -78,6 +81,9 @@ SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_addres
   LEFT JOIN mail_routes r ON r.id = l.route_id AND r.deleted_at IS NULL
   LEFT JOIN upstream_breakers k ON k.upstream_id = l.preferred_id AND k.state <> 'closed'
   LEFT JOIN email_configurations went ON went.id = q.upstream_id
+  LEFT JOIN upstream_breakers f ON f.upstream_id = COALESCE(q.upstream_id, l.preferred_id)
+   AND f.consecutive_failures > 0 AND f.last_failed_at IS NOT NULL
+  LEFT JOIN email_configurations failed ON failed.id = f.upstream_id
   LEFT JOIN LATERAL (
        SELECT o.died_at, o.error FROM oauth_tokens o
         WHERE o.upstream_id = goes.id AND o.died_at IS NOT NULL AND o.subject IN ('', lower(m.email_address))
@@ -101,10 +107,28 @@ async def gather(
     # One for all entries of a lane: each goes on from where the one before has come to.
     outlooks = {lane_id: lane.outlook() for lane_id, lane in lanes.items()}
     suppressions = await _suppressions(connection, rows)
+    obstacles = {
+        row["lane_id"]: await _obstacles(connection, row)
+        for row in rows
+        if row["is_broken"] or row["failed_upstream"] is not None
+    }
     return [
-        _explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead, suppressions.get(row["recipient"]))
+        _explained(
+            row,
+            lanes[row["lane_id"]],
+            outlooks[row["lane_id"]],
+            most_ahead,
+            suppressions.get(row["recipient"]),
+            obstacles.get(row["lane_id"], ()),
+        )
         for row in rows
     ]
+
+
+async def _obstacles(connection: Connection, row: asyncpg.Record) -> tuple[str, ...]:
+    """Why the upstreams of the lane's list that do not fail could not take over."""
+    listed = await ways.standings(connection, row["mailbox_id"], row["route_id"])
+    return tuple(text for each in listed[1:] if each.name != row["failed_upstream"] and (text := each.obstacle))
 
 
 async def _suppressions(connection: Connection, rows: Sequence[asyncpg.Record]) -> dict[str, SuppressionFacts]:
@@ -124,6 +148,7 @@ def _explained(
     course: Outlook,
     most_ahead: int,
     suppression: SuppressionFacts | None,
+    obstacles: tuple[str, ...],
 ) -> Explained:
     return Explained(
         entry_id=row["entry_id"],
@@ -134,13 +159,18 @@ def _explained(
             entry=replace(_entry(row, most_ahead), suppression=suppression),
             lane=LaneFacts(LaneClass(row["class"]), row["blocked_until"], row["blocked_reason"]),
             mailbox=_mailbox(row),
-            route=_route(row),
+            route=replace(_route(row), obstacles=obstacles),
             limits=_limits(row["ahead"], lane, course),
         ),
     )
 
 
 def _route(row: asyncpg.Record) -> RouteFacts:
+    failures = None
+    if row["failed_upstream"] is not None:
+        failures = FailureFacts(
+            row["failed_upstream"], row["consecutive_failures"], row["last_failure"], row["last_failed_at"]
+        )
     broken = BreakerFacts(row["preferred"], row["broken_reason"], row["broken_retry_at"]) if row["is_broken"] else None
     return RouteFacts(
         upstream=row["upstream"],
@@ -154,6 +184,7 @@ def _route(row: asyncpg.Record) -> RouteFacts:
         route=row["route"],
         preferred=row["preferred"] if row["preferred"] != row["upstream"] else None,
         broken=broken,
+        failures=failures,
     )
 
 

@@ -35,6 +35,7 @@ class Gauges:
     budgets: Mapping[tuple[BudgetKind, LimitUse], int]
     dead_grants: int = 0
     breakers: Mapping[str, BreakerState] = field(default_factory=dict)  # by upstream
+    failures: Mapping[str, int] = field(default_factory=dict)  # in a row, by upstream
 
 
 # Live entries by state and the age of the oldest. Index: email_queue_live.
@@ -69,7 +70,7 @@ SELECT class, count(*) AS lanes FROM mailbox_lanes, clock
 
 # Index: upstream_breakers_pkey.
 BREAKERS = """
-SELECT u.name, COALESCE(k.state, 'closed') AS state
+SELECT u.name, COALESCE(k.state, 'closed') AS state, COALESCE(k.consecutive_failures, 0) AS failures
   FROM email_configurations u LEFT JOIN upstream_breakers k ON k.upstream_id = u.id
  WHERE u.deleted_at IS NULL ORDER BY u.name LIMIT 1000
 """
@@ -94,13 +95,15 @@ async def read(connection: Connection) -> Gauges:
     queue = {Status(row["status"]): row for row in await connection.fetch(QUEUE, [str(each) for each in LIVE])}
     mailboxes = {row["limit_use"]: row["mailboxes"] for row in await connection.fetch(MAILBOXES)}
     lanes = {row["class"]: row["lanes"] for row in await connection.fetch(BLOCKED_LANES)}
+    upstreams = await connection.fetch(BREAKERS)
     budgets = {(row["kind"], row["limit_use"]): row["budgets"] for row in await connection.fetch(BUDGETS)}
     return Gauges(
         entries={status: row["entries"] for status, row in queue.items()},
         oldest_age_seconds={status: row["oldest_age_seconds"] for status, row in queue.items()},
         mailboxes={use: mailboxes.get(use, 0) for use in LimitUse},
         blocked_lanes={each: lanes.get(each, 0) for each in LaneClass},
-        breakers={row["name"]: BreakerState(row["state"]) for row in await connection.fetch(BREAKERS)},
+        breakers={row["name"]: BreakerState(row["state"]) for row in upstreams},
+        failures={row["name"]: row["failures"] for row in upstreams},
         budgets={(kind, use): budgets.get((kind, use), 0) for kind in BudgetKind for use in BUDGET_USES},
         dead_grants=await connection.fetchval(DEAD_GRANTS),
     )

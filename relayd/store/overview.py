@@ -41,6 +41,9 @@ class UpstreamLoad:
     breaker: str
     breaker_reason: str | None
     breaker_retry_at: datetime | None  # None: closed, or until somebody closes it
+    consecutive_failures: int
+    last_failure: str | None
+    last_failed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ SELECT CASE WHEN held THEN 'mailbox, domain or client is paused or suspended' EL
 UPSTREAMS = """
 SELECT u.name, u.provider_type AS provider, u.is_active, u.paused_at, u.paused_reason,
        COALESCE(flight.count, 0) AS in_flight, COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason,
-       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
+       NULLIF(k.retry_at, 'infinity') AS breaker_retry_at,
+       COALESCE(k.consecutive_failures, 0) AS consecutive_failures, k.last_failure, k.last_failed_at
   FROM email_configurations u
   LEFT JOIN (SELECT upstream_id, count(*) AS count FROM email_queue WHERE status = 'sending' GROUP BY 1) flight
     ON flight.upstream_id = u.id

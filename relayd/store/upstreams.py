@@ -65,9 +65,12 @@ class UpstreamRecord:
     paused_reason: str | None = None
     spf_include: str | None = None
     dkim: str | None = None  # None: as is known of its host
-    breaker: str = "closed"  # its state; read, never written, as the two after it
+    breaker: str = "closed"  # its state; read, never written, as the five after it
     breaker_reason: str | None = None
     breaker_retry_at: datetime | None = None  # None: closed, or until somebody closes it
+    consecutive_failures: int = 0
+    last_failure: str | None = None
+    last_failed_at: datetime | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     created_by: str | None = None
     updated_by: str | None = None
@@ -95,7 +98,8 @@ SELECT u.id, u.name, u.provider_type, u.client_id, c.name AS client, u.mode, u.d
        u.max_messages_per_connection, u.idle_seconds, u.on_uncertain, u.capture_directory, u.sender_address,
        u.sender_name, u.spf_include, u.dkim, u.is_active, u.is_verified, u.paused_at, u.paused_reason, u.metadata,
        u.created_by, u.updated_by, u.created_at, u.updated_at, COALESCE(k.state, 'closed') AS breaker,
-       k.reason AS breaker_reason, NULLIF(k.retry_at, 'infinity') AS breaker_retry_at
+       k.reason AS breaker_reason, NULLIF(k.retry_at, 'infinity') AS breaker_retry_at,
+       COALESCE(k.consecutive_failures, 0) AS consecutive_failures, k.last_failure, k.last_failed_at
   FROM email_configurations u
   LEFT JOIN clients c ON c.id = u.client_id
   LEFT JOIN upstream_breakers k ON k.upstream_id = u.id

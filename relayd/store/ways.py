@@ -38,6 +38,22 @@ class Standing:
     may_misalign: bool
     is_aligned: bool | None
     why: str | None
+    lacks: str | None = None  # what it needs before it can send anything
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it could not take over mail of another upstream, and what changes that; None if it could."""
+        if not self.is_active:
+            return f"{self.name} cannot take over: it is not active; relayd upstream set {self.name} --active"
+        if self.lacks is not None:
+            return f"{self.name} cannot take over: it has no {self.lacks}; relayd upstream show {self.name}"
+        if self.paused_at is not None:
+            return f"{self.name} is paused, so mail would wait for it: relayd resume upstream {self.name}"
+        if self.may_misalign or self.is_aligned:
+            return None
+        why = self.why or "DNS has not been asked yet"
+        when = "cannot take over" if self.is_aligned is False else "cannot take over yet"
+        return f"{self.name} {when}: {why}; publish that, or set --allow-misaligned"
 
     @property
     def is_usable(self) -> bool:
@@ -65,7 +81,10 @@ SYNC = "SELECT relayd_sync_lanes(ARRAY[$1::uuid])"
 STANDINGS = """
 SELECT u.id AS upstream_id, u.name, w.weight, u.is_active AND u.deleted_at IS NULL AS is_active, u.paused_at,
        COALESCE(k.state, 'closed') AS breaker, k.reason AS breaker_reason, NULLIF(k.retry_at, 'infinity') AS retry_at,
-       w.may_misalign, a.is_aligned, a.why
+       w.may_misalign, a.is_aligned, a.why,
+       CASE WHEN u.provider_type = 'sendgrid' AND u.api_key_sealed IS NULL THEN 'API key'
+            WHEN u.mode IN ('xoauth2', 'gmail_api') AND u.oauth_refresh_token_sealed IS NULL
+             AND u.google_service_account_sealed IS NULL THEN 'login' END AS lacks
   FROM email_mailboxes m
   CROSS JOIN LATERAL (
     SELECT upstream_id, position, weight, may_misalign FROM mail_route_upstreams WHERE route_id = $2
@@ -128,6 +147,31 @@ async def set_misalign(connection: Connection, mailbox: MailboxRecord, may_misal
     """Whether the mailbox's mail may go on through an upstream that DNS does not vouch for."""
     await connection.execute(SET_MISALIGN, mailbox.id, may_misalign)
     await connection.execute(SYNC, mailbox.id)
+
+
+# One mailbox of each domain that a route may be for. Indexes: mail_routes_pkey, email_mailboxes_client.
+ROUTE_MAILBOXES = """
+SELECT DISTINCT ON (m.domain_id) m.id FROM mail_routes r
+  JOIN email_mailboxes m ON (r.mailbox_id IS NULL OR m.id = r.mailbox_id)
+   AND (r.client_id IS NULL OR m.client_id = r.client_id) AND m.deleted_at IS NULL
+ WHERE r.id = $1 ORDER BY m.domain_id, m.id LIMIT 20
+"""
+
+
+async def obstacles(connection: Connection, mailbox_id: UUID) -> list[str]:
+    """Why upstreams of a mailbox's list could not take over from the first, each in a sentence."""
+    listed = await standings(connection, mailbox_id, None)
+    return [text for each in listed[1:] if (text := each.obstacle)]
+
+
+async def route_obstacles(connection: Connection, route_id: UUID) -> list[str]:
+    """As `obstacles`, for mail of the route; of the first domains that it may be for."""
+    found: dict[str, None] = {}
+    for row in await connection.fetch(ROUTE_MAILBOXES, route_id):
+        for each in (await standings(connection, row["id"], route_id))[1:]:
+            if text := each.obstacle:
+                found[text] = None
+    return list(found)
 
 
 async def standings(connection: Connection, mailbox_id: UUID, route_id: UUID | None) -> list[Standing]:

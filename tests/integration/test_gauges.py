@@ -189,7 +189,9 @@ def values(page: bytes) -> dict[str, float]:
 
 
 def metrics_page(path: Path, db: Database) -> MetricsPage:
-    return MetricsPage(path, db, node=NodeState(workers_wanted=2), meter=Meter(CollectorRegistry()))
+    return MetricsPage(
+        path, db, node=NodeState(workers_ready=lambda: 0, workers_wanted=lambda: 2), meter=Meter(CollectorRegistry())
+    )
 
 
 async def test_the_page_shows_the_gauges_and_asks_once_in_five_seconds(

@@ -21,7 +21,7 @@ def measure_replies(path: Path) -> int:
     kinds = sum(sample.meaning.split()[0] == meaning.split()[0] for sample, meaning in told)
     categories = sum(sample.meaning.split()[1] == meaning.split()[1] for sample, meaning in told)
     missed = sum(not meaning.endswith(" suppresses") for meaning in gone)
-    print(f"{path.name}: {len(told)} replies")
+    print(f"{path.parent.name}/{path.name}: {len(told)} replies")
     print(f"  hard or soft right: {kinds} ({kinds / len(told):.1%})")
     print(f"  category right: {categories} ({categories / len(told):.1%})")
     print(f"  wrong suppressions: {len(wrong)} of {len(innocent)}")
@@ -52,7 +52,10 @@ def measure_messages(directory: Path) -> int:
 
 def main() -> int:
     """Measure what is named, or everything."""
-    paths = [Path(each) for each in sys.argv[1:]] or [REPLIES, HERE / "corpus", HERE / "foreign"]
+    paths = [Path(each) for each in sys.argv[1:]] or [
+        REPLIES,
+        *(HERE / each for each in ("corpus", "foreign", "unseen", "unseen/replies.txt")),
+    ]
     return 1 if sum(measure_messages(path) if path.is_dir() else measure_replies(path) for path in paths) else 0
 
 

@@ -37,7 +37,7 @@ def mistakes(sample: Sample, content: bytes) -> list[str]:
         case Complaint():
             check("kind", "complaint" if counts(found.feedback_type) else "nothing", sample.kind)
             if sample.kind == "complaint":
-                check("feedback_type", found.feedback_type, sample.feedback_type)
+                check("feedback_type", found.feedback_type, sample.feedback_type or found.feedback_type)
             if sample.recipient:
                 check("recipient", found.original_recipients[:1], (sample.recipient,))
         case Reply():

@@ -57,8 +57,8 @@ class Sample:
 
     path: Path
     system: str
-    matched: str
     kind: str
+    matched: str = ""
     recipient: str | None = None
     status: str | None = None
     bounce_type: str | None = None

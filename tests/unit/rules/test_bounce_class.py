@@ -8,14 +8,20 @@ from relayd.rules.bounce_category import Category
 from relayd.rules.bounce_class import Refusal, classify
 from relayd.rules.complaint_class import counts
 from relayd.rules.outcome import Stage
-from tests.reports.table import ReplySample, meaning_of, replies
+from tests.reports.table import HERE, ReplySample, meaning_of, replies
 
 REPLIES = replies()
+UNSEEN = replies(HERE / "unseen" / "replies.txt")
 
 
 @pytest.mark.parametrize("sample", REPLIES, ids=lambda sample: sample.line)
 def test_a_reply_has_its_class_and_suppresses_only_who_does_not_exist(sample: ReplySample) -> None:
     assert meaning_of(classify(sample.refusal)) == sample.meaning
+
+
+@pytest.mark.parametrize("sample", [each for each in UNSEEN if not each.suppresses], ids=lambda sample: sample.line)
+def test_no_reply_that_the_words_were_not_made_for_suppresses_wrongly(sample: ReplySample) -> None:
+    assert not classify(sample.refusal).suppresses
 
 
 def test_there_are_enough_replies_of_both_kinds() -> None:
