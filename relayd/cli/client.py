@@ -77,7 +77,7 @@ def add(
     tier
         How much it may have: Ignition, Velocity, Dominance, or one of the configuration's [[tiers]].
     may_send_bounces
-        Let its apps use the null reverse-path.
+        Let its apps send any mail with the null reverse-path <>. Read receipts need no permission.
     daily_limit
         Recipients a day of all its mailboxes together, or none. 0 is never.
     limit_window

@@ -114,6 +114,7 @@ class SubmissionSettings(_Section):
     listen: tuple[Endpoint, ...] = ("127.0.0.1:587",)
     listen_implicit_tls: Annotated[tuple[Endpoint, ...], Field(validate_default=True)] = ()
     allow_plaintext_auth: bool = False
+    reject_invalid_helo: bool = False
     max_message_octets: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 26_214_400
     max_recipients: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_held_octets: Annotated[int, Field(ge=1024, le=1_000_000_000_000)] = 268_435_456

@@ -12,6 +12,7 @@ from relayd.control.route import Context, Publishing, Removed, Request, Route, V
 from relayd.control.values import DomainName, EmailAddress, Key, Limit, Line
 from relayd.errors import BadValue, Refusal
 from relayd.intake.keys import make_keys
+from relayd.mail.address import to_ascii
 from relayd.rules.budgets import LimitWindow
 from relayd.rules.dns_records import records_for, zone_lines
 from relayd.store import budgets, clients, domains, mailbox_pools, mailboxes
@@ -165,7 +166,7 @@ async def set_domain(context: Context, request: SetDomain) -> DomainView:
             # Before the domain, as whoever removes the mailbox does.
             address = wanted.pop("default_mailbox")
             mailbox = await mailboxes.find_to_change(connection, address) if address else None
-            if mailbox and mailbox.domain != request.domain.lower():
+            if mailbox and mailbox.domain != to_ascii(request.domain):
                 raise BadValue(f"mailbox {address} is not in the domain {request.domain}")
             wanted["default_mailbox_id"] = mailbox and mailbox.id
         domain = await domains.find_to_change(connection, request.domain)

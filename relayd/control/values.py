@@ -1,6 +1,7 @@
 """Kinds of text that a peer may send, each checked once, here. Messages never quote the value."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -14,6 +15,7 @@ from relayd.rules.warm_up import Schedule
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _LOGIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
 _LONGEST_DEADLINE = timedelta(days=365)
+_LONGEST_DOMAIN = 253
 _TIER = re.compile(r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")
 _TIME = "must be a time such as 2026-11-22T08:00:00Z"
 
@@ -48,15 +50,26 @@ def _address(text: str) -> str:
 
 
 def _domain(text: str) -> str:
-    lowered = text.lower()
-    if not lowered.isascii():
-        raise ValueError("must be in its ASCII form (xn--…)")
-    if "." not in lowered or lowered.startswith("["):
-        raise ValueError("must be a domain such as example.com")
+    """In lower case and ASCII: U-labels become A-labels."""
     try:
-        return Address.parse(f"postmaster@{lowered}").domain
+        domain = Address.parse(f"postmaster@{text}").ascii_domain
     except ValueError:
         raise ValueError("must be a domain such as example.com") from None
+    labels = domain.split(".")
+    if len(labels) < 2 or domain.startswith("[") or len(domain) > _LONGEST_DOMAIN or max(map(len, labels)) > 63:
+        raise ValueError("must be a domain such as example.com")
+    # RFC 5892 2.2, 2.8, for the most part: full-width letters, emoji and what cannot be seen are in no domain.
+    composed = unicodedata.normalize("NFC", text.lower())
+    if not all(_is_in_a_name(character) for character in composed):
+        raise ValueError("must be a domain such as example.com, in letters, digits and hyphens")
+    return domain
+
+
+def _is_in_a_name(character: str) -> bool:
+    if character.isascii():
+        return True
+    is_letter = unicodedata.category(character) in {"Ll", "Lo", "Lm", "Mn", "Mc", "Nd"}
+    return is_letter and unicodedata.normalize("NFKC", character) == character
 
 
 def _sender(text: str) -> str:
@@ -121,7 +134,7 @@ Tier = Annotated[str, Field(json_schema_extra={"pattern": _TIER.pattern}), After
 Key = Annotated[str, Field(min_length=1, max_length=320), AfterValidator(_printable)]
 Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_address)]
-DomainName = Annotated[str, Field(max_length=253), AfterValidator(_domain)]
+DomainName = Annotated[str, Field(max_length=_LONGEST_DOMAIN), AfterValidator(_domain)]
 Sender = Annotated[
     str, Field(max_length=254, description="An address, or a domain for all of its addresses"), AfterValidator(_sender)
 ]

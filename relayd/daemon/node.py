@@ -24,7 +24,7 @@ async def networks_without_client(database: Database, networks: Sequence[Trusted
             f"trusted_networks: {each.network} is refused while there is no active client {each.client}: "
             f"relayd client add {each.client}"
             for each in networks
-            if await directory.find_client(connection, each.client) is None
+            if (found := await directory.find_client(connection, each.client)) is None or found.is_suspended
         ]
 
 

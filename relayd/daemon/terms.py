@@ -60,6 +60,7 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
         max_connections=share(submission.max_connections, index, settings.processes),
         max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
         max_auth_tries=submission.max_auth_tries,
+        reject_invalid_helo=submission.reject_invalid_helo,
         idle_seconds=submission.idle_seconds,
         data_seconds=submission.data_seconds,
         session_seconds=submission.session_seconds,

@@ -107,6 +107,10 @@ class Door:
             asked = instructions.read(scan, now=self._now(), furthest=self._terms.furthest_schedule)
         except ValueError as error:
             return self._refuse(submission, "malformed", Reply(550, "5.6.0", f"Message refused: {error}"))
+        if submission.envelope.reverse_path is None:
+            refusal = self._senders.check_null_reverse_path(submission.identity, scan)
+            if refusal is not None:
+                return self._refuse(submission, "null_reverse_path", refusal)
         if headers.received_count(scan) > MAX_HOPS:
             return self._refuse(submission, "loop", Reply(554, "5.4.6", "Too many Received fields: a mail loop"))
         try:

@@ -57,7 +57,7 @@ class Prospect:
         # 452 is among the replies that RFC 5321 4.3.2 has for the end of DATA, and the one for what there is no room
         # for now. The detail is policy, X.7.1: the limit is the sender's own. X.2.2 (RFC 3463 3.3) would say that the
         # addressee's mailbox is full.
-        return Reply(452, "4.7.1", text.encode("ascii", "backslashreplace").decode()[:480])
+        return Reply(452, "4.7.1", text)
 
     def _about(self) -> str:
         assert self.at is not None, "what never leaves has no time"

@@ -46,6 +46,10 @@ class ReportDoor:
         """Whether any domain takes reports. Raises StoreUnavailable."""
         return await self._return_paths.are_there_any()
 
+    async def postmaster_domain(self) -> str | None:
+        """Where `<Postmaster>` alone belongs: the first bounce domain by name. Raises StoreUnavailable."""
+        return await self._return_paths.first_domain()
+
     async def check_recipient(self, forward_path: Address) -> ReportAddress | Reply | None:
         """Where a report to it belongs, the refusal of what is no address there, None for every other domain's.
 

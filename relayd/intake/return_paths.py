@@ -52,6 +52,10 @@ class ReturnPaths:
         """Whether any domain takes reports. Raises StoreUnavailable."""
         return bool(await self._domains.get(None))
 
+    async def first_domain(self) -> str | None:
+        """The first bounce domain by name, None without any. Raises StoreUnavailable."""
+        return min(await self._domains.get(None), default=None)
+
     async def find(self, forward_path: Address) -> ReportAddress | None:
         """The address, None if its domain is no bounce domain or takes nothing there. Raises StoreUnavailable."""
         domain = (await self._domains.get(None)).get(forward_path.ascii_domain)

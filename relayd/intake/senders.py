@@ -11,6 +11,8 @@ from relayd.intake.instructions import Instructions
 from relayd.intake.pools import Pools
 from relayd.intake.submission import Identity
 from relayd.mail.address import Address
+from relayd.mail.auto_reply import is_read_receipt
+from relayd.mail.headers import HeaderScan
 from relayd.mail.reply import Reply
 from relayd.rules.mail_class import MailClass, mail_class
 from relayd.store import directory
@@ -52,11 +54,12 @@ class Senders:
         self._pools = Pools(database)
 
     async def check_reverse_path(self, identity: Identity, reverse_path: Address | None) -> Reply | None:
-        """None if the identity may use this envelope sender, else the refusal. Raises StoreUnavailable."""
+        """None if the identity may use this envelope sender, else the refusal. Raises StoreUnavailable.
+
+        Whether it may use the null reverse-path depends on the message: `check_null_reverse_path`.
+        """
         if reverse_path is None:
-            if identity.client.may_send_bounces:
-                return None
-            return Reply(550, "5.7.1", "This client may not use the null reverse-path <>")
+            return None
         domain = await self._domains.get(reverse_path.ascii_domain)
         if domain is None and self._provision and identity.may_use(reverse_path):
             await self._provision(identity, reverse_path)
@@ -65,8 +68,20 @@ class Senders:
         if domain is None or domain.client_id != identity.client.id or not identity.may_use(reverse_path):
             return await self._refusal(identity, reverse_path, "reverse-path")
         if not domain.may_send:
-            return Reply(550, "5.7.1", f"Domain {_ascii(domain.domain)} is suspended")
+            return Reply(550, "5.7.1", f"Domain {domain.domain} is suspended")
         return None
+
+    def check_null_reverse_path(self, identity: Identity, scan: HeaderScan) -> Reply | None:
+        """None if this identity may send this with `<>`, else the refusal. Read receipts need it (RFC 8098 3)."""
+        if identity.client.may_send_bounces or is_read_receipt(scan):
+            return None
+        name = identity.client.name
+        return Reply(
+            550,
+            "5.7.1",
+            f"Client {name} may use the null reverse-path <> only for read receipts (multipart/report; "
+            f"report-type=disposition-notification). For bounces: relayd client set {name} --may-send-bounces",
+        )
 
     async def way_for(
         self, identity: Identity, author: Address, asked: Instructions, *, recipients: int
@@ -93,7 +108,7 @@ class Senders:
         if mailbox is None or mailbox.client_id != identity.client.id or not identity.may_use(author):
             return await self._refusal(identity, author, "From")
         if mailbox.refuses:
-            return Reply(550, "5.7.1", f"{_ascii(str(author))}: {mailbox.refuses}")
+            return Reply(550, "5.7.1", f"{author.plain}: {mailbox.refuses}")
         return mailbox
 
     async def _pool_for(self, identity: Identity, author: Address, asked: Instructions) -> UUID | Reply | None:
@@ -117,9 +132,9 @@ class Senders:
             return await self._refusal(identity, author, "From")
         own = await self._mailboxes.get(author)
         if own is not None and own.refuses and not own.stands_in:
-            return Reply(550, "5.7.1", f"{_ascii(str(author))}: {own.refuses}")
+            return Reply(550, "5.7.1", f"{author.plain}: {own.refuses}")
         if not domain.may_send:
-            return Reply(550, "5.7.1", f"Domain {_ascii(domain.domain)} is suspended")
+            return Reply(550, "5.7.1", f"Domain {domain.domain} is suspended")
         chosen = await self._pools.choose(identity, pool_id, asked, units=recipients)
         if isinstance(chosen, Reply):
             return chosen
@@ -132,8 +147,7 @@ class Senders:
             async with self._database.connection() as connection:
                 allowed = await directory.senders_of(connection, identity.client.id, SHOWN_SENDERS + 1)
         shown = ", ".join(allowed[:SHOWN_SENDERS]) + (", ..." if len(allowed) > SHOWN_SENDERS else "")
-        text = f"{what} <{address}> is not allowed; allowed: {shown or 'nothing yet'}"
-        return Reply(550, "5.7.1", _ascii(text)[:480])
+        return Reply(550, "5.7.1", f"{what} <{address.plain}> is not allowed; allowed: {shown or 'nothing yet'}")
 
     async def _load_domain(self, name: str) -> SendingDomain | None:
         async with self._database.connection() as connection:
@@ -142,7 +156,3 @@ class Senders:
     async def _load_mailbox(self, author: Address) -> SendingMailbox | None:
         async with self._database.connection() as connection:
             return await directory.find_mailbox(connection, author)
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()

@@ -17,7 +17,7 @@ class Identity:
 
     `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
     `mail_class` None means as the mailbox; `pool_id` is the pool whose members send what this credential submits;
-    what would leave later than in `refuse_after_seconds` is refused.
+    what would leave later than in `refuse_after_seconds` is refused. `is_active` is the credential's own switch.
     """
 
     client: SendingClient
@@ -28,6 +28,7 @@ class Identity:
     refuse_after_seconds: int | None = None
     mail_class: MailClass | None = None
     pool_id: UUID | None = None
+    is_active: bool = True
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

@@ -7,6 +7,7 @@ Until the list has been read, which takes a second for a million, the database i
 import asyncio
 import logging
 import time
+import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -75,7 +76,11 @@ class Suppressions:
         if not self._known and not self._recent:
             return ()
         client_id = identity.client.id
-        return [each for each in recipients if self._has(suppressions.fingerprint(client_id, each.key))]
+        return [
+            each
+            for each in recipients
+            if any(self._has(suppressions.fingerprint(client_id, key)) for key in _stored_keys(each))
+        ]
 
     def _has(self, fingerprint: int) -> bool:
         place = bisect_left(self._known, fingerprint)
@@ -123,11 +128,16 @@ class Suppressions:
             self._loading = None
 
 
+def _stored_keys(address: Address) -> tuple[str, ...]:
+    """The key and its decomposed form: migration 0025 composed stored keys, their fingerprints are as they were."""
+    key = address.key
+    return (key,) if key.isascii() else (key, unicodedata.normalize("NFD", key))
+
+
 def why(each: SuppressedRecipient) -> str:
     """In one line: for a reply, for the log."""
     return f"suppressed for client {each.client} since {each.since:%Y-%m-%d}: {each.reason.replace('_', ' ')}"
 
 
 def _refusal(each: SuppressedRecipient) -> str:
-    address = str(each.address).encode("ascii", "backslashreplace").decode()
-    return f"<{address}> is {why(each)}; lifted by: relayd suppression remove"[:480]
+    return f"<{each.address.plain}> is {why(each)}; lifted by: relayd suppression remove"

@@ -1,28 +1,38 @@
 """RFC 5321 addresses, parsed strictly at the edge so that nothing downstream has to look again.
 
-Strict on purpose: an address that two programs could read in two ways is refused, not repaired.
+Strict on purpose: an address that two programs could read in two ways is refused, not repaired. One repair has a single
+reading: misplaced dots in a local part get the quotes that they need.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-MAX_LOCAL_PART_OCTETS = 64
 MAX_DOMAIN_OCTETS = 255
+# RFC 5321 4.5.3.1.3, without the angle brackets. The local part has no limit of its own: 4.5.3.1.1 names 64 octets and
+# asks servers not to refuse longer ones, and the reply addresses of code hosts are longer.
 MAX_PATH_OCTETS = 254
 
 # Beyond ASCII everything is allowed. The classes name what is not: all of Unicode takes 10 ms to compile.
 _ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
+# Japanese carriers gave out such names. RFC 5321 4.1.2 allows them in quotes only.
+_DOTS_ANYWHERE = re.compile(rf"(?:{_ATEXT}|\.)+\Z")
 _QUOTED_STRING = re.compile(r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"\Z')
 _LETTER = r"[^\x00-/:-@\[-^`{-\x7f]"
 _LETTER_OR_HYPHEN = r"[^\x00-,./:-@\[-^`{-\x7f]"
 _LABEL = rf"{_LETTER}(?:{_LETTER_OR_HYPHEN}{{0,61}}{_LETTER})?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
-_ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z")
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\u0080-\u009f]")
+_TO_BE_QUOTED = re.compile(r'(["\\])')
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f\u0080-\u009f]")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_NOT_IN_A_LOCAL_PART = re.compile(r'[\x20"(),:;<>@\[\\\]]')
+_NOT_IN_A_DOMAIN = re.compile(r"[\x20-,/:-@\[-^`{-~]")
+_NAMES = {" ": "a space", ",": "a comma", ";": "a semicolon", ":": "a colon", "@": "a second @", "'": "a single quote",
+          '"': "a stray double quote", "\\": "a backslash"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +46,25 @@ class Address:
     def parse(cls, text: str) -> Self:
         """Parse an addr-spec without angle brackets. Raises ValueError with a reason fit for a reply."""
         if _FORBIDDEN.search(text):
-            raise ValueError("control characters in address")
+            raise ValueError("address holds a control character")
+        if _NOT_UTF8.search(text):
+            raise ValueError("address is not UTF-8")
         local_part, at, domain = text.rpartition("@")
         if not at:
-            raise ValueError("address has no domain")
-        if len(text.encode()) > MAX_PATH_OCTETS or len(domain.encode()) > MAX_DOMAIN_OCTETS:
-            raise ValueError("address too long")
-        if len(local_part.encode()) > MAX_LOCAL_PART_OCTETS:
-            raise ValueError("local part too long")
+            raise ValueError("address has no domain; write name@example.com")
+        if _DOTS_ANYWHERE.match(local_part) and not _DOT_STRING.match(local_part):
+            local_part = f'"{local_part}"'
+        if len(f"{local_part}@{domain}".encode()) > MAX_PATH_OCTETS or len(domain.encode()) > MAX_DOMAIN_OCTETS:
+            raise ValueError(f"address too long; it may have {MAX_PATH_OCTETS} octets")
         if not (_DOT_STRING.match(local_part) or _QUOTED_STRING.match(local_part)):
-            raise ValueError("malformed local part")
-        if not (_DOMAIN.match(domain) or _ADDRESS_LITERAL.match(domain)):
-            raise ValueError("malformed domain")
-        return cls(local_part, domain if domain.startswith("[") else domain.lower())
+            raise ValueError(f"malformed local part: {_fault(_NOT_IN_A_LOCAL_PART, local_part)}")
+        if domain.startswith("["):
+            if not _is_address_literal(domain):
+                raise ValueError("malformed domain: no IP address; write [192.0.2.1] or [IPv6:2001:db8::1]")
+            return cls(local_part, domain)
+        if not _DOMAIN.match(domain):
+            raise ValueError(f"malformed domain: {_fault(_NOT_IN_A_DOMAIN, domain)}")
+        return cls(local_part, domain.lower())
 
     @classmethod
     def stored(cls, text: str) -> Self:
@@ -78,31 +94,104 @@ class Address:
         No character becomes another on the way: IDNA2003, which is Python's codec, would take straße.de for
         strasse.de, which is somebody else's, and drop what cannot be seen. What is no U-label makes a name nobody has.
         """
-        if self.domain.isascii():
-            return self.domain
-        return ".".join(map(_ascii_label, unicodedata.normalize("NFC", self.domain).split(".")))
+        return to_ascii(self.domain)
 
     @property
     def plain(self) -> str:
-        """The address as a mailbox is kept: no needless quotes, the domain in ASCII, the case as it was written."""
-        return f"{_unquoted(self.local_part)}@{self.ascii_domain}"
+        """The address as a mailbox is stored: no needless quotes, the local part in NFC (RFC 6532 3.1), the domain in
+        ASCII, the case as written."""
+        return f"{unicodedata.normalize('NFC', _unquoted(self.local_part))}@{self.ascii_domain}"
 
     @property
     def key(self) -> str:
         """The form under which two spellings are the same sender: `plain` in lower case."""
-        return self.plain.lower()
+        return unicodedata.normalize("NFC", self.plain.lower())
 
     def __str__(self) -> str:
         return f"{self.local_part}@{self.domain}"
+
+
+def to_ascii(domain: str) -> str:
+    """A domain in lower case, with A-labels. See `Address.ascii_domain`."""
+    if domain.isascii():
+        return domain if domain.startswith("[") else domain.lower()
+    return ".".join(map(_ascii_label, unicodedata.normalize("NFC", domain.lower()).split(".")))
+
+
+def key_of(text: str) -> str:
+    """The key of what may be an address; anything else in lower case."""
+    return unicodedata.normalize("NFC", plain_of(text).lower())
+
+
+def plain_of(text: str) -> str:
+    """The plain form of what may be an address; anything else as it is."""
+    try:
+        return Address.parse(text).plain
+    except ValueError:
+        return text
+
+
+def spellings(key: str) -> list[str]:
+    """The lower-case forms that stored mail may have for a key or an `@domain`: mail keeps an address as written."""
+    local_part, _, domain = key.rpartition("@")
+    shown = ".".join(map(_unicode_label, domain.split(".")))
+    domains = {to_ascii(domain), *_normal_forms(shown)}
+    return sorted(f"{each}@{name}" for each in _normal_forms(local_part) for name in domains)
+
+
+def is_host(text: str) -> bool:
+    """Whether EHLO may name a host like this: an ASCII domain or an address literal (RFC 5321 4.1.1.1)."""
+    if text.startswith("["):
+        return _is_address_literal(text)
+    return text.isascii() and len(text) <= MAX_DOMAIN_OCTETS and _DOMAIN.match(text) is not None
+
+
+def _is_address_literal(domain: str) -> bool:
+    inside = domain[1:-1]
+    if not domain.endswith("]") or "%" in inside:  # Python would take a zone id
+        return False
+    try:
+        if inside[:5].lower() == "ipv6:":
+            IPv6Address(inside[5:])
+        else:
+            IPv4Address(inside)
+    except ValueError:
+        return False
+    return True
+
+
+def _fault(forbidden: re.Pattern[str], text: str) -> str:
+    """What is wrong with a part of an address, for a reply."""
+    if not text:
+        return "it is empty"
+    found = re.search("[,;]", text) or forbidden.search(text)
+    if found is not None:
+        return f"it holds {_NAMES.get(found.group(), found.group())}"
+    if text.startswith(".") or text.endswith(".") or ".." in text:
+        return "a dot begins or ends it, or follows another dot"
+    return "a name in it begins or ends with a hyphen or is over 63 characters long"
 
 
 def _ascii_label(label: str) -> str:
     return label if label.isascii() else "xn--" + label.encode("punycode").decode()
 
 
+def _unicode_label(label: str) -> str:
+    if not label.startswith("xn--"):
+        return label
+    try:
+        return label[4:].encode().decode("punycode")
+    except ValueError:
+        return label
+
+
+def _normal_forms(text: str) -> set[str]:
+    return {unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)}
+
+
 def _unquoted(local_part: str) -> str:
-    """Without quotes where the same can be written without them (RFC 5321 4.1.2)."""
+    """Without quotes, or else without backslashes, where they are not needed (RFC 5321 4.1.2)."""
     if not local_part.startswith('"'):
         return local_part
     inside = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
-    return inside if _DOT_STRING.match(inside) else local_part
+    return inside if _DOT_STRING.match(inside) else '"' + _TO_BE_QUOTED.sub(r"\\\1", inside) + '"'

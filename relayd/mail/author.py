@@ -1,6 +1,7 @@
 """Parse the header From (RFC 5322 3.6.2), strictly: it decides who sends, so every program must read it alike.
 
-Linear time. Groups, routes, obsolete spacing inside an address and encoded words as addresses are refused.
+Linear time. Groups, routes, obsolete spacing inside an address and encoded words as addresses are refused. A display
+name may be the author's own address, and may hold octets that are not UTF-8.
 """
 
 import re
@@ -20,6 +21,8 @@ _TOKEN = re.compile(
     rf"|(?P<phrase>{_QUOTED}|{_WORD})|(?P<comma>,)|(?P<comment>\()|(?P<group>[:;])"
 )
 _COMMENT_PART = re.compile(r"\\.|[()]")
+_IN_QUOTES = 'From: "Doe, John" <name@example.com>'
+_QUOTE_THE_NAME = f"put the display name in double quotes, as in {_IN_QUOTES}"
 
 
 def sole_author(scan: HeaderScan) -> Address:
@@ -40,52 +43,32 @@ def from_addresses(scan: HeaderScan) -> tuple[Address, ...]:
     value = fields[0].value
     if len(value) > MAX_FROM_OCTETS:
         raise ValueError(f"From is over {MAX_FROM_OCTETS} octets")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise ValueError("From is neither ASCII nor UTF-8") from None
-    return tuple(_mailboxes(text))
+    return tuple(_mailboxes(_text(value)))
 
 
 def with_address(value: bytes, address: Address) -> bytes:
-    """The value of a From field of one mailbox with another address; its display name and comments stay."""
-    text = value.decode()
+    """The value of a From field of one mailbox with another address; its display name and comments stay.
+
+    Where the display name repeats the old address, it repeats the new one.
+    """
+    text = _text(value)
+    rewritten, end = "", 0
     for kind, token, position in tokens(text):
         if kind in ("address", "angle"):
-            return f"{text[:position]}{address}{text[position + len(token) :]}".encode()
-    raise ValueError("From holds no address")
-
-
-def _mailboxes(text: str) -> Iterator[Address]:
-    address: Address | None = None
-    has_phrase = False
-    for kind, token, _ in tokens(text):
-        if kind == "phrase" and address is None:
-            has_phrase = True
-        elif address is None and (kind == "angle" or (kind == "address" and not has_phrase)):
-            address = _address(token)
-        elif kind == "comma" and address is not None:
-            yield address
-            address, has_phrase = None, False
-        elif kind == "group":
-            raise ValueError("From holds a group; exactly one mailbox is supported")
-        elif kind in ("address", "angle"):
-            # `a@b.org <c@d.org>`: some programs take the first, some the second.
-            raise ValueError("From holds an address inside a display name; put the name in double quotes")
-        else:
-            raise ValueError("malformed From")
-    if address is None:
-        raise ValueError("From holds no address" if not has_phrase else "malformed From")
-    yield address
+            rewritten += f"{text[end:position]}{address}"
+            end = position + len(token)
+    if not end:
+        raise ValueError("From holds no address")
+    return (rewritten + text[end:]).encode("utf-8", "surrogateescape")
 
 
 def tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    """What `text` is made of and where, without spaces and comments."""
+    """What `text` is made of and where, without spaces and comments. Raises ValueError with a reason for a reply."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise ValueError("malformed From")
+            raise ValueError(_fault(text, position))
         kind = match.lastgroup or ""
         position = match.end()
         if kind == "comment":
@@ -94,18 +77,120 @@ def tokens(text: str) -> Iterator[tuple[str, str, int]]:
             yield kind, match.group(kind), match.start(kind)
 
 
+def _text(value: bytes) -> str:
+    # Octets that are not UTF-8 become lone surrogates, which no address may hold.
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _mailboxes(text: str) -> Iterator[Address]:
+    mailboxes: list[list[tuple[str, str]]] = [[]]
+    for kind, token, _ in tokens(text):
+        if kind == "group":
+            raise ValueError(_group_fault(text, token))
+        if kind == "comma":
+            mailboxes.append([])
+        else:
+            mailboxes[-1].append((kind, token))
+    for parts in mailboxes:
+        if all(kind == "phrase" for kind, _ in parts):
+            raise ValueError(_no_address(parts, is_list=len(mailboxes) > 1))
+        yield _mailbox(parts)
+
+
+def _mailbox(parts: list[tuple[str, str]]) -> Address:
+    kind, token = parts[-1]
+    if kind == "phrase":
+        raise ValueError("From holds text after the address; write From: Name <name@example.com>")
+    if kind == "address" and len(parts) > 1:
+        raise ValueError("From holds an address behind other text; write From: Name <name@example.com>")
+    address = _address(token)
+    name = parts[:-1]
+    if any(kind == "angle" for kind, _ in name):
+        raise ValueError("From holds two addresses in < >; write one")
+    inside = [word for kind, word in name if kind == "address"]
+    if any(word.startswith("'") for word in inside):
+        raise ValueError("From has an address in single quotes; use double quotes, or leave them out")
+    # `a@b.org <c@d.org>`: some programs read the first, some the second. Both the same is common, and harmless alone.
+    if inside and not (len(name) == 1 and _is_spelling_of(address, inside[0])):
+        raise ValueError(f"From holds an address inside its display name; {_QUOTE_THE_NAME}")
+    return address
+
+
+def _is_spelling_of(address: Address, text: str) -> bool:
+    try:
+        return _address(text).key == address.key
+    except ValueError:
+        return False
+
+
+def _address(text: str) -> Address:
+    try:
+        address = Address.parse(text)
+    except ValueError as error:
+        raise ValueError(f"From: {error}") from None
+    if "=?" in address.local_part:
+        # RFC 2047 5 forbids it, and a program that decodes it sees another address.
+        raise ValueError("From holds an encoded word as an address; encode only the display name")
+    if address.local_part != text[: len(address.local_part)]:
+        # Address takes it for a recipient. In a header it is no addr-spec (RFC 5322 3.4.1).
+        raise ValueError(f"From holds misplaced dots; put double quotes around {address.local_part}")
+    return address
+
+
 def _comment_end(text: str, position: int) -> int:
     depth = 1
     for part in _COMMENT_PART.finditer(text, position):
         depth += {"(": 1, ")": -1}.get(part.group(), 0)
         if depth == 0:
             return part.end()
-    raise ValueError("malformed From")
+    raise ValueError("From has a ( without its )")
 
 
-def _address(text: str) -> Address:
-    address = Address.parse(text)
-    if "=?" in address.local_part:
-        # RFC 2047 5 forbids it, and a program that decodes it sees another address.
-        raise ValueError("From holds an encoded word as an address")
-    return address
+def _no_address(phrases: list[tuple[str, str]], *, is_list: bool) -> str:
+    if is_list:
+        return f"From has a comma in its display name; {_QUOTE_THE_NAME}" if phrases else "From has a stray comma"
+    if any("=?" in word for _, word in phrases):
+        return "From holds an encoded word but no address; write the address unencoded in < > behind it"
+    if phrases:
+        return "From holds a name but no address; write From: Name <name@example.com>"
+    return "From holds no address; write From: name@example.com"
+
+
+def _group_fault(text: str, mark: str) -> str:
+    if mark == ";":
+        return "From holds a semicolon; write one address, or the display name in double quotes"
+    if text.rstrip().endswith(";"):
+        return "From holds a group; write one address, as in From: name@example.com"
+    return f"From has a colon in its display name; {_QUOTE_THE_NAME}"
+
+
+def _fault(text: str, position: int) -> str:
+    """Why no token begins there."""
+    match text[position]:
+        case '"':
+            return "From has a double quote that is not closed"
+        case "<":
+            inside, closed, _ = text[position + 1 :].partition(">")
+            return _angle_fault(inside.strip(" \t")) if closed else "From has a < without its >"
+        case ">":
+            return "From has a > without its <"
+        case ")":
+            return "From has a ) without its ("
+        case "@" if "<" not in text[position:]:
+            return "From has an @ without text on both sides; write name@example.com without spaces"
+        case "[" | "]" | "\\" | "@" as character:
+            return f"From has {character} outside double quotes; {_QUOTE_THE_NAME}"
+        case _:
+            return "From holds a control character"
+
+
+def _angle_fault(inside: str) -> str:
+    if not inside:
+        return "From has nothing between < and >; write <name@example.com>"
+    if inside.startswith("@"):
+        return "From holds a source route; write <name@example.com>"
+    try:
+        _address(inside)
+    except ValueError as error:
+        return str(error)
+    return "From holds no plain address between < and >; write <name@example.com>"

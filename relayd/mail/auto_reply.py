@@ -2,6 +2,8 @@
 
 import re
 
+from relayd.mail import loose_header
+from relayd.mail.headers import HeaderScan
 from relayd.mail.loose_header import LooseHeader
 
 # What a machine calls its answer, in the languages in which it does.
@@ -65,3 +67,14 @@ def is_auto_reply(header: LooseHeader) -> bool:
         return True
     subject = header.decoded("subject")
     return bool(_SUBJECT.search(subject) or _RECEIPT.search(subject))
+
+
+def is_read_receipt(scan: HeaderScan) -> bool:
+    """Whether the whole message is a message disposition notification (RFC 8098 3)."""
+    fields = scan.all(b"Content-Type")
+    if len(fields) != 1:
+        return False
+    content_type, parameters = loose_header.parameters(fields[0].value.decode("latin-1"))
+    return (
+        content_type == "multipart/report" and parameters.get("report-type", "").lower() == "disposition-notification"
+    )

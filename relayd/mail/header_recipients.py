@@ -25,10 +25,7 @@ def header_recipients(scan: HeaderScan) -> dict[str, Address]:
 def _addresses(name: str, value: bytes) -> list[Address]:
     if len(value) > _MAX_FIELD_OCTETS:
         raise ValueError(f"{name} is over {_MAX_FIELD_OCTETS} octets")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is neither ASCII nor UTF-8") from None
+    text = value.decode("utf-8", "surrogateescape")  # a display name may be in any charset; no address is
     found: list[Address] = []
     has_phrase, has_address = False, False
     try:

@@ -15,6 +15,8 @@ MAX_MESSAGE_ID_CHARACTERS = 998
 
 # RFC 5322 3.6.8: a field name is printable ASCII without the colon. Possessive, so that no input backtracks.
 _FIELD = re.compile(rb"([!-9;-~]++):[^\r\n\0]*+\r\n(?:[ \t][^\r\n\0]*+\r\n)*+")
+# The separator of an mbox, as mail readers pass it on; `From :` is a field in obsolete syntax.
+_MBOX_LINE = re.compile(rb">*From (?![ \t]*:)[^\r\n]*\r\n")
 _SPACE_BEFORE_COLON = re.compile(rb"[!-9;-~]++[ \t]++:")
 # As Postfix does on entry: a Bcc must not reach its readers, and Return-Path is the last hop's to write.
 # X-SMTPAPI gives orders to SendGrid, recipients among them: they would pass every limit and list by.
@@ -68,6 +70,12 @@ class Prepared(NamedTuple):
 
     content: bytes
     scan: HeaderScan
+
+
+def without_mbox_line(content: bytes) -> bytes:
+    """`content` without a first line `From sender date` or `>From …`, which is no header field."""
+    match = _MBOX_LINE.match(content)
+    return content[match.end() :] if match else content
 
 
 def scan(content: bytes) -> HeaderScan:

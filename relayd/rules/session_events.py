@@ -54,6 +54,8 @@ class Reason(StrEnum):
     TOO_MANY_RECIPIENTS = "too_many_recipients"
     AUTH_REQUIRED = "auth_required"
     AUTH_FAILED = "auth_failed"
+    CLIENT_SUSPENDED = "client_suspended"
+    CREDENTIAL_DISABLED = "credential_disabled"
     TLS_REQUIRED = "tls_required"
     RELAY_DENIED = "relay_denied"
     POLICY = "policy"

@@ -13,11 +13,12 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class SendingClient:
-    """An active client as a session sees it."""
+    """A living client as a session sees it. A suspended one may not send."""
 
     id: UUID
     name: str
     may_send_bounces: bool
+    is_suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Login:
     refuse_after_seconds: int | None  # it would rather be refused than wait longer; None: it waits
     mail_class: MailClass | None  # None: as the mailbox
     pool_id: UUID | None  # whose members send what it submits
+    is_active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,14 @@ class SendingMailbox:
 # Index: smtp_credentials_login.
 FIND_LOGIN = """
 SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders, k.mail_class,
-       k.refuse_after_seconds, k.pool_id, c.id AS client_id, c.name, c.may_send_bounces
+       k.refuse_after_seconds, k.pool_id, k.is_active, c.id AS client_id, c.name, c.may_send_bounces, c.status
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
- WHERE k.login = $1 AND k.deleted_at IS NULL AND k.is_active AND c.deleted_at IS NULL AND c.status = 'active'
+ WHERE k.login = $1 AND k.deleted_at IS NULL AND c.deleted_at IS NULL
 """
 
 # Index: clients_name.
 FIND_CLIENT = """
-SELECT id AS client_id, name, may_send_bounces FROM clients WHERE name = $1 AND deleted_at IS NULL AND status = 'active'
+SELECT id AS client_id, name, may_send_bounces, status FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
 # Index: email_domains_domain.
@@ -147,7 +149,7 @@ def dkim_key_row(key_id: UUID) -> str:
 
 
 async def find_login(connection: Connection, login: str) -> Login | None:
-    """The active credential of that login, of an active client."""
+    """The living credential of that login, whether or not it may send now."""
     row = await connection.fetchrow(FIND_LOGIN, login)
     if row is None:
         return None
@@ -163,11 +165,12 @@ async def find_login(connection: Connection, login: str) -> Login | None:
         refuse_after_seconds=row["refuse_after_seconds"],
         mail_class=MailClass(row["mail_class"]) if row["mail_class"] else None,
         pool_id=row["pool_id"],
+        is_active=row["is_active"],
     )
 
 
 async def find_client(connection: Connection, name: str) -> SendingClient | None:
-    """The active client of that name."""
+    """The living client of that name, whether or not it may send now."""
     row = await connection.fetchrow(FIND_CLIENT, name)
     return _client(row) if row else None
 
@@ -223,4 +226,4 @@ async def find_keys(connection: Connection, domain_id: UUID) -> list[SealedKey]:
 
 
 def _client(row: asyncpg.Record) -> SendingClient:
-    return SendingClient(row["client_id"], row["name"], row["may_send_bounces"])
+    return SendingClient(row["client_id"], row["name"], row["may_send_bounces"], row["status"] == "suspended")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from relayd.mail.address import to_ascii
 from relayd.store import names, needs, zones
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
@@ -197,7 +198,7 @@ def _limits(domain: DomainRecord) -> tuple[int | None, str, str]:
 
 
 async def _find(connection: Connection, statement: str, domain: str) -> DomainRecord:
-    row = await connection.fetchrow(statement, domain.lower())
+    row = await connection.fetchrow(statement, to_ascii(domain))
     if row is None:
         some = [row["domain"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
         raise names.unknown("domain", domain, some, add=f"relayd domain add {domain} --client NAME")

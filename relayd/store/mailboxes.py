@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from relayd.mail.address import key_of, plain_of
 from relayd.store import names, needs, zones
 from relayd.store.connection import Connection
 from relayd.store.violations import explained
@@ -71,8 +72,9 @@ LIST = (
 """
 )
 
+# $1 as it is stored, $2 its key: a database in the C locale has no lower case beyond ASCII.
 # Index: email_mailboxes_address.
-FIND = SELECT_LIVING + " AND lower(m.email_address) = lower($1)"
+FIND = SELECT_LIVING + " AND lower(m.email_address) IN (lower($1), $2)"
 
 # To change it. Whoever only needs it to stay (an enqueue, the tally) neither waits nor is waited for.
 FIND_TO_CHANGE = FIND + " FOR NO KEY UPDATE OF m"
@@ -200,7 +202,7 @@ async def remove(connection: Connection, mailbox: MailboxRecord) -> None:
 
 
 async def _find(connection: Connection, statement: str, email_address: str) -> MailboxRecord:
-    row = await connection.fetchrow(statement, email_address)
+    row = await connection.fetchrow(statement, plain_of(email_address), key_of(email_address))
     if row is None:
         some = [row["email_address"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
         raise names.unknown("mailbox", email_address, some, add=f"relayd mailbox add {email_address}")

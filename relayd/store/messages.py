@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from relayd.errors import NotFound, Refusal
-from relayd.mail.address import Address
+from relayd.mail.address import Address, spellings
 from relayd.store.connection import Connection
 from relayd.store.entries import unknown_id
 from relayd.store.ids import first_id_at, new_id, new_ids
@@ -61,16 +61,17 @@ CLOCK = "SELECT relayd_now() AS now, clock_offset FROM relayd_state"
 # Indexes: email_queue_recipient, messages_message_id_header; else messages_pkey within the ids' bounds.
 FIND = """
 SELECT m.id FROM messages m
- WHERE ($1::text IS NULL OR m.id = ANY(ARRAY(
+ WHERE ($1::text[] IS NULL OR m.id = ANY(ARRAY(
          SELECT q.message_id FROM email_queue q
-          WHERE lower(q.recipient_address) = $1
+          WHERE lower(q.recipient_address) = ANY($1)
             AND ($9::uuid IS NULL OR q.id >= $9) AND ($10::uuid IS NULL OR q.id <= $10)
           ORDER BY q.id DESC LIMIT 100000)))
-   AND ($2::text IS NULL OR EXISTS (SELECT FROM email_queue q WHERE q.message_id = m.id
-                                      AND right(lower(q.recipient_address), length($2)) = $2))
-   AND ($3::text IS NULL OR lower(m.header_from) = $3 OR lower(m.reverse_path) = $3)
-   AND ($4::text IS NULL OR right(lower(m.header_from), length($4)) = $4
-                         OR right(lower(m.reverse_path), length($4)) = $4)
+   AND ($2::text[] IS NULL OR EXISTS (SELECT FROM email_queue q, unnest($2) AS t (domain) WHERE q.message_id = m.id
+                                      AND right(lower(q.recipient_address), length(domain)) = domain))
+   AND ($3::text[] IS NULL OR lower(m.header_from) = ANY($3) OR lower(m.reverse_path) = ANY($3))
+   AND ($4::text[] IS NULL OR EXISTS (SELECT FROM unnest($4) AS t (domain)
+                                       WHERE right(lower(m.header_from), length(domain)) = domain
+                                          OR right(lower(m.reverse_path), length(domain)) = domain))
    AND ($5::text IS NULL OR position(lower($5) IN lower(m.subject)) > 0)
    AND ($6::text IS NULL OR m.message_id_header IN ($6, '<' || $6 || '>'))
    AND ($7::timestamptz IS NULL OR m.created_at >= $7)
@@ -238,10 +239,11 @@ def _chosen(queue_id: UUID, original: tuple[str, ...], wanted: tuple[Address, ..
     return list(dict.fromkeys(by_key[address.key] for address in wanted))
 
 
-def _address_or_domain(text: str | None) -> tuple[str | None, str | None]:
+def _address_or_domain(text: str | None) -> tuple[list[str] | None, list[str] | None]:
     if text is None:
         return None, None
-    return (None, text.lower()) if text.startswith("@") else (text.lower(), None)
+    found = spellings(text.lower())
+    return (None, found) if text.startswith("@") else (found, None)
 
 
 def _message(row: asyncpg.Record) -> Message:

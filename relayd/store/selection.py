@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from relayd.errors import NotFound
+from relayd.mail.address import key_of, spellings, to_ascii
 from relayd.rules.states import LIVE, PendingReason, Status
 from relayd.store.connection import Connection
 from relayd.store.entries import unknown_id
@@ -52,8 +53,8 @@ class Selection:
     mailbox_ids: tuple[UUID, ...] | None
     client_id: UUID | None
     upstream_id: UUID | None
-    recipient: str | None
-    recipient_domain: str | None
+    recipients: tuple[str, ...] | None  # every spelling
+    recipient_domains: tuple[str, ...] | None
     created_after: datetime | None
     ended_after: datetime | None
     created_before: datetime
@@ -100,8 +101,9 @@ _MATCHES = """
    AND ($3::uuid IS NULL OR q.client_id = $3)
    AND ($4::uuid IS NULL OR $4 = CASE WHEN q.status IN ('pending', 'queued') OR q.upstream_id IS NULL
           THEN (SELECT l.upstream_id FROM mailbox_lanes l WHERE l.id = q.lane_id) ELSE q.upstream_id END)
-   AND ($5::text IS NULL OR lower(q.recipient_address) = $5)
-   AND ($6::text IS NULL OR right(lower(q.recipient_address), length($6)) = $6)
+   AND ($5::text[] IS NULL OR lower(q.recipient_address) = ANY($5))
+   AND ($6::text[] IS NULL OR EXISTS (SELECT FROM unnest($6) AS t (domain)
+          WHERE right(lower(q.recipient_address), length(domain)) = domain))
    AND ($7::timestamptz IS NULL OR q.created_at >= $7)
    AND q.created_at <= $8::timestamptz
    AND ($9::uuid IS NULL OR q.id >= $9)
@@ -157,8 +159,8 @@ async def resolve(connection: Connection, wanted: Filter, *, states: Sequence[St
     # Ended ones go back to the first day. Ids and addresses find theirs by an index; all else needs an end.
     is_bounded = after is not None or wanted.ids or wanted.recipient
     ended_after = after if is_bounded else before - LOOKS_BACK
-    recipient = wanted.recipient.lower() if wanted.recipient else None
-    is_domain = recipient is not None and recipient.startswith("@")
+    recipients = tuple(spellings(wanted.recipient.lower())) if wanted.recipient else None
+    is_domain = wanted.recipient is not None and wanted.recipient.startswith("@")
     return Selection(
         read_at=clock["now"],
         states=tuple(wanted.states or states),
@@ -166,8 +168,8 @@ async def resolve(connection: Connection, wanted: Filter, *, states: Sequence[St
         mailbox_ids=await _mailbox_ids(connection, wanted),
         client_id=await _named(connection, CLIENT_ID, "client", wanted.client),
         upstream_id=await _named(connection, UPSTREAM_ID, "upstream", wanted.upstream),
-        recipient=None if is_domain else recipient,
-        recipient_domain=recipient if is_domain else None,
+        recipients=None if is_domain else recipients,
+        recipient_domains=recipients if is_domain else None,
         created_after=after,
         ended_after=ended_after,
         created_before=before,
@@ -237,8 +239,8 @@ def _arguments(selection: Selection, *, live: bool) -> tuple[object, ...]:
         selection.mailbox_ids,
         selection.client_id,
         selection.upstream_id,
-        selection.recipient,
-        selection.recipient_domain,
+        selection.recipients,
+        selection.recipient_domains,
         selection.created_after if live else selection.ended_after,
         selection.created_before,
         None if live else selection.first_ended_id,
@@ -257,12 +259,12 @@ async def _require_known(connection: Connection, ids: Sequence[UUID]) -> None:
 async def _mailbox_ids(connection: Connection, wanted: Filter) -> tuple[UUID, ...] | None:
     chosen: set[UUID] | None = None
     if wanted.mailbox is not None:
-        rows = await connection.fetch(MAILBOX_IDS, wanted.mailbox.lower())
+        rows = await connection.fetch(MAILBOX_IDS, key_of(wanted.mailbox))
         if not rows:
             raise NotFound(f"there is no mailbox {wanted.mailbox}", hint="relayd mailbox list")
         chosen = {row["id"] for row in rows}
     if wanted.domain is not None:
-        rows = await connection.fetch(DOMAIN_MAILBOX_IDS, wanted.domain.lower().removeprefix("@"))
+        rows = await connection.fetch(DOMAIN_MAILBOX_IDS, to_ascii(wanted.domain.removeprefix("@")))
         if not rows:
             raise NotFound(f"there is no domain {wanted.domain}", hint="relayd domain list")
         of_domain = {row["id"] for row in rows if row["id"] is not None}

@@ -45,6 +45,7 @@ class Connection(SMTP):
         self.stream = Stream(loop, self._drain_helper)  # type: ignore[attr-defined]
         self.peer = "unknown"
         self.tls: str | None = None
+        self.speaks_utf8 = False  # the latest MAIL said SMTPUTF8: replies may name non-ASCII addresses
         self.identity: Identity | None = None
         self.transaction: Transaction | None = None
         self._is_admitted = False
@@ -196,7 +197,7 @@ class Connection(SMTP):
 
     async def say(self, reply: Reply) -> None:
         """Reply, soon."""
-        await self.stream.say(str(reply))
+        await self.stream.say(reply.line(utf8=self.speaks_utf8))
 
 
 def tls_failed(peer: str, error: OSError) -> TlsFailed:

@@ -11,6 +11,7 @@ from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Ending, Reason, Refused
 from relayd.submission import replies
 from relayd.submission.connection import Connection, printable
+from relayd.submission.door import Identity
 from relayd.submission.service import Service
 from relayd.submission.stream import BadLine, SessionOver, TooLate
 
@@ -22,6 +23,7 @@ SESSION_TOO_LONG = TooLate(Ending.SESSION_TOO_LONG, replies.SESSION_TOO_LONG)
 # A browser led here by a web page: not one of its lines may be taken for a command.
 _NOT_SMTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _COUNTED_AS_ERRORS = frozenset({Reason.BAD_SYNTAX, Reason.BAD_PARAMETER, Reason.UNKNOWN_COMMAND, Reason.LINE_TOO_LONG})
+_GREETINGS = frozenset({b"EHLO ", b"HELO "})
 _STAGES = {
     "STARTTLS": Stage.STARTTLS,
     "AUTH": Stage.AUTH,
@@ -78,10 +80,12 @@ class Conversation(Connection):
 
     async def _obey(self, line: bytes) -> None:
         try:
-            word, _, argument = line.decode().partition(" ")
+            # Computers are named in any charset; their names are made fit for Received.
+            text = line.decode(errors="replace" if line[:5].upper() in _GREETINGS else "strict")
         except UnicodeDecodeError:
             await self.refuse(Stage.EHLO, replies.NOT_UTF8, Reason.BAD_SYNTAX)
             return
+        word, _, argument = text.partition(" ")
         verb = word.upper()
         method = self.verbs.get(verb)
         if method is None:
@@ -114,9 +118,11 @@ class Conversation(Connection):
         self.report(Stage.EHLO, reply, reason)
         raise SessionOver(Ending.BARE_NEWLINE, reply)
 
-    async def refuse(self, stage: Stage, reply: Reply, reason: Reason, detail: str = "") -> None:
+    async def refuse(
+        self, stage: Stage, reply: Reply, reason: Reason, detail: str = "", identity: Identity | None = None
+    ) -> None:
         """Report a refusal and reply with it; the session ends when there were too many mistakes."""
-        self.report(stage, reply, reason, detail)
+        self.report(stage, reply, reason, detail, identity)
         await self.say(reply)
         if reason not in _COUNTED_AS_ERRORS:
             return
@@ -124,8 +130,14 @@ class Conversation(Connection):
         if self._errors >= self.limits.max_bad_commands:
             raise SessionOver(Ending.TOO_MANY_ERRORS, replies.TOO_MANY_ERRORS)
 
-    def report(self, stage: Stage, reply: Reply, reason: Reason, detail: str = "") -> None:
-        """Tell metrics and the log of a refusal. `detail` must hold no secret."""
-        client, login = (self.identity.client.name, self.identity.login) if self.identity else (None, None)
+    def report(
+        self, stage: Stage, reply: Reply, reason: Reason, detail: str = "", identity: Identity | None = None
+    ) -> None:
+        """Tell metrics and the log of a refusal, of the session's identity unless another is given.
+
+        `detail` must hold no secret.
+        """
+        refused = identity or self.identity
+        client, login = (refused.client.name, refused.login) if refused else (None, None)
         detail = printable(detail or reply.text)
         self.service.emit(Refused(self.peer, client, login, stage, reply.code, reply.enhanced, reason, detail))

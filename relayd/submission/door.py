@@ -30,7 +30,10 @@ class Verifier(Protocol):
     """Knows credentials and trusted networks."""
 
     async def authenticate(self, login: str, secret: str) -> Identity | None:
-        """None for an unknown login as for a wrong secret. Raises StoreUnavailable."""
+        """None for an unknown login as for a wrong secret; else who it is, even if it may not send now.
+
+        Raises StoreUnavailable.
+        """
         ...
 
     async def knows(self, login: str) -> bool:

@@ -27,4 +27,5 @@ class SessionLimits:
     data_seconds: float = 1_800.0
     session_seconds: float = 7_200.0
     tls_handshake_seconds: float = 30.0
+    reject_invalid_helo: bool = False  # else any EHLO name is taken, and made fit for Received
     linger_seconds: float = 5.0  # for the last reply to reach a peer that does not read

@@ -1,5 +1,7 @@
 """The arguments of MAIL and RCPT, parsed strictly into addresses (RFC 5321 4.1.2). Pure.
 
+An address may come without its angle brackets, as long as nothing else could be meant.
+
 What cannot be parsed comes back as a `Fault`: the reply, and the label under which it is counted.
 """
 
@@ -13,11 +15,14 @@ from relayd.rules.session_events import Reason
 from relayd.submission import notices
 
 # A source route is read and ignored (RFC 5321 F.2). A quoted local part may hold a `>`.
+_ROUTE = r"(?:@[A-Za-z0-9.-]+(?:,@[A-Za-z0-9.-]+)*:)?"
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PATH = re.compile(
-    r"(?:FROM|TO): *<(?:@[A-Za-z0-9.-]+(?:,@[A-Za-z0-9.-]+)*:)?"
-    r'(?P<mailbox>(?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(?P<parameters>\S.*))? *\Z',
+    rf'(?:FROM|TO): *(?:<{_ROUTE}(?P<mailbox>(?:{_QUOTED}|[^">])*)>|{_ROUTE}(?P<bare>(?:{_QUOTED}|[^"<>\s])+))'
+    r"(?: +(?P<parameters>\S.*))? *\Z",
     re.IGNORECASE,
 )
+_POSTMASTER = "postmaster"
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\x00-\x20=\x7f]+))?\Z")
 
 
@@ -84,8 +89,8 @@ def parse_mail(argument: str, *, is_extended: bool) -> Mail | Fault:
     return Mail(reverse_path, size_octets, body_8bitmime, smtputf8, dsn_ret, envelope_id)
 
 
-def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool) -> Recipient | Fault:
-    """Parse `TO:<forward-path> [parameters]`."""
+def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool, postmaster_domain: str) -> Recipient | Fault:
+    """Parse `TO:<forward-path> [parameters]`. `<Postmaster>` alone (RFC 5321 4.5.1) is that of `postmaster_domain`."""
     parts = _split("TO:", argument, is_extended)
     if isinstance(parts, Fault):
         return parts
@@ -104,27 +109,27 @@ def parse_rcpt(argument: str, *, is_extended: bool, smtputf8: bool) -> Recipient
                     return _unsupported(argument)
         except ValueError:
             return _bad_value(keyword, argument)
-    if mailbox.lower() == "postmaster":
-        reply = Reply(550, "5.1.3", "Give postmaster a domain: no mail is delivered here")
-        return Fault(reply, Reason.BAD_ADDRESS, argument)
+    if mailbox.lower() == _POSTMASTER:
+        mailbox = f"{mailbox}@{postmaster_domain}"
     forward_path = _address(mailbox, "5.1.3", smtputf8=smtputf8)
     return forward_path if isinstance(forward_path, Fault) else Recipient(forward_path, RecipientNotice(notify, orcpt))
 
 
 def _split(keyword: str, argument: str, is_extended: bool) -> tuple[str, dict[str, str | None]] | Fault:
     match = _PATH.match(argument)
+    syntax = f"Syntax: {'MAIL' if keyword == 'FROM:' else 'RCPT'} {keyword}<address>"
     if match is None or not argument.upper().startswith(keyword):
-        verb = "MAIL" if keyword == "FROM:" else "RCPT"
-        return Fault(Reply(501, "5.5.2", f"Syntax: {verb} {keyword}<address>"), Reason.BAD_SYNTAX, argument)
+        return Fault(Reply(501, "5.5.2", syntax), Reason.BAD_SYNTAX, argument)
     parameters: dict[str, str | None] = {}
     for text in (match["parameters"] or "").split():
         parameter = _PARAMETER.match(text)
         if parameter is None or parameter["keyword"].upper() in parameters:
-            return Fault(Reply(501, "5.5.4", "Malformed or repeated parameter"), Reason.BAD_PARAMETER, argument)
+            reply = Reply(501, "5.5.4", f"Malformed or repeated parameter. {syntax} KEYWORD=value")
+            return Fault(reply, Reason.BAD_PARAMETER, argument)
         parameters[parameter["keyword"].upper()] = parameter["value"]
     if parameters and not is_extended:
         return Fault(Reply(555, "5.5.4", "Parameters need EHLO"), Reason.BAD_PARAMETER, argument)
-    return match["mailbox"], parameters
+    return match["bare"] or match["mailbox"], parameters
 
 
 def _bad_value(keyword: str, argument: str) -> Fault:

@@ -47,9 +47,22 @@ AUTH_IN_TRANSACTION = Reply(503, "5.5.1", "Not within a mail transaction")
 AUTH_MECHANISM = Reply(504, "5.5.4", "Mechanism not supported")
 AUTH_REQUIRED = Reply(530, "5.7.0", "Authentication required")
 TLS_REQUIRED = Reply(530, "5.7.0", "Issue STARTTLS first, then authenticate")
+# RFC 5248 2.4, X.7.13. Said only behind the right secret, or to an address of a trusted network.
+CLIENT_SUSPENDED = Reply(525, "5.7.13", "Client suspended; ask the operator of this relay")
+CREDENTIAL_DISABLED = Reply(525, "5.7.13", "Credential disabled; ask the operator of this relay")
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")
 
-_OCTETS = {Reason.BARE_LF: "Bare LF", Reason.BARE_CR: "Bare CR", Reason.NUL: "NUL"}
+# What is wrong, and what to do about it in a message.
+_OCTETS = {
+    Reason.BARE_LF: ("Bare LF", "end each line with CRLF"),
+    Reason.BARE_CR: ("Bare CR", "end each line with CRLF"),
+    Reason.NUL: ("NUL", "remove it, or send the part in base64"),
+}
+
+
+def stopped(reason: Reason) -> Reply:
+    """For an identity that may not send now."""
+    return CLIENT_SUSPENDED if reason is Reason.CLIENT_SUSPENDED else CREDENTIAL_DISABLED
 
 
 def too_large(size_octets: int) -> Reply:
@@ -61,7 +74,8 @@ def bad_line(reason: Reason) -> Reply:
     """For a command line."""
     if reason is Reason.LINE_TOO_LONG:
         return LINE_TOO_LONG
-    return Reply(500, "5.5.2", f"{_OCTETS[reason]} in a command: lines end in CRLF. Closing")
+    advice = "remove it" if reason is Reason.NUL else _OCTETS[reason][1]
+    return Reply(500, "5.5.2", f"{_OCTETS[reason][0]} in a command: {advice}. Closing")
 
 
 def bad_content(reason: Reason, size_octets: int) -> Reply:
@@ -72,4 +86,5 @@ def bad_content(reason: Reason, size_octets: int) -> Reply:
         return NO_ROOM
     if reason is Reason.LINE_TOO_LONG:
         return Reply(550, "5.6.0", "A line of the message is too long")
-    return Reply(550, "5.6.0", f"{_OCTETS[reason]} in the message: lines end in CRLF")
+    name, advice = _OCTETS[reason]
+    return Reply(550, "5.6.0", f"{name} in the message: {advice}")

@@ -8,7 +8,8 @@ import re
 
 from relayd import failpoints
 from relayd.errors import StoreUnavailable
-from relayd.mail.address import Address
+from relayd.mail.address import Address, is_host
+from relayd.mail.headers import without_mbox_line
 from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
 from relayd.rules.session_events import Authenticated, AuthenticationFailed, Ending, Reason
@@ -28,8 +29,9 @@ from relayd.submission.transaction import Transaction, transmission_type
 
 DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 
-# It goes into the Received header: nothing that ends a comment or a line there.
-_HELO = re.compile(r"[!#-'*-;=?-\[\]-~]{1,255}\Z")
+# The EHLO name goes into the Received header: nothing that ends a comment or a line there.
+_NOT_IN_A_HELO = re.compile(r"[^!#-'*-;=?-\[\]-~]")
+MAX_HELO_CHARACTERS = 255
 
 
 class Session(PlainVerbs):
@@ -40,7 +42,6 @@ class Session(PlainVerbs):
         self._helo = ""
         self._is_extended = False
         self._is_authenticated = False
-        self._network_was_asked = False
         self._auth_failures = 0
 
     # Greetings.
@@ -56,10 +57,10 @@ class Session(PlainVerbs):
             await self.stream.say(f"250 {self.service.hostname}")
 
     async def _greet(self, helo: str) -> bool:
-        if not _HELO.match(helo):
+        if self.limits.reject_invalid_helo and not is_host(helo):
             await self.refuse(Stage.EHLO, replies.EHLO_SYNTAX, Reason.BAD_SYNTAX, helo)
             return False
-        self._helo = helo
+        self._helo = _NOT_IN_A_HELO.sub("?", helo)[:MAX_HELO_CHARACTERS] or "unknown"
         self.transaction = None
         return True
 
@@ -90,7 +91,7 @@ class Session(PlainVerbs):
             await self.stream.flush()
             await self.secure()
             self._helo, self._is_extended = "", False
-            self._is_authenticated, self._network_was_asked = False, False
+            self._is_authenticated = False
 
     # Authentication.
 
@@ -104,7 +105,7 @@ class Session(PlainVerbs):
             return
         claim = await self._read_credentials(mechanism, initial.strip())
         if isinstance(claim, Reply):
-            await self._fail_auth(claim)
+            await self._fail_auth(claim, Reason.AUTH_FAILED)
             return
         try:
             identity = await self.service.verifier.authenticate(claim.login, claim.secret)
@@ -116,7 +117,11 @@ class Session(PlainVerbs):
             # A login that does not exist may be a password typed into the wrong field.
             login = printable(claim.login) if is_known else "(unknown)"
             self.service.emit(AuthenticationFailed(self.peer, login, mechanism))
-            await self._fail_auth(sasl.FAILED)
+            await self._fail_auth(sasl.FAILED, Reason.AUTH_FAILED)
+            return
+        stopped = _why_stopped(identity)
+        if stopped is not None:
+            await self._fail_auth(replies.stopped(stopped), stopped, identity)
             return
         self.identity, self._is_authenticated = identity, True
         self.service.emit(Authenticated(self.peer, printable(claim.login), mechanism))
@@ -148,11 +153,11 @@ class Session(PlainVerbs):
         await self.stream.say(prompt)
         return (await self.read_line()).decode("ascii", "replace")
 
-    async def _fail_auth(self, reply: Reply) -> None:
+    async def _fail_auth(self, reply: Reply, reason: Reason, identity: Identity | None = None) -> None:
         # Before the reply, so that a guess costs its time whether or not the client waits for the answer.
         await asyncio.sleep(self.limits.auth_failure_delay_seconds)
         self._auth_failures += 1
-        await self.refuse(Stage.AUTH, reply, Reason.AUTH_FAILED)
+        await self.refuse(Stage.AUTH, reply, reason, identity=identity)
         if self._auth_failures >= self.limits.max_auth_tries:
             raise SessionOver(Ending.TOO_MANY_AUTH_TRIES, replies.TOO_MANY_AUTH_TRIES)
 
@@ -165,10 +170,11 @@ class Session(PlainVerbs):
         if self.transaction is not None:
             await self.refuse(Stage.MAIL, replies.SENDER_GIVEN, Reason.BAD_SEQUENCE)
             return
+        self.speaks_utf8 = False
         identity = await self._identify()
         reports = self.service.reports
         takes_reports = reports is not None and await reports.is_open()
-        stranger = self._stranger_refusal(argument or "") if identity is None else None
+        stranger = self._stranger_refusal(identity, argument or "")
         if stranger is not None and not takes_reports:
             await self.refuse(Stage.MAIL, stranger.reply, stranger.reason, stranger.detail)
             return
@@ -178,12 +184,24 @@ class Session(PlainVerbs):
         if isinstance(mail, Fault):
             await self.refuse(Stage.MAIL, mail.reply, mail.reason, mail.detail)
             return
-        refusal = stranger if identity is None else await self._sender_refusal(identity, mail.reverse_path)
+        self.speaks_utf8 = mail.smtputf8
+        refusal = stranger
+        if identity is not None and refusal is None:
+            refusal = await self._sender_refusal(identity, mail.reverse_path)
         if refusal is not None and not takes_reports:
             await self.refuse(Stage.MAIL, refusal.reply, refusal.reason, refusal.detail)
             return
-        self.transaction = Transaction(identity, mail, refusal)
+        domain = await self._postmaster_domain(mail, is_stranger=refusal is not None)
+        self.transaction = Transaction(identity, mail, refusal, postmaster_domain=domain)
         await self.say(replies.SENDER_OK)
+
+    async def _postmaster_domain(self, mail: Mail, *, is_stranger: bool) -> str:
+        """The domain of `<Postmaster>` alone: the sender's own, for a stranger that of the reports, else this host."""
+        if is_stranger:
+            domain = await self.service.reports.postmaster_domain() if self.service.reports is not None else None
+        else:
+            domain = mail.reverse_path.ascii_domain if mail.reverse_path is not None else None
+        return domain or self.service.hostname
 
     async def _identify(self) -> Identity | None:
         if self.identity is not None and self._is_authenticated:
@@ -191,9 +209,7 @@ class Session(PlainVerbs):
             self.identity = await self.service.verifier.confirm(self.identity)
             self._is_authenticated = self.identity is not None
             return self.identity
-        if self.identity is None and not self._network_was_asked:
-            self.identity = await self.service.verifier.network_identity(self.peer)
-            self._network_was_asked = True
+        self.identity = await self.service.verifier.network_identity(self.peer)
         return self.identity
 
     async def _sender_refusal(self, identity: Identity, reverse_path: Address | None) -> Fault | None:
@@ -202,7 +218,11 @@ class Session(PlainVerbs):
             return None
         return Fault(refusal, Reason.POLICY, f"<{reverse_path or ''}> {refusal.text}")
 
-    def _stranger_refusal(self, argument: str) -> Fault:
+    def _stranger_refusal(self, identity: Identity | None, argument: str) -> Fault | None:
+        """Why no mail is taken from this peer, whatever its sender; None if it may send."""
+        if identity is not None:
+            stopped = _why_stopped(identity)
+            return Fault(replies.stopped(stopped), stopped, argument) if stopped else None
         if self._may_authenticate():
             return Fault(replies.AUTH_REQUIRED, Reason.AUTH_REQUIRED, argument)
         if self._may_start_tls():
@@ -217,7 +237,12 @@ class Session(PlainVerbs):
         if transaction.recipients + len(transaction.report_addresses) >= self.limits.max_recipients:
             await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
             return
-        parsed = parse_rcpt(argument or "", is_extended=self._is_extended, smtputf8=transaction.mail.smtputf8)
+        parsed = parse_rcpt(
+            argument or "",
+            is_extended=self._is_extended,
+            smtputf8=transaction.mail.smtputf8,
+            postmaster_domain=transaction.postmaster_domain,
+        )
         fault = parsed if isinstance(parsed, Fault) else await place(self.service, transaction, parsed)
         if fault is None:
             await self.say(replies.RECIPIENT_OK)
@@ -284,9 +309,16 @@ class Session(PlainVerbs):
             is_encrypted=self.tls is not None,
             is_authenticated=self._is_authenticated,
         )
+        content = without_mbox_line(content)
         envelope = transaction.envelope(content)
         submission = Submission(transaction.identity, envelope, content, self._helo, self.peer, protocol, self.tls)
         reply = await self.service.accept(submission)
         if reply is replies.TRY_LATER:
             return reply, Reason.UNAVAILABLE
         return reply, None
+
+
+def _why_stopped(identity: Identity) -> Reason | None:
+    if identity.client.is_suspended:
+        return Reason.CLIENT_SUSPENDED
+    return None if identity.is_active else Reason.CREDENTIAL_DISABLED

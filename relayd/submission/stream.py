@@ -143,7 +143,7 @@ class Stream:
         """Send what was said, and wait while the peer does not read."""
         if not self._output:
             return
-        octets = ("\r\n".join(self._output) + "\r\n").encode("ascii", "replace")
+        octets = ("\r\n".join(self._output) + "\r\n").encode("utf-8", "replace")
         self._output.clear()
         if self._transport is None or self._transport.is_closing():
             return

@@ -1,8 +1,7 @@
 """A mail transaction: what MAIL and RCPT have said so far, until it becomes an envelope."""
 
 from relayd.intake.return_paths import ReportAddress
-from relayd.mail.address import Address
-from relayd.mail.envelope import NOTHING_SAID, Envelope, RecipientNotice
+from relayd.mail.envelope import NOTHING_SAID, Envelope
 from relayd.submission.door import Identity
 from relayd.submission.path import Fault, Mail, Recipient
 
@@ -14,22 +13,26 @@ class Transaction:
     refused.
     """
 
-    def __init__(self, identity: Identity | None, mail: Mail, refusal: Fault | None = None) -> None:
+    def __init__(
+        self, identity: Identity | None, mail: Mail, refusal: Fault | None = None, *, postmaster_domain: str
+    ) -> None:
         self.identity = identity
         self.mail = mail
-        # In order, and once each: a recipient that is named twice gets one copy, with what was asked for it first.
-        self._notices: dict[Address, RecipientNotice] = {}
+        # In order, and once each: a recipient that is named twice, in whatever spelling, gets one copy, with what was
+        # asked for it first.
+        self._recipients: dict[str, Recipient] = {}
         self.refusal = refusal
+        self.postmaster_domain = postmaster_domain  # of <Postmaster> alone
         self.report_addresses: list[ReportAddress] = []
 
     @property
     def recipients(self) -> int:
         """How many recipients there are."""
-        return len(self._notices)
+        return len(self._recipients)
 
     def add(self, recipient: Recipient) -> None:
         """Add a recipient."""
-        self._notices.setdefault(recipient.forward_path, recipient.notice)
+        self._recipients.setdefault(recipient.forward_path.plain, recipient)
 
     def add_report(self, address: ReportAddress) -> None:
         """Add an address that takes reports, once, however often and in whatever spelling it is named."""
@@ -38,10 +41,10 @@ class Transaction:
 
     def envelope(self, content: bytes) -> Envelope:
         """The envelope of this content. 8-bit content is called so, whatever BODY said."""
-        notices = tuple(self._notices.values())
+        notices = tuple(recipient.notice for recipient in self._recipients.values())
         return Envelope(
             reverse_path=self.mail.reverse_path,
-            forward_paths=tuple(self._notices),
+            forward_paths=tuple(recipient.forward_path for recipient in self._recipients.values()),
             smtputf8=self.mail.smtputf8,
             body_8bitmime=self.mail.body_8bitmime or not content.isascii(),
             notices=notices if any(notice != NOTHING_SAID for notice in notices) else (),

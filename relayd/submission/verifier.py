@@ -28,7 +28,10 @@ class DirectoryVerifier:
         self._decoy = make_verifier("decoy", salt=bytes(16))
 
     async def authenticate(self, login: str, secret: str) -> Identity | None:
-        """None for an unknown login as for a wrong secret, in the same time. Raises StoreUnavailable."""
+        """None for an unknown login as for a wrong secret, in the same time. Raises StoreUnavailable.
+
+        The right secret gets an identity even while its client is suspended or it is disabled: the session says so.
+        """
         found = await self._logins.get(login)
         if found is None:
             matches(self._decoy, secret)
@@ -39,7 +42,7 @@ class DirectoryVerifier:
         return _identity(found)
 
     async def knows(self, login: str) -> bool:
-        """Whether an active credential has that login. Raises StoreUnavailable."""
+        """Whether a credential has that login. Raises StoreUnavailable."""
         return await self._logins.get(login) is not None
 
     async def confirm(self, identity: Identity) -> Identity | None:
@@ -84,4 +87,5 @@ def _identity(found: Login) -> Identity:
         found.refuse_after_seconds,
         mail_class=found.mail_class,
         pool_id=found.pool_id,
+        is_active=found.is_active,
     )

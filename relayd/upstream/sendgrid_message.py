@@ -145,9 +145,11 @@ def _addresses(header: HeaderScan, name: bytes) -> list[tuple[str, Address]]:
         if len(field.value) > MAX_ADDRESS_FIELD_OCTETS:
             return []
         try:
-            for display_name, text in getaddresses([field.value.decode()]):
+            for display_name, text in getaddresses([field.value.decode("utf-8", "surrogateescape")]):
                 if text:
-                    found.append((encoded_words.decode(display_name.encode(), 255), Address.parse(text)))
+                    found.append(
+                        (encoded_words.decode(display_name.encode("utf-8", "replace"), 255), Address.parse(text))
+                    )
         except (ValueError, RecursionError):
             return []
     return found

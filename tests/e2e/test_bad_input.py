@@ -303,7 +303,7 @@ REFUSED = (
     ("From: app@example.com, boss@rival.example" + BODY, "550 5.6.0 Message refused: From names 2 mailboxes"),
     ("From: boss@rival.example <app@example.com>" + BODY, "550 5.6.0 Message refused: From holds an address inside"),
     ("From: us: app@example.com;" + BODY, "550 5.6.0 Message refused: From holds a group"),
-    ("From: =?utf-8?q?boss=40rival=2Eexample?=" + BODY, "550 5.6.0 Message refused: malformed From"),
+    ("From: =?utf-8?q?boss=40rival=2Eexample?=" + BODY, "550 5.6.0 Message refused: From holds an encoded word but no"),
     ("From:" + BODY, "550 5.6.0 Message refused: From holds no address"),
     ("From: boss@rival.example" + BODY, "550 5.7.1 From <boss@rival.example> is not allowed; allowed: app@example.com"),
     ("From: app@sub.example.com" + BODY, "550 5.7.1 From <app@sub.example.com> is not allowed"),
@@ -320,7 +320,6 @@ async def test_a_message_that_may_not_be_sent_is_refused(running: House, databas
     with connect(running) as client:
         assert client.docmd("MAIL", "FROM:<app@example.com> SIZE=5001")[1].startswith(b"5.3.4 Message exceeds 5000")
         assert client.docmd("MAIL", "FROM:<boss@rival.example>")[1].startswith(b"5.7.1 reverse-path <boss@rival.exam")
-        assert client.docmd("MAIL", "FROM:<>")[1] == b"5.7.1 This client may not use the null reverse-path <>"
         assert client.docmd("MAIL", "FROM:<not an address>")[1].startswith(b"5.1.7 Bad address")
         assert client.mail("app@example.com")[0] == 250
         assert client.docmd("DATA") == (554, b"5.5.1 No valid recipients")

@@ -49,12 +49,62 @@ async def test_private_keys_are_never_told(acme: Control) -> None:
         assert not [value for value in sealed if value.hex() in text]
 
 
-@pytest.mark.parametrize(
-    "name", ["example", "exa mple.com", "bücher.example", "-x.example", "[192.0.2.1]", "a@b.c", ".", "x..y", ""]
-)
+@pytest.mark.parametrize("name", ["example", "exa mple.com", "-x.example", "[192.0.2.1]", "a@b.c", ".", "x..y", ""])
 async def test_what_is_no_domain_is_refused(acme: Control, name: str) -> None:
     answer = await acme.request("POST", "domains", {"domain": name, "client": "acme"})
     assert answer.status == 422 and answer.message.startswith("domain: must be")
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("m\u00fcller.de", "xn--mller-kva.de"),
+        ("M\u00dcLLER.de", "xn--mller-kva.de"),
+        ("mu\u0308ller.de", "xn--mller-kva.de"),
+        ("stra\u00dfe.example", "xn--strae-oqa.example"),
+        ("\u4f8b\u3048.\u30c6\u30b9\u30c8", "xn--r8jz45g.xn--zckzah"),
+        ("mail.\u043f\u0440\u0438\u043c\u0435\u0440.example", "mail.xn--e1afmkfd.example"),
+    ],
+)
+async def test_a_domain_may_be_named_in_its_own_script_everywhere(acme: Control, name: str, stored: str) -> None:
+    added = await acme.cli("domain", "add", name, "--client", "acme")
+    assert added.code == 0 and f"domain {stored} added" in added.out
+    for argv in (
+        ("mailbox", "add", f"jo\u0308@{name}"),
+        ("domain", "show", name),
+        ("domain", "records", name),
+        ("domain", "set", name, "--default-mailbox", f"j\u00f6@{name}"),
+        ("domain", "set", name, "--bounce-domain", f"b.{name}"),
+        ("mailbox", "show", f"J\u00d6@{name}"),
+        ("mailbox", "list", "--domain", name),
+        ("limits", "--domain", name),
+        ("queue", "list", "--domain", name),
+        ("queue", "list", "--recipient", f"@{name}"),
+        ("message", "find", "--recipient", f"jo\u0308@{name}"),
+        ("message", "find", "--sender", f"@{name}"),
+        ("credential", "add", "app", "--client", "acme", "--sender", name),
+        ("suppression", "add", f"jo\u0308@{name}", "--client", "acme"),
+        ("suppression", "list", "--client", "acme", "--domain", name),
+        ("suppression", "remove", f"j\u00f6@{name}", "--client", "acme"),
+        (
+            "route",
+            "add",
+            "r",
+            "--client",
+            "acme",
+            "--recipient-domain",
+            name,
+            "--upstreams",
+            "out",
+            "--allow-misaligned",
+        ),
+        ("mailbox", "remove", f"jo\u0308@{name}"),
+    ):
+        ran = await acme.cli(*argv)
+        assert ran.code == 0, (argv, ran.err)
+    assert (await acme.ok("GET", "credentials/app"))["senders"] == [stored]
+    assert (await acme.ok("GET", "routes/r"))["recipient_domain"] == stored
+    assert (await acme.ok("GET", f"domains/{stored}"))["bounce_domain"] == f"b.{stored}"
 
 
 async def test_a_domain_is_one_clients_alone_and_its_client_must_exist(acme: Control) -> None:

@@ -116,6 +116,19 @@ async def test_of_a_long_report_the_beginning_is_kept(db: Database, sender: Send
     assert content == b"Subject: x\r\n\r\n" + b"twenty octets a line\r\n" * 3
 
 
+@pytest.mark.parametrize("name", ["Postmaster", "postmaster", "POSTMASTER"])
+async def test_a_strangers_mail_to_postmaster_alone_is_taken_as_a_report(
+    db: Database, sender: Sender, name: str
+) -> None:
+    async with serving(trusted=False, reports=door(db)) as server:
+        client = await server.connect()
+        assert await hand_in(client, name, sender="someone@example.net") == [250, 250, 250]
+        assert await client.codes("DATA", BODY) == [354, 250]
+        assert server.door.submissions == []
+    async with db.connection() as connection:
+        assert await connection.fetchval("SELECT forward_path FROM inbound_reports") == f"{name}@{BOUNCES}"
+
+
 async def test_a_report_larger_than_any_message_is_refused(db: Database, sender: Sender) -> None:
     limits = SessionLimits(size_octets=2_000)
     async with serving(trusted=False, reports=door(db, max_octets=100), limits=limits) as server:

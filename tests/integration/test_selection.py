@@ -7,9 +7,11 @@ from uuid import UUID
 import pytest
 
 from relayd.errors import NotFound
+from relayd.mail.address import Address
 from relayd.rules.states import LIVE, Status
-from relayd.store import selection
+from relayd.store import messages, selection
 from relayd.store.connection import Connection
+from relayd.store.messages import Search
 from relayd.store.pool import Database
 from relayd.store.selection import Filter
 from tests.builders import Sender, claim_all, make_sender, put, put_many
@@ -51,6 +53,19 @@ async def test_each_criterion_selects_its_entries(db: Database, senders: tuple[S
             (Filter(client="acme", recipient="bob@example.org"), {bob}),
         ):
             assert await matching(connection, wanted) == expected, wanted
+
+
+@pytest.mark.parametrize(
+    "stored", ["j\u00f6@b\u00fccher.example", "jo\u0308@bu\u0308cher.example", "jo\u0308@xn--bcher-kva.example"]
+)
+async def test_a_recipient_is_found_by_any_spelling(db: Database, senders: tuple[Sender, Sender], stored: str) -> None:
+    async with db.transaction() as connection:
+        ours = await put(connection, senders[0], stored)
+        await put(connection, senders[0], "other@example.org")
+        for asked in (Address.parse(stored).key, "@xn--bcher-kva.example"):
+            assert await matching(connection, Filter(recipient=asked)) == {ours.entries[0].entry_id}, asked
+            found = await messages.find(connection, Search(recipient=asked), limit=10)
+            assert found == [ours.queue_id], asked
 
 
 async def test_ages_count_on_the_databases_clock(db: Database, senders: tuple[Sender, Sender]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from relayd.intake.provision import Provisioner
 from relayd.intake.senders import Senders
 from relayd.intake.submission import Identity
+from relayd.mail import headers
 from relayd.mail.address import Address
 from relayd.mail.reply import Reply
 from relayd.seal import Seal, new_key, parse_key
@@ -106,9 +107,38 @@ async def test_the_envelope_is_of_the_clients_domains(tenants: Tenants):
         assert refusal and str(refusal).startswith("550 5.7.1 reverse-path <"), text
         assert "rival" not in refusal.text.partition("allowed: ")[2].replace("mail.rival", ""), "tells of no other"
     assert await senders.check_reverse_path(tenants.acme, Address.parse("bounces@example.com")) is None
-    assert await senders.check_reverse_path(tenants.acme, None) is not None
+
+
+RECEIPT = "Content-Type: multipart/report; report-type=disposition-notification; boundary=x"
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_receipt"),
+    [
+        (RECEIPT, True),
+        ('content-type: Multipart/Report; boundary="x";\r\n\tREPORT-TYPE="Disposition-Notification"', True),
+        ("Content-Type: multipart/report (mdn); report-type=disposition-notification", False),
+        ("Content-Type: multipart/report; report-type=delivery-status; boundary=x", False),
+        ("Content-Type: multipart/report; boundary=x", False),
+        ("Content-Type: multipart/mixed; report-type=disposition-notification", False),
+        ("Content-Type: message/disposition-notification", False),
+        (f"{RECEIPT}\r\nContent-Type: text/html", False),
+        ("Content-Type: text/plain; x=multipart/report; report-type=disposition-notification", False),
+        (f"X-Content-Type: x\r\nSubject: {RECEIPT}", False),
+        ("Subject: Read: hello", False),
+    ],
+)
+async def test_the_null_reverse_path_is_for_read_receipts_and_clients_that_bounce(
+    tenants: Tenants, fields: str, is_receipt: bool
+):
+    senders = Senders(tenants.db)
+    assert await senders.check_reverse_path(tenants.acme, None) is None
+    scan = headers.scan(f"From: app@example.com\r\n{fields}\r\n\r\n{RECEIPT}\r\n".encode())
+    refusal = senders.check_null_reverse_path(tenants.acme, scan)
+    assert (refusal is None) == is_receipt
+    assert is_receipt or (refusal and refusal.text.endswith("relayd client set acme --may-send-bounces"))
     bouncing = replace(tenants.acme, client=replace(tenants.acme.client, may_send_bounces=True))
-    assert await senders.check_reverse_path(bouncing, None) is None
+    assert senders.check_null_reverse_path(bouncing, scan) is None
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,6 @@ async def test_helo_is_plain_smtp():
     ("lines", "last"),
     [
         ([MAIL], "503 5.5.1 "),
-        (["EHLO"], "501 5.5.4 "),
-        (["EHLO a b"], "501 5.5.4 "),
-        (["EHLO a(b)"], "501 5.5.4 "),
         (["EHLO x", RCPT], "503 5.5.1 "),
         (["EHLO x", "DATA"], "503 5.5.1 "),
         (["EHLO x", MAIL, "DATA"], "554 5.5.1 "),
@@ -103,7 +100,7 @@ async def test_helo_is_plain_smtp():
         (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER"], "250 2.1.5 "),
         (["EHLO x", MAIL, RCPT + " NOTIFY=NEVER,DELAY"], "501 5.5.4 "),
         (["EHLO x", MAIL, RCPT + " PRIORITY=1"], "555 5.5.4 "),
-        (["EHLO x", MAIL, "RCPT TO:<postmaster>"], "550 5.1.3 "),
+        (["EHLO x", MAIL, "RCPT TO:<hostmaster>"], "553 5.1.3 "),
         (["EHLO x", MAIL, "RCPT TO:<ä@example.net>"], "553 5.6.7 "),
         (["EHLO x", MAIL + " SMTPUTF8", "RCPT TO:<ä@example.net>"], "250 2.1.5 "),
         (["EHLO x", MAIL, RCPT, "DATA now"], "501 5.5.4 "),

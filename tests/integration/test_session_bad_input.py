@@ -12,7 +12,14 @@ from tests.peers.raw_smtp import serving
 HIDDEN = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nhidden\r\n"
 FALSE_ENDS = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n.\r"]
 FALSE_ENDS += [b"\r\n\x00.\r\n", b"\r\r\n.\r\r\n"]
-AMBIGUOUS = ["<a b@c.example>", "<a@x.example)b@x.example>", "a@x.example", "<a@x.example", "<a\x01@x>"]
+AMBIGUOUS = ["<a b@c.example>", "<a@x.example)b@x.example>", "<a@x.example", "<a\x01@x>", "a b@c.example"]
+AMBIGUOUS += [
+    "a@x.example b@x.example",
+    "a@x.example,b@x.example",
+    "a@x.example>",
+    "a\t@x.example",
+    "Ann <a@x.example>",
+]
 WORDS = [b"MAIL FROM:<", b"RCPT TO:<a@b>", b"DATA", b"AUTH PLAIN ", b"EHLO x"]
 WORDS += [b"\r\n", b"\r\n", b"\n", b"=", b"*", b"\xff", b">"]
 
@@ -37,8 +44,12 @@ async def test_bare_newlines_and_nul_in_a_message_are_named(octets: bytes, reaso
         client = await server.connect()
         await client.begin_message()
         client.send(octets + b"\r\n.\r\n")
-        name = {Reason.BARE_LF: "Bare LF", Reason.BARE_CR: "Bare CR", Reason.NUL: "NUL"}[reason]
-        assert await client.reply() == f"550 5.6.0 {name} in the message: lines end in CRLF"
+        text = {
+            Reason.BARE_LF: "Bare LF in the message: end each line with CRLF",
+            Reason.BARE_CR: "Bare CR in the message: end each line with CRLF",
+            Reason.NUL: "NUL in the message: remove it, or send the part in base64",
+        }[reason]
+        assert await client.reply() == f"550 5.6.0 {text}"
         assert [event.reason for event in server.seen(Refused)] == [reason]
 
 

@@ -1,0 +1,2 @@
+-- A composed address is as valid without this migration: there is nothing to undo.
+SELECT 1;
