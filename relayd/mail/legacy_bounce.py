@@ -5,7 +5,7 @@ lines about it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from relayd.mail import bounce_phrases, encoded_words
@@ -132,8 +132,9 @@ def failed(header: LooseHeader, who: Writer, said: str, original: Original, acti
         chosen = [each for each in chosen if each in sure or each in listed]
     if not chosen:
         chosen = _of_the_original(said, original)
-    return [_reported(each, lines, chosen, action) for each in chosen[:MAX_FAILED]] or [
-        _reported("", lines, (), action)
+    senders = _lower([who.address, original.sender or "", original.return_path or "", *who.to])
+    return [_reported(each, lines, chosen, senders, action) for each in chosen[:MAX_FAILED]] or [
+        _reported("", lines, (), senders, action)
     ]
 
 
@@ -142,10 +143,19 @@ def addresses_of(header: LooseHeader) -> list[str]:
     return list(addresses_in(header.all("x-failed-recipients")))
 
 
-def diagnostic_from(said: str, address: str = "") -> str:
-    """The lines that say why, for a report whose fields do not."""
+def diagnostic_from(said: str, own: Sequence[str], others: Sequence[str], senders: Sequence[str]) -> str:
+    """The lines that say why, for a report whose fields do not. They stand for the recipient alone.
+
+    `own`: the addresses of that recipient. `others`: those of the report's other recipients. `senders`: addresses that
+    a reply may name without being about another recipient.
+    """
     lines = [line[:MAX_LINE_CHARACTERS] for line in said.split("\n")[:MAX_LINES]]
-    return _diagnostic(address, lines, (address,))
+    return _diagnostic(lines, _lower(own), _lower(others), _lower(senders))
+
+
+def general_text(said: str, own: Sequence[str], senders: Sequence[str]) -> str:
+    """What the report says to a reader of its only recipient: its text without what it says of somebody else."""
+    return "\n".join(_without_others(said.split("\n"), _lower(own), _lower(senders)))
 
 
 def _points(lines: Sequence[str], named: set[str], who: Writer, original: Original) -> dict[str, int]:
@@ -157,8 +167,7 @@ def _points(lines: Sequence[str], named: set[str], who: Writer, original: Origin
     spelled: dict[str, str] = {}
     for index, line in enumerate(lines):
         for found in _ADDRESS.finditer(line):
-            address = found.group().strip(".'-`")
-            key = address.lower()
+            address, key = found.group().strip(".'-`"), _key(found)
             local_part, _, domain = key.rpartition("@")
             if key in wrote or not local_part or ("." not in domain and key not in to):
                 continue
@@ -201,34 +210,42 @@ def _of_the_original(said: str, original: Original) -> list[str]:
     return [each for each in others if re.search(rf"\b{re.escape(each.partition('@')[0].lower())}\b", low)]
 
 
-def _reported(address: str, lines: Sequence[str], chosen: Sequence[str], action: Action) -> ReportedRecipient:
-    diagnostic = _diagnostic(address, lines, chosen)
+def _reported(
+    address: str, lines: Sequence[str], chosen: Sequence[str], senders: Collection[str], action: Action
+) -> ReportedRecipient:
+    others = _lower(each for each in chosen if each != address)
+    diagnostic = _diagnostic(lines, _lower([address]), others, senders)
     return ReportedRecipient(address, None, action, enhanced_in(diagnostic), diagnostic)
 
 
-def _diagnostic(address: str, lines: Sequence[str], chosen: Sequence[str]) -> str:
-    about = _about(address, lines, chosen) if address else []
-    text = _joined(about)
-    if not _REPLY.search(text) and is_vague(enhanced_in(text)):
-        # One failed: whatever reply there is is about it. Of several, what stands beside the address alone.
-        replies = _replies(lines) if len(chosen) <= 1 or not text else []
-        text = _joined([*replies, text] if replies else [text, *_reasons(lines)])
-    return text
+def _diagnostic(lines: Sequence[str], own: Collection[str], others: Collection[str], senders: Collection[str]) -> str:
+    """What the lines say of one recipient. Another recipient's reply is never this one's."""
+    text = _joined(_about(lines, own, others))
+    if others or _REPLY.search(text) or not is_vague(enhanced_in(text)):
+        return text
+    # The only recipient: a reply or reason that names nobody else stands for it.
+    unclaimed = _without_others(lines, own, senders) if own else lines
+    replies = _replies(unclaimed)
+    return _joined([*replies, text] if replies else [text, *_reasons(unclaimed)])
 
 
-def _about(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[str]:
-    """From each line with the address to the next empty one, or to the next address."""
-    others = [each.lower() for each in chosen if each != address]
-    key = address.lower()
+def _about(lines: Sequence[str], own: Collection[str], others: Collection[str]) -> list[str]:
+    """From each line with the address to the next empty one, or to a line of another recipient."""
     found: list[str] = []
+    replies_come_first = _replies_come_first(lines, own, others)
     for index, line in enumerate(lines):
-        if key not in line.lower():
+        if _named(line).isdisjoint(own):
             continue
-        block = [line]
-        has_text = len(line.strip(" <>:\"'*-").lower().replace(key, "")) > 8
-        for following in lines[index + 1 : index + 14]:
-            low = following.lower()
-            if any(other in low for other in others):
+        if replies_come_first:
+            found += [*_directly_above(lines[max(0, index - 14) : index], others), line]
+            continue
+        part, is_first, is_last = _part_about(line, own, others)
+        block = [part]
+        # What stands below a list of several, behind an empty line, is not about its last one alone.
+        is_listed = not is_first or (index and not _named(lines[index - 1]).isdisjoint(others))
+        has_text = is_listed or _says_more(part, own)
+        for following in lines[index + 1 : index + 14] if is_last else ():
+            if not _named(following).isdisjoint(others) or _opens_with_another(following, own):
                 break
             if not following.strip():
                 if has_text:
@@ -239,6 +256,86 @@ def _about(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[st
         # The block that tells a reply says more than one that lists the address.
         found = block + found if _REPLY.search(" ".join(block)) else found + block
     return found
+
+
+def _part_about(line: str, own: Collection[str], others: Collection[str]) -> tuple[str, bool, bool]:
+    """What of a line is about the recipient, up to another's address; whether it is the first and the last there."""
+    spans = [(_key(each), each.start()) for each in _ADDRESS.finditer(line)]
+    spans = [(key, start) for key, start in spans if key in own or key in others]
+    place = next(index for index, (key, _) in enumerate(spans) if key in own)
+    begin = spans[place][1] if place else 0  # a code may stand before the first address
+    end = next((start for key, start in spans[place:] if key in others), None)
+    return line[begin:end], place == 0, end is None
+
+
+def _replies_come_first(lines: Sequence[str], own: Collection[str], others: Collection[str]) -> bool:
+    """Whether each of several recipients stands below what is said of it, instead of above."""
+    everyone = {*own, *others}
+    places = [index for index, line in enumerate(lines) if not _named(line).isdisjoint(everyone)]
+    if len(places) < 2 or any(_says_more(lines[index], everyone) for index in places):
+        return False
+    has_text_above = all(index and lines[index - 1].strip() and index - 1 not in places for index in places)
+    return has_text_above and not any(line.strip() for line in lines[places[-1] + 1 : places[-1] + 2])
+
+
+def _directly_above(lines: Sequence[str], others: Collection[str]) -> list[str]:
+    found: list[str] = []
+    for line in reversed(lines):
+        if not line.strip() or not _named(line).isdisjoint(others):
+            break
+        found.insert(0, line)
+    return found
+
+
+def _says_more(line: str, addresses: Collection[str]) -> bool:
+    """Whether there is more in a line than these addresses."""
+    bare = line.lower()
+    for address in _named(line).intersection(addresses):
+        bare = bare.replace(address, "")
+    return len(bare.strip(" <>:\"'*-")) > 8
+
+
+def _without_others(lines: Sequence[str], own: Collection[str], senders: Collection[str]) -> list[str]:
+    """The lines without those about somebody else: each block that opens with another address, and each reply to one."""
+    kept: list[str] = []
+    is_of_another = has_text = False
+    for line in lines:
+        if not _named(line).isdisjoint(own):
+            is_of_another = False
+        elif _opens_with_another(line, own) or (_REPLY.search(line) and _is_about_another(line, own, senders)):
+            is_of_another, has_text = True, _REPLY.search(line) is not None
+        elif is_of_another:
+            is_of_another = bool(line.strip()) or not has_text
+            has_text = has_text or bool(line.strip())
+        if not is_of_another:
+            kept.append(line)
+    return kept
+
+
+def _opens_with_another(line: str, own: Collection[str]) -> bool:
+    found = _ADDRESS.search(line)
+    return found is not None and _key(found) not in own and _AT_ITS_BEGIN.match(line[: found.start()]) is not None
+
+
+def _is_about_another(line: str, own: Collection[str], senders: Collection[str]) -> bool:
+    """Whether a reply names an address that is neither the recipient's, nor the sender's, nor a place to ask."""
+    for found in _ADDRESS.finditer(line):
+        key = _key(found)
+        if key not in own and key not in senders and not _NOT_A_PERSON.match(key.rpartition("@")[0]):
+            return not _OTHER.search(line)
+    return False
+
+
+def _named(line: str) -> set[str]:
+    return {_key(found) for found in _ADDRESS.finditer(line)} if "@" in line else set()
+
+
+def _key(found: re.Match[str]) -> str:
+    return found.group().strip(".'-`").lower()
+
+
+def _lower(addresses: Iterable[str]) -> frozenset[str]:
+    return frozenset(each.lower() for each in addresses if each)
 
 
 def _replies(lines: Sequence[str]) -> list[str]:

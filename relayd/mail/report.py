@@ -51,7 +51,7 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """Recipients that were given up. `explanation` is what the report says to a human being."""
+    """Recipients that were given up. `explanation` is what the report tells a reader, if it has one recipient only."""
 
     recipients: tuple[ReportedRecipient, ...]
     original: Original

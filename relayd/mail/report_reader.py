@@ -82,7 +82,12 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
         return [each.address for each in found if "@" in each.address]
 
     listed = delivery_report.recipients(status, says_delayed=says_delayed)
-    recipients = [_completed(each, said if index < MAX_COMPLETED else "", told) for index, each in enumerate(listed)]
+    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
+    recipients = []
+    for each in listed[:MAX_COMPLETED]:
+        others = [address for other in listed if other is not each for address in _addresses(other)]
+        recipients.append(_completed(each, said, others, senders, told))
+    recipients += [_completed(each, "", (), (), told) for each in listed[MAX_COMPLETED:]]
     if not recipients:
         return None
     failed = [each for each in recipients if each.action is Action.FAILED]
@@ -92,7 +97,7 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
             original=original,
             envelope_id=status.message.get("original-envelope-id", "")[:100] or None,
             reporting_mta=delivery_report.diagnostic_in(status.message.get("reporting-mta", ""))[:255] or None,
-            explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS],
+            explanation=_explanation(said, recipients, senders),
         )
     if any(each.action is Action.DELAYED for each in recipients):
         return DelayNotice(tuple(recipients), original)
@@ -124,13 +129,31 @@ def _reads_as_status(part: Part) -> bool:
     )
 
 
-def _completed(found: ReportedRecipient, said: str, told: Callable[[Action], list[str]]) -> ReportedRecipient:
+def _explanation(said: str, recipients: Sequence[ReportedRecipient], senders: Sequence[str]) -> str:
+    """The text to a reader. Of several recipients it says nothing that is sure to be about each of them."""
+    if len(recipients) != 1:
+        return ""
+    return legacy_bounce.general_text(said, _addresses(recipients[0]), senders).strip()[:MAX_EXPLANATION_CHARACTERS]
+
+
+def _addresses(recipient: ReportedRecipient) -> list[str]:
+    return [each for each in (recipient.address, recipient.original_address) if each]
+
+
+def _completed(
+    found: ReportedRecipient,
+    said: str,
+    others: Sequence[str],
+    senders: Sequence[str],
+    told: Callable[[Action], list[str]],
+) -> ReportedRecipient:
     """What the fields leave out, from the text: the address, the reply, a status that says something."""
     address = found.address
     if "@" not in address:
         named = told(found.action)
         address = named[0] if len(named) == 1 else address
-    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address)
+    own = [address, found.original_address or ""]
+    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, own, others, senders)
     status = found.status
     if delivery_report.is_vague(status):
         better = delivery_report.enhanced_in(diagnostic)
@@ -150,7 +173,8 @@ def _legacy(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
     if legacy_bounce.is_delay(who, said):
         return DelayNotice(tuple(legacy_bounce.failed(top, who, said, original, Action.DELAYED)), original)
     recipients = legacy_bounce.failed(top, who, said, original, Action.FAILED)
-    return Bounce(tuple(recipients), original, explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS])
+    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
+    return Bounce(tuple(recipients), original, explanation=_explanation(said, recipients, senders))
 
 
 def _answer(top: LooseHeader) -> Report | None:
