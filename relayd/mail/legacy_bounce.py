@@ -242,7 +242,8 @@ def _about(lines: Sequence[str], own: Collection[str], others: Collection[str]) 
         part, is_first, is_last = _part_about(line, own, others)
         block = [part]
         # What stands below a list of several, behind an empty line, is not about its last one alone.
-        is_listed = not is_first or (index and not _named(lines[index - 1]).isdisjoint(others))
+        above = lines[index - 1] if index else ""
+        is_listed = not is_first or (not _named(above).isdisjoint(others) and not _says_more(above, others))
         has_text = is_listed or _says_more(part, own)
         for following in lines[index + 1 : index + 14] if is_last else ():
             if not _named(following).isdisjoint(others) or _opens_with_another(following, own):
@@ -296,7 +297,7 @@ def _says_more(line: str, addresses: Collection[str]) -> bool:
 
 
 def _without_others(lines: Sequence[str], own: Collection[str], senders: Collection[str]) -> list[str]:
-    """The lines without those about somebody else: each block that opens with another address, and each reply to one."""
+    """The lines without each block that opens with somebody else's address, and without each reply to one."""
     kept: list[str] = []
     is_of_another = has_text = False
     for line in lines:

@@ -1,6 +1,6 @@
 """From the bytes of a message that came back to what it says. Linear time, within caps; hostile input never raises.
 
-RFC 3464 first, a complaint by its own form next, words last: the more a form says, the less has to be guessed.
+A form of its own first, words last: the more a form says, the less has to be guessed.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from relayd.mail import (
     mime_parts,
     plain_text,
     returned_message,
+    ses_notification,
 )
 from relayd.mail.delivery_report import DeliveryStatus
 from relayd.mail.loose_header import LooseHeader
@@ -49,7 +50,8 @@ def read(content: bytes) -> Report:
     parts = mime_parts.split(top, octets[offset:])
     is_receipt = any(part.content_type == _RECEIPT and part.within == 0 for part in parts)
     return (
-        _complaint(top, parts)
+        ses_notification.read(top, parts)
+        or _complaint(top, parts)
         or (None if is_receipt else _delivery_report(top, parts))
         or _legacy(top, parts)
         or _answer(top)
