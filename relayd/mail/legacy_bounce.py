@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from relayd.mail import bounce_phrases, encoded_words
+from relayd.mail import auto_reply, bounce_phrases, encoded_words
 from relayd.mail.delivery_report import enhanced_in, is_vague
 from relayd.mail.loose_header import LooseHeader
 from relayd.mail.report import MAX_DIAGNOSTIC_CHARACTERS, Action, Original, ReportedRecipient
@@ -51,6 +51,11 @@ _REASON = re.compile(
     r"raison|motivo|erreur|oorzaak|причина|原因|理由|エラー|错误)\b[^:：]{0,60}[:：]",
     re.IGNORECASE,
 )
+# Above what a person answers. A program writes rulers, too, with other words.
+_QUOTATION = re.compile(
+    r"(?:On|Am|Le|El|Il|Op|Em|Den|W dniu|Dne) .{6,200} (?:wrote|schrieb.{0,60}|a écrit|escribió|ha scritto|"
+    r"schreef.{0,60}|escreveu|skrev.{0,60}|napisał\w*|napsal\w*)\s?:\s*\Z",
+)
 _REDIRECTIONS = re.compile(r"[<>]{3}\s")
 _NOT_A_PERSON = re.compile(
     r"(?:postmaster|mailer-daemon|abuse|support|helpdesk|hostmaster|no-?reply|security|administrator|mail-?admin)\Z",
@@ -86,23 +91,62 @@ def is_daemon(who: Writer) -> bool:
     return bool(bounce_phrases.DAEMON_LOCAL_PART.match(local_part) or bounce_phrases.DAEMON_NAME.search(who.name))
 
 
+def is_machine(header: LooseHeader, who: Writer) -> bool:
+    """Whether the header says that no person wrote this."""
+    submitted = header.first("auto-submitted").strip().lower()
+    is_from_nobody = header.first("return-path").replace(" ", "") == "<>"
+    local_part = who.address.partition("@")[0]
+    return bool(
+        is_from_nobody
+        or (submitted and not submitted.startswith("no"))
+        or bounce_phrases.MACHINE_LOCAL_PART.match(local_part)
+    )
+
+
+def announces(who: Writer) -> bool:
+    """Whether the subject is that of a bounce; that of an answer to one is not."""
+    return bounce_phrases.SUBJECT.search(who.subject) is not None and not auto_reply.answers(who.subject)
+
+
 def is_bounce(header: LooseHeader, who: Writer, said: str, returns_message: bool) -> bool:
-    """Whether this is a bounce at all: two witnesses of its writer, subject, words, and the message it returns."""
+    """Whether this is a bounce at all: two witnesses of its writer, subject, words, and the message it returns.
+
+    A person who answers may quote a bounce, the message, and its words; what is quoted is no witness.
+    """
     if header.first("x-failed-recipients"):
         return True
     return_path = header.first("return-path").replace(" ", "")
-    speaks = bounce_phrases.BODY.search(said[:20_000]) is not None
-    announces = bounce_phrases.SUBJECT.search(who.subject) is not None
-    if is_daemon(who):
+    by_machine = is_machine(header, who)
+    is_answer = bool(header.first("in-reply-to") or header.first("references")) and not by_machine
+    own = _unquoted(said[:20_000])
+    speaks = bounce_phrases.BODY.search(own) is not None
+    quotes_reply = _FULL_REPLY.search(own) is not None
+    is_daemons_alone = bounce_phrases.DAEMON_ALONE.match(who.address.partition("@")[0]) is not None
+    is_persons = auto_reply.answers(who.subject) or not (is_daemons_alone or announces(who))
+    if is_daemon(who) and not (is_answer and is_persons):
         # Whatever the language, the reply of a server is a server's. What comes to port 25 has no Return-Path yet.
-        quotes_reply = return_path in ("", "<>") and _FULL_REPLY.search(said[:20_000]) is not None
-        return speaks or announces or returns_message or (quotes_reply and not header.first("list-id"))
-    if not (speaks and announces):
-        return False
-    by_machine = return_path == "<>" or header.first("auto-submitted")
-    # A person who answers may quote the message and complain in the same words.
-    answers = header.first("in-reply-to") or header.first("references")
-    return bool(by_machine or (not answers and (returns_message or _REPLY.search(said))))
+        is_servers = quotes_reply and return_path in ("", "<>") and not header.first("list-id")
+        return speaks or announces(who) or returns_message or is_servers
+    if is_answer:
+        return is_daemons_alone and (speaks or quotes_reply)
+    if announces(who):
+        has_reply = _REPLY.search(own) is not None
+        return (speaks and (by_machine or returns_message or has_reply)) or (
+            returns_message and by_machine and has_reply
+        )
+    # A subject in words that nobody has listed: the returned message and a reply of a server are witness enough.
+    return returns_message and by_machine and quotes_reply and not auto_reply.answers(who.subject)
+
+
+def _unquoted(said: str) -> str:
+    """Without what a person quotes: lines marked so, and all below `… wrote:` or a ruler over the message."""
+    lines = []
+    for line in said.split("\n"):
+        if _QUOTATION.match(line):
+            break
+        if not line.startswith((">", "|")) or line.startswith(">>>"):
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def is_delay(who: Writer, said: str) -> bool:

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-conten
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from relayd.mail import encoded_words, plain_text
@@ -25,6 +26,8 @@ from relayd.mail.report import (
 )
 from relayd.mail.returned_message import addresses_in
 
+_SUBJECT = re.compile(r"\AAWS Notification Message|\AAmazon SES (?:email )?(?:event|bounce|complaint)", re.IGNORECASE)
+
 # Mail servers break long lines, within a string too.
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -41,6 +44,11 @@ _STATUS_OF = {
     ("permanent", "onaccountsuppressionlist"): "5.7.1",
 }
 _STATUS_OF_TYPE = {"permanent": "5.0.0", "transient": "4.0.0"}
+
+
+def is_announced(sender: str, subject: str) -> bool:
+    """Whether SNS sends a message, by its header alone."""
+    return sender.lower().endswith("@sns.amazonaws.com") or _SUBJECT.search(subject) is not None
 
 
 def read(top: LooseHeader, parts: Sequence[Part]) -> Report | None:

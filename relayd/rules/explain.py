@@ -4,9 +4,10 @@ What only an operator can change is named first and gives no time. Else the late
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from shlex import quote
 from typing import assert_never
 
 from relayd.rules.budget import LIMIT_REASONS, Budget
@@ -56,7 +57,7 @@ def explain(facts: Facts, now: datetime) -> Verdict:
         case Status.FAILED if entry.reason == "suppressed":
             return _suppressed(facts, now)
         case Status.FAILED | Status.BOUNCED | Status.SPAM:
-            return _ended(entry, now)
+            return _with_suppression(_ended(entry, now), facts, now)
         case Status.PENDING:
             return _pending(facts, now)
         case Status.SENDING:
@@ -86,14 +87,29 @@ def _ended(entry: EntryFacts, now: datetime) -> Verdict:
     return Verdict(Where.FAILED, f"failed {ended}: {entry.reason or 'no reason recorded'}", next_step=again)
 
 
-def _suppressed(facts: Facts, now: datetime) -> Verdict:
-    client = facts.mailbox.client
-    return Verdict(
-        Where.SUPPRESSED,
-        f"dropped {_when(facts.entry.ended_at, now)}: its address is on the suppression list of client {client}",
-        next_step=f"relayd suppression remove ADDRESS --client {client}; then relayd queue retry "
-        f"{facts.entry.entry_id} --failed",
+def _with_suppression(verdict: Verdict, facts: Facts, now: datetime) -> Verdict:
+    """The verdict on an entry that ended, and whether its recipient is suppressed now."""
+    found = facts.suppression
+    if found is None:
+        return verdict
+    until = f"until {at_time(found.expires_at, now)}" if found.expires_at else "until it is removed from the list"
+    sentence = (
+        f"{verdict.sentence}; {facts.recipient} is now suppressed for client {facts.mailbox.client} {until}"
+        f" (reason: {found.reason.words}, since {at_time(found.since, now)})"
     )
+    again = f"; then {verdict.next_step}" if verdict.next_step else ""
+    return replace(verdict, sentence=sentence, next_step=f"{_lift(facts)}{again}")
+
+
+def _lift(facts: Facts) -> str:
+    return f"relayd suppression remove {quote(facts.recipient)} --client {facts.mailbox.client}"
+
+
+def _suppressed(facts: Facts, now: datetime) -> Verdict:
+    again = f"relayd queue retry {facts.entry.entry_id} --failed"
+    dropped = f"dropped {_when(facts.entry.ended_at, now)}: its address was on the suppression list"
+    verdict = Verdict(Where.SUPPRESSED, f"{dropped} of client {facts.mailbox.client}", next_step=again)
+    return _with_suppression(verdict, facts, now)
 
 
 def _pending(facts: Facts, now: datetime) -> Verdict:

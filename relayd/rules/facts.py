@@ -6,6 +6,7 @@ from datetime import datetime
 from relayd.rules.budget import Budget
 from relayd.rules.estimate import Estimate
 from relayd.rules.states import LaneClass, PendingReason, Status
+from relayd.rules.suppression import SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,15 @@ class LimitFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SuppressionFacts:
+    """The recipient's line on the client's suppression list, in force now. `expires_at` None: until it is removed."""
+
+    reason: SuppressionReason
+    since: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that the verdict rests on."""
 
@@ -105,3 +115,5 @@ class Facts:
     mailbox: MailboxFacts
     route: RouteFacts
     limits: LimitFacts
+    recipient: str = ""
+    suppression: SuppressionFacts | None = None

@@ -8,11 +8,22 @@ from uuid import UUID
 import asyncpg
 
 from relayd.rules.estimate import Outlook
-from relayd.rules.facts import BreakerFacts, EntryFacts, Facts, LaneFacts, LimitFacts, MailboxFacts, RouteFacts
+from relayd.rules.facts import (
+    BreakerFacts,
+    EntryFacts,
+    Facts,
+    LaneFacts,
+    LimitFacts,
+    MailboxFacts,
+    RouteFacts,
+    SuppressionFacts,
+)
 from relayd.rules.states import LaneClass, PendingReason, Status
-from relayd.store import outlook
+from relayd.rules.suppression import SuppressionReason
+from relayd.store import outlook, suppressions
 from relayd.store.connection import Connection
 from relayd.store.outlook import LaneOutlook
+from relayd.store.suppressions import Suppression
 
 # Counting on would cost more than the difference is worth.
 MOST_AHEAD = 100_000
@@ -89,10 +100,16 @@ async def gather(
     }
     # One for all entries of a lane: each goes on from where the one before has come to.
     outlooks = {lane_id: lane.outlook() for lane_id, lane in lanes.items()}
-    return [_explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead) for row in rows]
+    listed = await suppressions.of_entries(connection, entry_ids)
+    return [
+        _explained(row, lanes[row["lane_id"]], outlooks[row["lane_id"]], most_ahead, listed.get(row["entry_id"]))
+        for row in rows
+    ]
 
 
-def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahead: int) -> Explained:
+def _explained(
+    row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahead: int, listed: Suppression | None
+) -> Explained:
     return Explained(
         entry_id=row["entry_id"],
         queue_id=row["queue_id"],
@@ -104,6 +121,10 @@ def _explained(row: asyncpg.Record, lane: LaneOutlook, course: Outlook, most_ahe
             mailbox=_mailbox(row),
             route=_route(row),
             limits=_limits(row["ahead"], lane, course),
+            recipient=row["recipient"],
+            suppression=SuppressionFacts(SuppressionReason(listed.reason), listed.created_at, listed.expires_at)
+            if listed
+            else None,
         ),
     )
 
