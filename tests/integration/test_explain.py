@@ -161,3 +161,43 @@ async def test_the_count_of_those_ahead_is_capped(control: Control, sender: Send
         last = messages[-1].entries[0].entry_id
         (one,) = await explanation.gather(connection, [last], control.house.terms, most_ahead=10)
     assert (one.facts.entry.ahead, one.facts.entry.ahead_is_capped) == (10, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "expires", "until"),
+    [
+        ("bounced", "relayd_now() + interval '90 days'", "until 20"),
+        ("failed", "relayd_now() + interval '90 days'", "until 20"),
+        ("bounced", "NULL", "until it is removed from the list"),
+        ("bounced", "relayd_now() - interval '1 s'", None),
+    ],
+)
+@pytest.mark.parametrize("stage", ["rcpt", "report"])
+async def test_a_bounce_says_that_its_address_is_suppressed_as_long_as_it_is(
+    control: Control, sender: Sender, status: str, expires: str, until: str | None, stage: str
+) -> None:
+    async with control.db.connection() as connection:
+        message = await put(connection, sender, "You@example.net")
+        await connection.execute(
+            "UPDATE email_queue SET status = $1, reason = $2, failed_at = CASE $1 WHEN 'failed' THEN relayd_now() END,"
+            " bounced_at = CASE $1 WHEN 'bounced' THEN relayd_now() END,"
+            " sent_at = CASE WHEN $3 AND $1 = 'bounced' THEN relayd_now() END",
+            status,
+            "suppressed" if status == "failed" else "rcpt: 550 5.1.1 user unknown",
+            stage == "report",
+        )
+        await connection.execute(
+            "INSERT INTO suppressions (client_id, address, reason, fingerprint, expires_at)"
+            f" SELECT client_id, 'you@example.net', 'hard_bounce', 1, {expires} FROM email_queue"
+        )
+    told = await explained(control, message.queue_id)
+    claims = "You@example.net is now suppressed for client acme" in told["sentence"]
+    assert claims is (until is not None)
+    lift = "relayd suppression remove You@example.net --client acme"
+    assert (lift in told["next_step"]) is claims
+    assert f"relayd queue retry {message.entries[0].entry_id} --failed" in told["next_step"]
+    if until:
+        assert until in told["sentence"] and "reason: hard bounce" in told["sentence"]
+        assert (await control.cli("suppression", "remove", "you@example.net", "--client", "acme")).code == 0
+        after = await explained(control, message.queue_id)
+        assert "is now suppressed" not in after["sentence"] and lift not in after["next_step"]
