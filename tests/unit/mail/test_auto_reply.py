@@ -24,7 +24,7 @@ MACHINES = {
     "others": "Réponse automatique : x|Respuesta automática|Automatisch antwoord|Poissaolo|Otomatik yanıt|"
     "Автоответ|自动回复|부재중|Jestem na urlopie|Fravær",
 }
-PERSONS = [
+PERSONS = (
     "Re: Vacation rental 4711",
     "Re: Out of office policy",
     "Re: Your vacation request",
@@ -38,7 +38,7 @@ PERSONS = [
     "[list] Re: automation question",
     "Re: Auto response rates in May",
     "SV: Semester 2027",
-]
+)
 
 
 def _answer(subject: str, *fields: str) -> bytes:
