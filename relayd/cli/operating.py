@@ -2,6 +2,7 @@
 
 import json
 import sys
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -43,14 +44,15 @@ def operate(
         raise Refusal(f"say what to {verb}: ids, or options such as --state queued or --mailbox ADDRESS")
     reply = control.post(path, {**body, **confirmed})
     if reply.data["needs_confirmation"]:
-        selected = reply.data["selected"]
         if as_json:
             output.write(reply.text)
             return 1
-        if not _agreed(verb, selected, reply.data.get("suppressed", 0), reply.data["note"]):
+        if not _agreed(verb, reply.data):
             output.hint("nothing was changed")
             return 1
-        body = {**body, "confirm_count": selected}
+        body = {**body, "confirm_count": reply.data["selected"]}
+        if reply.data.get("suppressed_count"):
+            body["suppressed_too"] = True
         reply = control.post(path, body)
     done = _finish(control, path, verb, body, reply)
     if as_json:
@@ -70,24 +72,38 @@ def _finish(control: ControlClient, path: str, verb: str, body: dict[str, Any], 
     return done
 
 
-def _agreed(verb: str, selected: int, suppressed: int, note: str | None) -> bool:
-    warning = _warning(selected, suppressed)
-    question = f"{warning}{verb} {_entries(selected)}" + (f" ({note})" if note else "") + "?"
+def _agreed(verb: str, data: dict[str, Any]) -> bool:
+    """Ask on a terminal. Without one, raise Refusal with what to do."""
+    selected, suppressed = data["selected"], data.get("suppressed_count", 0)
+    notes = [data["note"]] if data["note"] else []
+    if suppressed:
+        _name_suppressed(data)
+        notes.append(f"{suppressed:,} to a suppressed address")
+    question = f"{verb} {_entries(selected)}" + (f" ({'; '.join(notes)})" if notes else "") + "?"
     if not sys.stdin.isatty():
+        if suppressed:
+            first = data["suppressed"][0]
+            lift = f"relayd suppression remove {quote(first['recipient'])} --client {first['client']}"
+            raise Refusal(
+                f"{_entries(suppressed)} would go to a suppressed address; nothing was changed",
+                hint=f"to write to it again: {lift}; to {verb} all the same: --yes",
+            )
         raise Refusal(
-            f"{warning}{_entries(selected)} match; nothing was changed",
-            hint=f"to {verb} them: --count {selected}, or --yes",
+            f"{_entries(selected)} match; nothing was changed", hint=f"to {verb} them: --count {selected}, or --yes"
         )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _warning(selected: int, suppressed: int) -> str:
-    if not suppressed:
-        return ""
-    which = "its address is" if selected == 1 else f"the addresses of {suppressed:,} are"
-    return f"{which} suppressed (relayd suppression list), and a retry sends there all the same; "
+def _name_suppressed(data: dict[str, Any]) -> None:
+    for each in data["suppressed"]:
+        until = f"until {each['expires_at']}" if each["expires_at"] else "until it is removed from the list"
+        reason = each["reason"].replace("_", " ")
+        line = f"{each['recipient']} is suppressed for client {each['client']} {until}: {reason}"
+        output.hint(output.readable(line))
+    if more := data["suppressed_count"] - len(data["suppressed"]):
+        output.hint(f"and {more:,} more")
 
 
 def _tell(verb: str, done: dict[str, Any]) -> None:

@@ -151,9 +151,9 @@ def retry(
     ids
         Queue ids, or entries'. Without any, the options below choose.
     failed
-        Failed and bounced ones too, with a fresh budget of attempts.
+        Failed and bounced ones too, with a fresh budget of attempts. Asks first if a recipient is suppressed.
     """
-    body = {**selecting(ids, filters), **given({"reason": reason}), "failed_too": failed}
+    body = {**selecting(ids, filters), **given({"reason": reason}), "failed_too": failed, "suppressed_too": yes}
     return operate(control, "retry", body, yes=yes, count=count, as_json=as_json)
 
 

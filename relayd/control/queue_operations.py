@@ -6,6 +6,7 @@ request works for a few seconds at most: where more is left, its answer carries 
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -16,12 +17,13 @@ from relayd.control.selecting import Cursor, Selecting
 from relayd.control.values import Line
 from relayd.errors import Refusal
 from relayd.rules.states import Status
-from relayd.store import operation_audit, selection
+from relayd.store import operation_audit, selection, suppressions
 from relayd.store.operations import Operation, acts_on, operate
-from relayd.store.selection import Filter, Selection
+from relayd.store.selection import Filter, Position, Selection
 
 _BATCH = 1000
 _SECONDS = 10.0
+_MOST_NAMED = 20  # suppressed recipients in an answer
 
 
 class Operate(Selecting):
@@ -43,22 +45,36 @@ class Retry(Operate):
     """As the others; `failed_too` brings back what failed or bounced."""
 
     failed_too: Annotated[bool, Field(description="Also failed and bounced entries, with a fresh budget")] = False
+    suppressed_too: Annotated[
+        bool,
+        Field(description="Also those whose recipient is suppressed; without it nothing is changed if there are any"),
+    ] = False
+
+
+class SuppressedView(View):
+    """A recipient that is on the suppression list of its client."""
+
+    recipient: str
+    client: str
+    reason: str
+    expires_at: datetime | None
 
 
 class Operated(View):
     """What was done. `selected` were in a state for it, `changed` were changed by now.
 
-    `suppressed` of the selected go to an address that is suppressed now, and would be sent all the same.
+    `suppressed_count` entries would be retried to a suppressed recipient; `suppressed` names some of them.
     """
 
     operation: Operation
     selected: int
     changed: int
-    suppressed: int
     needs_confirmation: bool
     left_alone: dict[Status, int]  # matched, but in a state that this does not act on
     cursor: str | None
     note: str | None
+    suppressed_count: int = 0
+    suppressed: tuple[SuppressedView, ...] = ()
 
 
 async def hold_entries(context: Context, request: Operate) -> Operated:
@@ -73,7 +89,8 @@ async def release_entries(context: Context, request: Operate) -> Operated:
 
 async def retry_entries(context: Context, request: Retry) -> Operated:
     """Deferred entries are due at once."""
-    return await _operate(context, Operation.RETRY, request, failed_too=request.failed_too)
+    asks = request.failed_too and not request.suppressed_too and request.cursor is None
+    return await _operate(context, Operation.RETRY, request, failed_too=request.failed_too, asks_of_suppressed=asks)
 
 
 async def cancel_entries(context: Context, request: Operate) -> Operated:
@@ -81,21 +98,28 @@ async def cancel_entries(context: Context, request: Operate) -> Operated:
     return await _operate(context, Operation.CANCEL, request)
 
 
-async def _operate(context: Context, operation: Operation, request: Operate, *, failed_too: bool = False) -> Operated:
+async def _operate(
+    context: Context,
+    operation: Operation,
+    request: Operate,
+    *,
+    failed_too: bool = False,
+    asks_of_suppressed: bool = False,
+) -> Operated:
     wanted = request.filter()
     targets = acts_on(operation, failed_too=failed_too)
     cursor = Cursor.parse(request.cursor) if request.cursor else None
     chosen, counts = await _choose(context, operation, wanted, targets, cursor)
     selected = sum(counts.get(status, 0) for status in targets)
     left_alone = {status: many for status, many in counts.items() if status not in targets}
-    suppressed = 0
-    if operation is Operation.RETRY and failed_too and cursor is None:
-        async with context.reading() as connection:
-            suppressed = await selection.count_suppressed(connection, selection.only(chosen, targets))
-    is_confirmed = request.any_count or request.confirm_count is not None
-    acts = cursor is not None or is_confirmed or (bool(wanted.ids) and not suppressed)
+    acts = cursor is not None or bool(wanted.ids) or request.any_count or request.confirm_count is not None
     if cursor is None:
         _check_count(operation, request, wanted, selected, left_alone)
+    count = 0
+    suppressed: list[SuppressedView] = []
+    if asks_of_suppressed and selected:
+        count, suppressed = await _suppressed(context, chosen)
+    acts = acts and not count
     changed, after = 0, None
     if acts and (selected or cursor is not None):
         walk = selection.only(chosen, targets)
@@ -105,12 +129,37 @@ async def _operate(context: Context, operation: Operation, request: Operate, *, 
         operation=operation,
         selected=selected,
         changed=changed,
-        suppressed=suppressed,
         needs_confirmation=not acts and selected > 0,
         left_alone=left_alone,
         cursor=str(after) if after else None,
         note=lookback_note(selection.only(chosen, targets)),
+        suppressed_count=count,
+        suppressed=tuple(suppressed),
     )
+
+
+async def _suppressed(context: Context, chosen: Selection) -> tuple[int, list[SuppressedView]]:
+    """How many of the failed and bounced entries have a suppressed recipient, and some of these."""
+    ended = selection.only(chosen, (Status.FAILED, Status.BOUNCED))
+    count = 0
+    some: list[SuppressedView] = []
+    position: Position | None = None
+    while True:
+        async with context.reading() as connection:
+            page = await selection.page(connection, ended, after=position, limit=_BATCH)
+            found = await suppressions.of_entries(connection, [each.entry_id for each in page])
+            owners = await suppressions.clients_of(connection, list(found)[: _MOST_NAMED - len(some)])
+        count += len(found)
+        some += [
+            SuppressedView(
+                recipient=line.address, client=owners[entry_id], reason=line.reason, expires_at=line.expires_at
+            )
+            for entry_id, line in found.items()
+            if entry_id in owners
+        ]
+        if len(page) < _BATCH:
+            return count, some
+        position = page[-1]
 
 
 async def _choose(

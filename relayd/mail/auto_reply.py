@@ -1,56 +1,127 @@
 """Tell a machine's answer from a person's (RFC 3834), by its header first, by its subject where that says nothing."""
 
 import re
+import unicodedata
 
 from relayd.mail import loose_header
 from relayd.mail.headers import HeaderScan
 from relayd.mail.loose_header import LooseHeader
 
-# What a machine calls its answer, in the languages in which it does.
-_PHRASES = r"""
-auto(?:matic|mated|matische|matica|mática|matisch)?[ -]?(?:re(?:ply|sponse)|antwort|answer|réponse)
-auto[ -]?generated|automatically generated|auto:|(?:[^:]{1,60} is )?out of (?:the |my )?office|ooo\b|away from
-vacation|on (?:annual |parental |maternity )?(?:leave|vacation|holiday)|annual leave
-i(?: a|'|’)m (?:currently )?(?:away|out|on (?:vacation|holiday|leave)|not in)|away message|not in the office
-automatische (?:antwort|abwesenheit|beantwoording)|abwesen\w{0,20}|urlaub|nicht im büro|(?:[^:]{1,60} ist )?außer haus
-réponse automatique|absence|absent(?:e)? du bureau|[^:]{1,60} est absent|en congés?|respuesta automática
-fuera de (?:la |mi )?oficina|de vacaciones|resposta automática|fora do escritório|de férias|risposta automatica
-assen(?:te|za)\b|fuori (?:sede|ufficio)|in ferie|automatisch antwoord|afwezig|niet aanwezig|met vakantie
-автоответ|автоматический ответ|вне офиса|в отпуске|автоматична відповідь|自动(?:回复|答复)|自動(?:回覆|応答|返信)
-不在(?:通知)?|外出中|休暇|休假|자동 ?(?:회신|응답)|부재 ?중|휴가|autosvar|automatisk(?:t)? svar|frånvaro|frånvarande
-(?:jag är )?på semester|ej på kontoret|inte på kontoret|ikke på kontoret|fraværsmelding|fravær|på ferie
-automaattinen vastaus|poissa(?:olo)?|lomalla|odpowiedź automatyczna|automatyczna odpowiedź|nieobecn
-automatick[áé] odpov|mimo kancelář|nepřítomn|automatikus válasz|házon kívül|otomatik (?:yanıt|cevap)|ofis dışında
-răspuns automat|samodejni odgovor|automatski odgovor|автоматичен отговор|αυτόματη απάντηση|εκτός γραφείου
-رد تلقائي|الرد التلقائي|خارج المكتب|(?:أنا )?في إجازة|مكتب: خارج|پاسخ خودکار|(?:מענה|תשובה|תגובה) (?:אוטומטית?|אוטומטי)
-מחוץ למשרד|בחופשה|ตอบกลับอัตโนมัติ|การตอบกลับอัตโนมัติ|ข้อความอัตโนมัติ|ไม่อยู่ที่สำนักงาน|ลาพักร้อน
-(?:thư )?(?:trả lời|phản hồi) tự động|vắng mặt|không có mặt tại văn phòng|nghỉ phép|balasan otomatis|di luar kantor
-स्वचालित (?:उत्तर|प्रतिक्रिया)|autoreply|autorespon
+
+def _any(phrases: str) -> str:
+    text = unicodedata.normalize("NFKC", phrases.replace("\\\n", "").strip())
+    return "(?:" + "|".join(text.split("\n")) + ")"
+
+
+# What names a machine's answer, or says that its writer is away. Data: one or more expressions a line.
+_AUTOMATIC = _any(
+    r"""
+auto(?:matic|mated|matically|mat)?[ -]?(?:generated|re(?:ply|sponse|sponder|spond)|answer|antwort|acknowledge?ment)\
+(?: (?:message|e-?mail|reply|mail))?|automatic message|this is an automat(?:ed|ic) (?:reply|response|message)
+(?:do not reply to this )?auto-?reply|(?:[^:]{1,60} is )?(?:currently )?out[ -]of[ -](?:the )?office\
+(?: (?:auto[ -]?)?(?:reply|response|message|notice|notification))?|ooo\b|oof\b|(?:away|vacation|absence|holiday) \
+(?:message|notice|notification|reply|response|auto-?reply|responder)|away from (?:my |the )?(?:office|desk|mail|e-?mail)
+i(?: am|'m|’m) (?:currently |now |presently )?(?:away|out|on (?:vacation|holiday|leave|annual leave|parental leave)|\
+not in the office|travelling|traveling)|(?:currently )?on (?:annual|sick|parental|maternity|paternity) leave
+automatische (?:antwort|abwesenheit\w*|beantwoording|rückmeldung|nachricht|e-?mail)|abwesenheits?\w*|abwesend
+(?:[^:]{1,60} (?:ist|bin) )?(?:außer|nicht im|ausser) (?:haus|büro)|ich bin (?:derzeit |zur ?zeit |momentan )?\
+(?:im urlaub|nicht (?:da|im (?:büro|haus))|abwesend|verreist|unterwegs)|urlaubs(?:benachrichtigung|meldung|notiz)
+[^:]{1,60} est absente?|réponse (?:automatique|d['’]absence)|(?:message|avis|notification) d['’]absence
+absente? du bureau|je suis (?:actuellement )?(?:absente?|en (?:congés?|vacances|déplacement))
+accusé de réception automatique
+respuesta automática|(?:estoy )?fuera de (?:la )?oficina|(?:estoy )?de vacaciones|mensaje automático
+ausente de la oficina
+resposta automática|(?:estou )?fora do escritório|(?:estou )?de férias|mensagem automática|ausência do escritório
+risposta automatica|fuori (?:sede|ufficio)|sono (?:in ferie|fuori ufficio|assente)|messaggio automatico
+assenza dall['’]ufficio
+automatisch (?:antwoord|bericht)|afwezig(?:heid\w*)?|niet aanwezig|(?:ik ben )?(?:niet op|buiten) kantoor
+ik ben (?:met vakantie|op vakantie|afwezig)
+autosvar|automatiskt? (?:svar|meddelande|melding|besked|epost\w*)|frånvarande|frånvaro(?:meddelande
+besked|notis|anmälan)?
+ej på kontoret
+jag är (?:på semester|frånvarande|ledig|bortrest|inte på kontoret|föräldraledig)|(?:borta|inte) (?:från|på) kontoret
+semester(?:stängt|meddelande|hälsning)
+fraværs?(?:besked|melding|assistent)?|jeg (?:er|har) (?:på )?(?:ferie|fraværende|bortreist|ikke på kontoret)
+ikke (?:til stede|på kontoret)
+automaattinen (?:vastaus|viesti)|poissa(?:olo\w*)?|olen (?:lomalla|poissa)|sjálfvirkt svar|fjarvera
+(?:odpowiedź )?automatyczna(?: odpowiedź)?|autoodpowiedź|poza biurem|jestem (?:na urlopie|poza biurem|nieobecn[ya])
+nieobecność w (?:biurze|pracy)
+automatick[áé] odpov\w*|mimo kancelář|jsem na dovolené|nepřítomnost|som na dovolenke|neprítomnosť|mimo kancelárie
+automatikus (?:válasz|üzenet)|(?:házon|irodán) kívül|szabadságon vagyok|răspuns automat|în afara biroului
+sunt în concediu
+samodejni odgovor|automatski odgovor|odsutnost|odsoten|izvan ureda|na odmoru|аутоматски одговор|ван канцеларије
+автоответ\w*|автоматическ(?:ий|ое|ая) (?:ответ|сообщение|уведомление)|вне офиса|(?:я )?(?:нахожусь )?в отпуске
+отсутствую|нет на месте
+автоматична відповідь|автовідповідь|(?:я )?у відпустці|поза офісом|автоматичен отговор|(?:аз съм )?в отпуск|извън офиса
+αυτόματη απάντηση|εκτός γραφείου|(?:είμαι )?σε (?:άδεια|διακοπές)|απουσία από το γραφείο
+otomatik (?:yanıt|cevap|mesaj)|ofis dışında\w*|izindeyim|tatildeyim|(?:yıllık )?izinde
+رد (?:تلقائي|آلي|الي|أوتوماتيكي)|الرد (?:التلقائي|الآلي)|رسالة (?:تلقائية|آلية)|خارج (?:المكتب|مكتبي)
+(?:أنا |انا )?(?:في|ب) ?إجازة(?: حالي[اً]*)?|إشعار (?:غياب|عدم التواجد)
+תשובה אוטומטית|מענה אוטומטי|הודעה אוטומטית|מחוץ למשרד|(?:אני )?(?:נמצאת? )?(?:בחופשה|בחופש)|הודעת היעדרות|לא במשרד
+پاسخ (?:خودکار|اتوماتیک)|خارج از (?:دفتر|محل کار)|در مرخصی|स्वचालित उत्तर|स्वतः उत्तर|कार्यालय से बाहर|छुट्टी पर
+(?:การ)?ตอบกลับ(?:โดย)?อัตโนมัติ|ข้อความอัตโนมัติ|ตอบรับอัตโนมัติ|ไม่อยู่(?:ที่|ใน)?(?:สำนักงาน|ออฟฟิศ)
+(?:อยู่ระหว่าง|อยู่ในช่วง)?(?:ลาพักร้อน|ลาพักผ่อน|ลาหยุด)|แจ้งไม่อยู่
+(?:thư |tin nhắn |email )?trả lời tự động|tự động trả lời|phản hồi tự động|thư tự động|vắng mặt(?: tại văn phòng)?
+(?:tôi )?(?:đang |hiện )?(?:nghỉ phép|đi nghỉ|đi vắng)|không có mặt (?:tại|ở) văn phòng|ngoài văn phòng
+balasan otomatis|jawapan automatik|di luar kantor|(?:saya )?sedang cuti|tidak di kantor|automaatvastus|kontorist väljas
+automātiskā atbilde|automatinis atsak\w*|neesmu birojā|resposta automàtica|fora de l['’]oficina
+自动(?:回复|答复|应答)|自動(?:回覆|応答|返信|回信)(?:メール)?|(?:外出|休假|度假|不在)(?:办公室|通知|中|のお知らせ|自動応答)|休暇中|不在(?:通知|にしております)?|我正在休假|(?:我)?不在办公室
+자동 ?(?:회신|응답|답장)|부재 ?중(?: ?알림)?|휴가 ?중|사무실 ?부재
 """
-_ANY = "|".join(_PHRASES.strip().split("\n"))
-_BRACKETS = r"\s*(?:[\[(【][^\])】]{1,40}[\])】]\s*)*"
-_REPLIED = r"(?:re|aw|sv|vs|tr|rv|antw|odp|res|回复|回覆|답장)\s{0,2}[:：]"
-# After `Re:` stands the subject of what was sent, which is no machine's word about itself, unless it is nothing else.
-_SUBJECT = re.compile(
-    rf"\A{_BRACKETS}(?:{_ANY})"
-    rf"|\A\s*[\[(【]\s*(?:{_ANY})[^\])】]{{0,40}}[\])】]"
-    rf"|\A\s*(?:{_REPLIED}\s*){{1,4}}(?:{_ANY})[\s.!]{{0,5}}\Z",
-    re.IGNORECASE,
 )
+# Machines confirm receipt by these; apps send mail with such subjects, too, which a person may answer.
+_RECEIVED = _any(
+    r"""
+(?:automatische )?eingangsbest(?:ä|ae)tigung|empfangsbest(?:ä|ae)tigung|bestätigung (?:des|ihres) eingangs
+(?:acknowledge?ment|confirmation) of receipt
+accusé de r[eé]ception|acuse de recibo|aviso de recep[cç]i[oó]n|conferma di (?:ricezione|ricevimento)
+aviso de recebimento|confirmação de recebimento
+ontvangstbevestiging|mottagningsbekräftelse|(?:bekräftelse på )?mottage[nt] (?:mail|e-?post)|kvittering for modtagelse
+modtagelsesbekræftelse|bekreftelse på mottak
+vastaanottovahvistus|potwierdzenie (?:otrzymania|odbioru)|potvrzení (?:přijetí|o přijetí|doručení)
+potvrdenie o prijatí|visszaigazolás|confirmare de primire
+подтверждение (?:получения|о получении)|ваше (?:письмо|обращение) (?:получено|принято)|підтвердження отримання
+επιβεβαίωση (?:παραλαβής|λήψης)|alındı (?:onayı|bildirimi)
+(?:تأكيد|إشعار) (?:ال)?استلام|אישור קבלה|ยืนยันการรับ|ได้รับ(?:อีเมล|ข้อความ)ของคุณแล้ว|xác nhận đã nhận|受信確認|受付完了
+お問い合わせを受け付け|收件确认|已收到您的(?:邮件|来信)|수신 ?확인|접수 ?확인
+"""
+)
+# Words that an automatic answer begins with. Behind `Re:` they are the subject of what was sent.
+_OPENING = _any(
+    r"""
+vacation|annual leave|away from|on leave|urlaub|en congé|in ferie|niet aanwezig
+i am (?:currently )?(?:away|out)|absence|abwesen|assen(?:te|za)\b|auto:
+(?:semester|ferie|ferien|férias|vacaciones|vacances)\b
+"""
+)
+_RE = (
+    r"(?:re|aw|sv|vs|tr|rv|ref|antw|antwort|odp|res|r|ynt|ang|ad|vá|bls|atb|fwd?|wg|rép|réf|ответ|отв|відп|απ|σχετ|"
+    + unicodedata.normalize("NFKC", r"رد|תגובה|תשובה|ตอบกลับ|ตอบ|trả lời|回复|回覆|答复|返信|답장|회신)")
+)
+_PREFIX = re.compile(rf"\s*{_RE}\s?(?:\[\d{{1,3}}\]|\(\d{{1,3}}\)|\^\d{{1,3}})?\s?:\s*", re.IGNORECASE)
+_TAG = re.compile(
+    r"\s*(?:\[([^\[\]]{1,60})\]|\(([^()]{1,60})\)|【([^【】]{1,60})】|<([^<>]{1,60})>|\*{2,3}([^*]{1,60})\*{2,3})\s*[:-]?\s*"
+)
+# The end of a phrase that stands behind a prefix: the rest of the subject is another sentence, or a time.
+_END = (
+    r"(?=\s*(?:\Z|[:;,.!?(\[\-–—/|]|\d|(?:until|till|from|since|through|thru|bis|vom|ab|seit|jusqu|du|hasta|desde|"
+    r"até|fino|dal|tot|van|till|fram|från|fra|til|do|od|до|с|по|حتى|עד|จนถึง|đến|från och med|to)\b))"
+)
+_WORD_END = r"(?![A-Za-z\u00c0-\u024f\u0370-\u052f])"
+_STATES = re.compile(rf"(?:{_AUTOMATIC}|{_RECEIVED}){_WORD_END}|{_OPENING}", re.IGNORECASE)
+_STATES_BEHIND_PREFIX = re.compile(rf"{_AUTOMATIC}{_END}|{_RECEIVED}\s*\Z", re.IGNORECASE)
+_IS_AUTOMATIC = re.compile(rf"(?:{_AUTOMATIC}|{_RECEIVED}|automat(?:ed|ic)|auto)\s*\Z", re.IGNORECASE)
 _RECEIPT = re.compile(
-    r"(?i)\A(?!\s*(?:re|aw|sv|tr|rv|vs|antw|odp|res):).{0,200}?"
+    r"(?i)\A.{0,200}?"
     r"(?:(?:ticket|case|request)\b.{0,30}(?:received|created|opened)|"
     r"(?:we have|we've) received your|read receipt)|\A\s*(?:read|gelesen|lu|leído|letto|lida|gelezen):"
-    r"|\A\s*(?:(?:automatische )?eingangsbestätigung|empfangsbestätigung|lesebestätigung|"
-    r"accusé de (?:réception|lecture)|acuse de recibo|"
-    r"confirmação de (?:recebimento|leitura)|conferma di (?:ricezione|lettura)|ontvangstbevestiging|"
-    r"mottagningsbekräftelse|kvitteringsmeddelelse|potwierdzenie (?:odbioru|otrzymania)|"
-    r"подтверждение (?:получения|прочтения)|受付(?:完了|確認)|受信確認|已收到|수신 ?확인)"
 )
+_FORMAT = re.compile("[\u200b-\u200f\u061c\u202a-\u202e\u2060-\u2069\ufeff]")
+MAX_LAYERS = 12  # of prefixes and tags before the words of a subject
 
 
 def is_auto_reply(header: LooseHeader) -> bool:
-    """Whether no person wrote this answer."""
+    """Whether no person wrote this answer. What a mailing list adds to a person's answer does not count."""
     submitted = header.first("auto-submitted").strip().lower()
     if submitted and not submitted.startswith("no"):
         return True
@@ -58,15 +129,40 @@ def is_auto_reply(header: LooseHeader) -> bool:
                                            "x-autoreply-from", "x-mail-autoreply", "x-vacation")):  # fmt: skip
         return True
     precedence = header.first("precedence").strip().lower()
-    # A mailing list marks what persons write to it, too.
-    is_of_list = bool(header.first("list-id") or header.first("list-post"))
-    if precedence in ("auto_reply", "auto-reply") or (precedence in ("bulk", "junk") and not is_of_list):
+    if precedence in ("auto_reply", "auto-reply", "junk"):
+        return True
+    # Some mailing lists give it to what people write to them.
+    if precedence == "bulk" and not (header.first("list-id") or header.first("list-post")):
         return True
     content_type = header.first("content-type").lower()
     if "disposition-notification" in content_type or header.first("x-ms-exchange-generated-message-source"):
         return True
-    subject = header.decoded("subject")
-    return bool(_SUBJECT.search(subject) or _RECEIPT.search(subject))
+    return says_automatic(header.decoded("subject"))
+
+
+def says_automatic(subject: str) -> bool:
+    """Whether a subject is one that a machine gives to its answer."""
+    rest = unicodedata.normalize("NFKC", _FORMAT.sub("", subject)).strip()
+    is_behind_prefix = False
+    for _ in range(MAX_LAYERS):
+        if tag := _TAG.match(rest):
+            name = next(each for each in tag.groups() if each is not None)
+            if _IS_AUTOMATIC.match(name.strip()):
+                return True
+            rest = rest[tag.end() :]
+        elif (_STATES_BEHIND_PREFIX if is_behind_prefix else _STATES).match(rest):
+            return True
+        elif prefix := _PREFIX.match(rest):
+            is_behind_prefix = True
+            rest = rest[prefix.end() :]
+        else:
+            break
+    return not is_behind_prefix and _RECEIPT.search(rest) is not None
+
+
+def answers(subject: str) -> bool:
+    """Whether a subject begins as that of an answer or a forward does."""
+    return _PREFIX.match(unicodedata.normalize("NFKC", _FORMAT.sub("", subject))) is not None
 
 
 def is_read_receipt(scan: HeaderScan) -> bool:

@@ -10,7 +10,7 @@ def _any(phrases: str) -> re.Pattern[str]:
 
 # Who writes bounces: the local part of From, or its display name.
 DAEMON_LOCAL_PART = re.compile(
-    r"(?:mailer[-_.]?daemon|mail[-_.]?daemon|mdaemon|postmaster|mailerdaemon|maildelivery|mail[-_.]?delivery.*|"
+    r"(?:mailer[-_.]?daemon.*|mail[-_.]?daemon.*|mdaemon|post[-_.]?master(?:[-_.+\d].*)?|maildelivery|mail[-_.]?delivery.*|"
     r"delivery[-_.]?subsystem|bounces?|bounced?[-_+.].*|mta|mailadmin|maildaemon|microsoftexchange.*|"
     r"exchange[-_.]?(?:admin|daemon)|root|daemon|mail|mailer|"
     r"smtp[-_.]?(?:daemon|gateway)|system[-_.]?(?:admin|administrator|attendant)|administrator|"
@@ -24,6 +24,19 @@ mail ?delivery|delivery (?:sub)?system|mailer.?daemon|mail (?:administrator|admi
 delivery (?:notification|service|agent)|systemadministrator|administrat(?:eur|or|ore) (?:syst|de sist|di sist)
 mail gateway|mail transport|undeliver|почтов|メール配信|系统管理员|邮件系统
 """
+)
+
+# Those of them that no person has for an own address. People write as root, mail or administrator, too.
+DAEMON_ALONE = re.compile(
+    r"(?:mailer[-_.]?daemon.*|mail[-_.]?daemon.*|mdaemon|post[-_.]?master(?:[-_.+\d].*)?|"
+    r"mail[-_.]?delivery.*|delivery[-_.]?subsystem)\Z",
+    re.IGNORECASE,
+)
+# Addresses that nobody writes from by hand.
+MACHINE_LOCAL_PART = re.compile(
+    r"(?:.*[-_.+])?(?:(?:no|not|do[-_.]?not|don'?t)[-_.]?(?:reply|respond|answer)|notifications?|notify|"
+    r"mail[-_.]?errors?|error[-_.]?mail|bounces?)(?:[-_.+\d].*)?\Z",
+    re.IGNORECASE,
 )
 
 # Subjects of bounces.
@@ -53,7 +66,25 @@ kunde inte levereras|ej leverer|kunne ikke leveres|kan ikke leveres|ei voitu toi
 iletilemedi|не удается доставить|сбой доставки|gick inte att leverera|kan inte levereras|kunne ikke leveres
 epäonnistui|delivery failure|mail system error|message status|nachricht konnte nicht|user unknown
 mailbox (?:full|unavailable)|permanent (?:delivery )?(?:error|fail)|considered unsolicited bulk
-banned (?:contents|file)
+banned (?:contents|file)|メール(?:送信|配信|配達)?エラー
+エラー(?:通知|のお知らせ)|(?:不達|返送|返却)(?:通知|メール|のお知らせ)
+(?:送信|配信|配達)(?:不達|されませんでした|結果)|届かな(?:い|かった)
+배달 ?실패|발송 ?실패|수신 ?실패|되돌아온
+传送失败|邮件(?:被)?退|递送失败
+寄信失敗|寄送失敗|無法寄達|郵件退|unzugestellt|kunne ikke sendes|ikke leveret|levering(?:s)?(?: mislyk|feil|fejl)|misluk
+leveransfel|leverans misslyck|oleverera|toimitus ei|perille|doručen[íi] (?:se )?ne|nelze doručit|nebolo doručen
+nedoručen
+niedoręcz|nie doręczon|nekézbesí|sikertelen|nelivrat|nedostav|neuspjel|neisporuč|не доставя|недоставя|неуспешн|недоставк
+αδυναμία παράδοσης|αποτυχία (?:παράδοσης|αποστολής)|μη παραδοτέο|teslim (?:edilemeyen|hatası)|iletilemeyen|gönderilemedi
+فشل (?:في )?(?:التسليم|الإرسال|تسليم|إرسال|توصيل)
+(?:لم يتم|تعذر|تعذّر) (?:تسليم|التسليم|إرسال|توصيل)
+מסירה נכשלה
+(?:לא נמסרה|לא ניתן למסור|כשל במסירה)
+ส่งไม่สำเร็จ
+(?:ไม่สามารถ|การ)(?:ส่ง|นำส่ง)[^ ]{0,30}(?:ได้|ล้มเหลว|ไม่สำเร็จ)|không (?:gửi|thể gửi|chuyển|thể chuyển)
+(?:gửi|chuyển) (?:thư |email )?(?:thất bại|không thành công)
+gagal (?:dikirim|terkirim|mengirim|dihantar)|pengiriman gagal|tidak (?:terkirim|dapat dikirim)|डिलीवर नहीं|تحویل نشد
+عدم تحویل
 """
 )
 

@@ -5,10 +5,10 @@ lines about it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from relayd.mail import bounce_phrases, encoded_words
+from relayd.mail import auto_reply, bounce_phrases, encoded_words
 from relayd.mail.delivery_report import enhanced_in, is_vague
 from relayd.mail.loose_header import LooseHeader
 from relayd.mail.report import MAX_DIAGNOSTIC_CHARACTERS, Action, Original, ReportedRecipient
@@ -17,7 +17,6 @@ from relayd.mail.returned_message import addresses_in
 MAX_LINES = 1500
 MAX_LINE_CHARACTERS = 1000
 MAX_FAILED = 100
-MAX_OTHERS = 50
 
 ENOUGH = 3  # points that make an address a failed one by itself
 
@@ -52,7 +51,11 @@ _REASON = re.compile(
     r"raison|motivo|erreur|oorzaak|причина|原因|理由|エラー|错误)\b[^:：]{0,60}[:：]",
     re.IGNORECASE,
 )
-_SEPARATORS = re.compile(r"[-_.]")
+# Above what a person answers. A program writes rulers, too, with other words.
+_QUOTATION = re.compile(
+    r"(?:On|Am|Le|El|Il|Op|Em|Den|W dniu|Dne) .{6,200} (?:wrote|schrieb.{0,60}|a écrit|escribió|ha scritto|"
+    r"schreef.{0,60}|escreveu|skrev.{0,60}|napisał\w*|napsal\w*)\s?:\s*\Z",
+)
 _REDIRECTIONS = re.compile(r"[<>]{3}\s")
 _NOT_A_PERSON = re.compile(
     r"(?:postmaster|mailer-daemon|abuse|support|helpdesk|hostmaster|no-?reply|security|administrator|mail-?admin)\Z",
@@ -84,31 +87,66 @@ def writer(header: LooseHeader) -> Writer:
 
 def is_daemon(who: Writer) -> bool:
     """Whether a program writes bounces under that name."""
-    # However it is written: `post_master`, `mailer.daemon`.
     local_part = who.address.partition("@")[0]
-    spellings = (local_part, _SEPARATORS.sub("", local_part))
+    return bool(bounce_phrases.DAEMON_LOCAL_PART.match(local_part) or bounce_phrases.DAEMON_NAME.search(who.name))
+
+
+def is_machine(header: LooseHeader, who: Writer) -> bool:
+    """Whether the header says that no person wrote this."""
+    submitted = header.first("auto-submitted").strip().lower()
+    is_from_nobody = header.first("return-path").replace(" ", "") == "<>"
+    local_part = who.address.partition("@")[0]
     return bool(
-        any(map(bounce_phrases.DAEMON_LOCAL_PART.match, spellings)) or bounce_phrases.DAEMON_NAME.search(who.name)
+        is_from_nobody
+        or (submitted and not submitted.startswith("no"))
+        or bounce_phrases.MACHINE_LOCAL_PART.match(local_part)
     )
 
 
+def announces(who: Writer) -> bool:
+    """Whether the subject is that of a bounce; that of an answer to one is not."""
+    return bounce_phrases.SUBJECT.search(who.subject) is not None and not auto_reply.answers(who.subject)
+
+
 def is_bounce(header: LooseHeader, who: Writer, said: str, returns_message: bool) -> bool:
-    """Whether this is a bounce at all: two witnesses of its writer, subject, words, and the message it returns."""
+    """Whether this is a bounce at all: two witnesses of its writer, subject, words, and the message it returns.
+
+    A person who answers may quote a bounce, the message, and its words; what is quoted is no witness.
+    """
     if header.first("x-failed-recipients"):
         return True
     return_path = header.first("return-path").replace(" ", "")
-    speaks = bounce_phrases.BODY.search(said[:20_000]) is not None
-    announces = bounce_phrases.SUBJECT.search(who.subject) is not None
-    if is_daemon(who):
+    by_machine = is_machine(header, who)
+    is_answer = bool(header.first("in-reply-to") or header.first("references")) and not by_machine
+    own = _unquoted(said[:20_000])
+    speaks = bounce_phrases.BODY.search(own) is not None
+    quotes_reply = _FULL_REPLY.search(own) is not None
+    is_daemons_alone = bounce_phrases.DAEMON_ALONE.match(who.address.partition("@")[0]) is not None
+    is_persons = auto_reply.answers(who.subject) or not (is_daemons_alone or announces(who))
+    if is_daemon(who) and not (is_answer and is_persons):
         # Whatever the language, the reply of a server is a server's. What comes to port 25 has no Return-Path yet.
-        quotes_reply = return_path in ("", "<>") and _FULL_REPLY.search(said[:20_000]) is not None
-        return speaks or announces or returns_message or (quotes_reply and not header.first("list-id"))
-    if not (speaks and announces):
-        return False
-    by_machine = return_path == "<>" or header.first("auto-submitted")
-    # A person who answers may quote the message and complain in the same words.
-    answers = header.first("in-reply-to") or header.first("references")
-    return bool(by_machine or (not answers and (returns_message or _REPLY.search(said))))
+        is_servers = quotes_reply and return_path in ("", "<>") and not header.first("list-id")
+        return speaks or announces(who) or returns_message or is_servers
+    if is_answer:
+        return is_daemons_alone and (speaks or quotes_reply)
+    if announces(who):
+        has_reply = _REPLY.search(own) is not None
+        return (speaks and (by_machine or returns_message or has_reply)) or (
+            returns_message and by_machine and has_reply
+        )
+    # A subject in words that nobody has listed: the returned message and a reply of a server are witness enough.
+    return returns_message and by_machine and quotes_reply and not auto_reply.answers(who.subject)
+
+
+def _unquoted(said: str) -> str:
+    """Without what a person quotes: lines marked so, and all below `… wrote:` or a ruler over the message."""
+    lines = []
+    for line in said.split("\n"):
+        if _QUOTATION.match(line):
+            break
+        if not line.startswith((">", "|")) or line.startswith(">>>"):
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def is_delay(who: Writer, said: str) -> bool:
@@ -138,8 +176,9 @@ def failed(header: LooseHeader, who: Writer, said: str, original: Original, acti
         chosen = [each for each in chosen if each in sure or each in listed]
     if not chosen:
         chosen = _of_the_original(said, original)
-    return [_reported(each, lines, chosen, action) for each in chosen[:MAX_FAILED]] or [
-        _reported("", lines, (), action)
+    senders = _lower([who.address, original.sender or "", original.return_path or "", *who.to])
+    return [_reported(each, lines, chosen, senders, action) for each in chosen[:MAX_FAILED]] or [
+        _reported("", lines, (), senders, action)
     ]
 
 
@@ -148,10 +187,19 @@ def addresses_of(header: LooseHeader) -> list[str]:
     return list(addresses_in(header.all("x-failed-recipients")))
 
 
-def diagnostic_from(said: str, address: str, others: Sequence[str]) -> str:
-    """The lines that say why this recipient failed, for a report whose fields do not. `others` are its other ones."""
+def diagnostic_from(said: str, own: Sequence[str], others: Sequence[str], senders: Sequence[str]) -> str:
+    """The lines that say why, for a report whose fields do not. They stand for the recipient alone.
+
+    `own`: the addresses of that recipient. `others`: those of the report's other recipients. `senders`: addresses that
+    a reply may name without being about another recipient.
+    """
     lines = [line[:MAX_LINE_CHARACTERS] for line in said.split("\n")[:MAX_LINES]]
-    return _diagnostic(address, lines, (address, *others))
+    return _diagnostic(lines, _lower(own), _lower(others), _lower(senders))
+
+
+def general_text(said: str, own: Sequence[str], senders: Sequence[str]) -> str:
+    """What the report says to a reader of its only recipient: its text without what it says of somebody else."""
+    return "\n".join(_without_others(said.split("\n"), _lower(own), _lower(senders)))
 
 
 def _points(lines: Sequence[str], named: set[str], who: Writer, original: Original) -> dict[str, int]:
@@ -163,8 +211,7 @@ def _points(lines: Sequence[str], named: set[str], who: Writer, original: Origin
     spelled: dict[str, str] = {}
     for index, line in enumerate(lines):
         for found in _ADDRESS.finditer(line):
-            address = found.group().strip(".'-`")
-            key = address.lower()
+            address, key = found.group().strip(".'-`"), _key(found)
             local_part, _, domain = key.rpartition("@")
             if key in wrote or not local_part or ("." not in domain and key not in to):
                 continue
@@ -207,40 +254,43 @@ def _of_the_original(said: str, original: Original) -> list[str]:
     return [each for each in others if re.search(rf"\b{re.escape(each.partition('@')[0].lower())}\b", low)]
 
 
-def _reported(address: str, lines: Sequence[str], chosen: Sequence[str], action: Action) -> ReportedRecipient:
-    diagnostic = _diagnostic(address, lines, chosen)
+def _reported(
+    address: str, lines: Sequence[str], chosen: Sequence[str], senders: Collection[str], action: Action
+) -> ReportedRecipient:
+    others = _lower(each for each in chosen if each != address)
+    diagnostic = _diagnostic(lines, _lower([address]), others, senders)
     return ReportedRecipient(address, None, action, enhanced_in(diagnostic), diagnostic)
 
 
-def _diagnostic(address: str, lines: Sequence[str], chosen: Sequence[str]) -> str:
-    """What is said of this recipient. What is said of another one is never taken for it."""
-    text = _joined(line for block in _blocks(address, lines, chosen) for line in block)
-    if _REPLY.search(text) or not is_vague(enhanced_in(text)):
+def _diagnostic(lines: Sequence[str], own: Collection[str], others: Collection[str], senders: Collection[str]) -> str:
+    """What the lines say of one recipient. Another recipient's reply is never this one's."""
+    text = _joined(_about(lines, own, others))
+    if others or _REPLY.search(text) or not is_vague(enhanced_in(text)):
         return text
-    others = [each for each in chosen if each != address]
-    if not others:  # whatever reply there is is about it
-        replies = _replies(lines)
-        return _joined([*replies, text] if replies else [text, *_reasons(lines)])
-    of_others = {line for each in others[:MAX_OTHERS] for block in _blocks(each, lines, chosen) for line in block}
-    general = [line for line in lines if line not in of_others]
-    return _joined([text, *_reasons(general)]) if text else _joined(_replies(general) or _reasons(general))
+    # The only recipient: a reply or reason that names nobody else stands for it.
+    unclaimed = _without_others(lines, own, senders) if own else lines
+    replies = _replies(unclaimed)
+    return _joined([*replies, text] if replies else [text, *_reasons(unclaimed)])
 
 
-def _blocks(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[list[str]]:
-    """From each line with the address to the next empty one, or to the next address. With a reply come first."""
-    if not address:
-        return []
-    others = [each.lower() for each in chosen[:MAX_OTHERS] if each != address]
-    key = address.lower()
-    found: list[list[str]] = []
+def _about(lines: Sequence[str], own: Collection[str], others: Collection[str]) -> list[str]:
+    """From each line with the address to the next empty one, or to a line of another recipient."""
+    found: list[str] = []
+    replies_come_first = _replies_come_first(lines, own, others)
     for index, line in enumerate(lines):
-        if key not in line.lower():
+        if _named(line).isdisjoint(own):
             continue
-        block = [line]
-        has_text = len(line.strip(" <>:\"'*-").lower().replace(key, "")) > 8
-        for following in lines[index + 1 : index + 14]:
-            low = following.lower()
-            if any(other in low for other in others):
+        if replies_come_first:
+            found += [*_directly_above(lines[max(0, index - 14) : index], others), line]
+            continue
+        part, is_first, is_last = _part_about(line, own, others)
+        block = [part]
+        # What stands below a list of several, behind an empty line, is not about its last one alone.
+        above = lines[index - 1] if index else ""
+        is_listed = not is_first or (not _named(above).isdisjoint(others) and not _says_more(above, others))
+        has_text = is_listed or _says_more(part, own)
+        for following in lines[index + 1 : index + 14] if is_last else ():
+            if not _named(following).isdisjoint(others) or _opens_with_another(following, own):
                 break
             if not following.strip():
                 if has_text:
@@ -249,8 +299,88 @@ def _blocks(address: str, lines: Sequence[str], chosen: Sequence[str]) -> list[l
             block.append(following)
             has_text = True
         # The block that tells a reply says more than one that lists the address.
-        found.insert(0 if _REPLY.search(" ".join(block)) else len(found), block)
+        found = block + found if _REPLY.search(" ".join(block)) else found + block
     return found
+
+
+def _part_about(line: str, own: Collection[str], others: Collection[str]) -> tuple[str, bool, bool]:
+    """What of a line is about the recipient, up to another's address; whether it is the first and the last there."""
+    spans = [(_key(each), each.start()) for each in _ADDRESS.finditer(line)]
+    spans = [(key, start) for key, start in spans if key in own or key in others]
+    place = next(index for index, (key, _) in enumerate(spans) if key in own)
+    begin = spans[place][1] if place else 0  # a code may stand before the first address
+    end = next((start for key, start in spans[place:] if key in others), None)
+    return line[begin:end], place == 0, end is None
+
+
+def _replies_come_first(lines: Sequence[str], own: Collection[str], others: Collection[str]) -> bool:
+    """Whether each of several recipients stands below what is said of it, instead of above."""
+    everyone = {*own, *others}
+    places = [index for index, line in enumerate(lines) if not _named(line).isdisjoint(everyone)]
+    if len(places) < 2 or any(_says_more(lines[index], everyone) for index in places):
+        return False
+    has_text_above = all(index and lines[index - 1].strip() and index - 1 not in places for index in places)
+    return has_text_above and not any(line.strip() for line in lines[places[-1] + 1 : places[-1] + 2])
+
+
+def _directly_above(lines: Sequence[str], others: Collection[str]) -> list[str]:
+    found: list[str] = []
+    for line in reversed(lines):
+        if not line.strip() or not _named(line).isdisjoint(others):
+            break
+        found.insert(0, line)
+    return found
+
+
+def _says_more(line: str, addresses: Collection[str]) -> bool:
+    """Whether there is more in a line than these addresses."""
+    bare = line.lower()
+    for address in _named(line).intersection(addresses):
+        bare = bare.replace(address, "")
+    return len(bare.strip(" <>:\"'*-")) > 8
+
+
+def _without_others(lines: Sequence[str], own: Collection[str], senders: Collection[str]) -> list[str]:
+    """The lines without each block that opens with somebody else's address, and without each reply to one."""
+    kept: list[str] = []
+    is_of_another = has_text = False
+    for line in lines:
+        if not _named(line).isdisjoint(own):
+            is_of_another = False
+        elif _opens_with_another(line, own) or (_REPLY.search(line) and _is_about_another(line, own, senders)):
+            is_of_another, has_text = True, _REPLY.search(line) is not None
+        elif is_of_another:
+            is_of_another = bool(line.strip()) or not has_text
+            has_text = has_text or bool(line.strip())
+        if not is_of_another:
+            kept.append(line)
+    return kept
+
+
+def _opens_with_another(line: str, own: Collection[str]) -> bool:
+    found = _ADDRESS.search(line)
+    return found is not None and _key(found) not in own and _AT_ITS_BEGIN.match(line[: found.start()]) is not None
+
+
+def _is_about_another(line: str, own: Collection[str], senders: Collection[str]) -> bool:
+    """Whether a reply names an address that is neither the recipient's, nor the sender's, nor a place to ask."""
+    for found in _ADDRESS.finditer(line):
+        key = _key(found)
+        if key not in own and key not in senders and not _NOT_A_PERSON.match(key.rpartition("@")[0]):
+            return not _OTHER.search(line)
+    return False
+
+
+def _named(line: str) -> set[str]:
+    return {_key(found) for found in _ADDRESS.finditer(line)} if "@" in line else set()
+
+
+def _key(found: re.Match[str]) -> str:
+    return found.group().strip(".'-`").lower()
+
+
+def _lower(addresses: Iterable[str]) -> frozenset[str]:
+    return frozenset(each.lower() for each in addresses if each)
 
 
 def _replies(lines: Sequence[str]) -> list[str]:

@@ -43,6 +43,7 @@ class Original:
     """What a report returns of the message that it speaks of."""
 
     message_ids: tuple[str, ...] = ()  # with their brackets, the likeliest first
+    provider_message_id: str | None = None  # what the upstream called it in its reply to DATA
     return_path: str | None = None
     sender: str | None = None  # the address in its From
     recipients: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """Recipients that were given up. `explanation` is what the report says to a human being."""
+    """Recipients that were given up. `explanation` is what the report tells a reader, if it has one recipient only."""
 
     recipients: tuple[ReportedRecipient, ...]
     original: Original

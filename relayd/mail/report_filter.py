@@ -2,15 +2,7 @@
 
 from enum import Enum, auto
 
-from relayd.mail import (
-    auto_reply,
-    bounce_phrases,
-    feedback_report,
-    legacy_bounce,
-    loose_header,
-    mime_parts,
-    ses_notification,
-)
+from relayd.mail import auto_reply, feedback_report, legacy_bounce, loose_header, mime_parts, ses_notification
 
 
 class Interest(Enum):
@@ -34,8 +26,9 @@ def interest(header: bytes) -> tuple[Interest, tuple[str, ...]]:
         or fields.first("x-arf")
         or feedback_report.is_announced(fields)
         or legacy_bounce.is_daemon(who)
-        or ses_notification.is_announced(fields, who.address)
-        or (fields.first("return-path").strip() == "<>" and bounce_phrases.SUBJECT.search(who.subject))
+        or (legacy_bounce.is_machine(fields, who) and legacy_bounce.announces(who))
+        or content_type == "application/json"
+        or ses_notification.is_announced(who.address, who.subject)
     ):
         return Interest.REPORT, answered
     if answered and not auto_reply.is_auto_reply(fields):

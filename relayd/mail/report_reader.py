@@ -1,6 +1,6 @@
 """From the bytes of a message that came back to what it says. Linear time, within caps; hostile input never raises.
 
-RFC 3464 first, a complaint by its own form next, words last: the more a form says, the less has to be guessed.
+A form of its own first, words last: the more a form says, the less has to be guessed.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,23 +50,13 @@ def read(content: bytes) -> Report:
     parts = mime_parts.split(top, octets[offset:])
     is_receipt = any(part.content_type == _RECEIPT and part.within == 0 for part in parts)
     return (
-        _notification(parts)
+        ses_notification.read(top, parts)
         or _complaint(top, parts)
         or (None if is_receipt else _delivery_report(top, parts))
         or _legacy(top, parts)
         or _answer(top)
         or Unrecognised("no bounce, no complaint, and no answer to anything")
     )
-
-
-def _notification(parts: Sequence[Part]) -> Report | None:
-    """What Amazon SES says in JSON, as SNS sends it by mail."""
-    for part in parts:
-        if part.within == 0 and part.content_type in ("text/plain", "application/json"):
-            found = ses_notification.read(plain_text.text_of(part))
-            if found is not None:
-                return found
-    return None
 
 
 def _complaint(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
@@ -94,10 +84,12 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
         return [each.address for each in found if "@" in each.address]
 
     listed = delivery_report.recipients(status, says_delayed=says_delayed)
-    names = [each.address for each in listed]
-    recipients = [
-        _completed(each, said if index < MAX_COMPLETED else "", told, names) for index, each in enumerate(listed)
-    ]
+    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
+    recipients = []
+    for each in listed[:MAX_COMPLETED]:
+        others = [address for other in listed if other is not each for address in _addresses(other)]
+        recipients.append(_completed(each, said, others, senders, told))
+    recipients += [_completed(each, "", (), (), told) for each in listed[MAX_COMPLETED:]]
     if not recipients:
         return None
     failed = [each for each in recipients if each.action is Action.FAILED]
@@ -107,7 +99,7 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
             original=original,
             envelope_id=status.message.get("original-envelope-id", "")[:100] or None,
             reporting_mta=delivery_report.diagnostic_in(status.message.get("reporting-mta", ""))[:255] or None,
-            explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS],
+            explanation=_explanation(said, recipients, senders),
         )
     if any(each.action is Action.DELAYED for each in recipients):
         return DelayNotice(tuple(recipients), original)
@@ -139,19 +131,31 @@ def _reads_as_status(part: Part) -> bool:
     )
 
 
-def _completed(
-    found: ReportedRecipient, said: str, told: Callable[[Action], list[str]], names: Sequence[str]
-) -> ReportedRecipient:
-    """What the fields leave out, from the text: the address, the reply, a status that says something.
+def _explanation(said: str, recipients: Sequence[ReportedRecipient], senders: Sequence[str]) -> str:
+    """The text to a reader. Of several recipients it says nothing that is sure to be about each of them."""
+    if len(recipients) != 1:
+        return ""
+    return legacy_bounce.general_text(said, _addresses(recipients[0]), senders).strip()[:MAX_EXPLANATION_CHARACTERS]
 
-    `names` are the addresses of all recipients of the report.
-    """
+
+def _addresses(recipient: ReportedRecipient) -> list[str]:
+    return [each for each in (recipient.address, recipient.original_address) if each]
+
+
+def _completed(
+    found: ReportedRecipient,
+    said: str,
+    others: Sequence[str],
+    senders: Sequence[str],
+    told: Callable[[Action], list[str]],
+) -> ReportedRecipient:
+    """What the fields leave out, from the text: the address, the reply, a status that says something."""
     address = found.address
     if "@" not in address:
         named = told(found.action)
         address = named[0] if len(named) == 1 else address
-    others = [each for each in names if each.lower() != address.lower()]
-    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, address, others)
+    own = [address, found.original_address or ""]
+    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, own, others, senders)
     status = found.status
     if delivery_report.is_vague(status):
         better = delivery_report.enhanced_in(diagnostic)
@@ -171,7 +175,8 @@ def _legacy(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
     if legacy_bounce.is_delay(who, said):
         return DelayNotice(tuple(legacy_bounce.failed(top, who, said, original, Action.DELAYED)), original)
     recipients = legacy_bounce.failed(top, who, said, original, Action.FAILED)
-    return Bounce(tuple(recipients), original, explanation=said.strip()[:MAX_EXPLANATION_CHARACTERS])
+    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
+    return Bounce(tuple(recipients), original, explanation=_explanation(said, recipients, senders))
 
 
 def _answer(top: LooseHeader) -> Report | None:

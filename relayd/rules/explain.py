@@ -88,27 +88,28 @@ def _ended(entry: EntryFacts, now: datetime) -> Verdict:
 
 
 def _with_suppression(verdict: Verdict, facts: Facts, now: datetime) -> Verdict:
-    """As well that its address gets no more mail, and how to change that."""
-    found = facts.entry.suppression
+    """The verdict on an entry that ended, and whether its recipient is suppressed now."""
+    found = facts.suppression
     if found is None:
         return verdict
-    until = f"until {at_time(found.until, now)}" if found.until else "until it is removed"
-    why = found.reason.replace("_", " ")
-    sentence = f"{verdict.sentence}; {found.address} is now suppressed {until} ({why})"
-    lift = f"relayd suppression remove {quote(found.address)} --client {facts.mailbox.client}"
-    return replace(
-        verdict, sentence=sentence, next_step=f"{lift}; then {verdict.next_step}" if verdict.next_step else lift
+    until = f"until {at_time(found.expires_at, now)}" if found.expires_at else "until it is removed from the list"
+    sentence = (
+        f"{verdict.sentence}; {facts.recipient} is now suppressed for client {facts.mailbox.client} {until}"
+        f" (reason: {found.reason.words}, since {at_time(found.since, now)})"
     )
+    again = f"; then {verdict.next_step}" if verdict.next_step else ""
+    return replace(verdict, sentence=sentence, next_step=f"{_lift(facts)}{again}")
+
+
+def _lift(facts: Facts) -> str:
+    return f"relayd suppression remove {quote(facts.recipient)} --client {facts.mailbox.client}"
 
 
 def _suppressed(facts: Facts, now: datetime) -> Verdict:
-    client = facts.mailbox.client
-    return Verdict(
-        Where.SUPPRESSED,
-        f"dropped {_when(facts.entry.ended_at, now)}: its address is on the suppression list of client {client}",
-        next_step=f"relayd suppression remove ADDRESS --client {client}; then relayd queue retry "
-        f"{facts.entry.entry_id} --failed",
-    )
+    again = f"relayd queue retry {facts.entry.entry_id} --failed"
+    dropped = f"dropped {_when(facts.entry.ended_at, now)}: its address was on the suppression list"
+    verdict = Verdict(Where.SUPPRESSED, f"{dropped} of client {facts.mailbox.client}", next_step=again)
+    return _with_suppression(verdict, facts, now)
 
 
 def _pending(facts: Facts, now: datetime) -> Verdict:

@@ -6,15 +6,7 @@ from datetime import datetime
 from relayd.rules.budget import Budget
 from relayd.rules.estimate import Estimate
 from relayd.rules.states import LaneClass, PendingReason, Status
-
-
-@dataclass(frozen=True, slots=True)
-class SuppressionFacts:
-    """Why its address gets no more mail, and until when (None: until somebody removes it)."""
-
-    address: str
-    reason: str
-    until: datetime | None
+from relayd.rules.suppression import SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,6 @@ class EntryFacts:
     ahead_is_capped: bool
     look_at: datetime | None = None  # in doubt: when relayd looks at the upstream
     looks: int = 0  # that told nothing
-    suppression: SuppressionFacts | None = None  # of its address, for its client, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +110,15 @@ class LimitFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SuppressionFacts:
+    """The recipient's line on the client's suppression list, in force now. `expires_at` None: until it is removed."""
+
+    reason: SuppressionReason
+    since: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that the verdict rests on."""
 
@@ -127,3 +127,5 @@ class Facts:
     mailbox: MailboxFacts
     route: RouteFacts
     limits: LimitFacts
+    recipient: str = ""
+    suppression: SuppressionFacts | None = None

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import asyncpg
 
-from relayd.mail.address import Address
 from relayd.rules.estimate import Outlook
 from relayd.rules.facts import (
     BreakerFacts,
@@ -21,9 +20,11 @@ from relayd.rules.facts import (
     SuppressionFacts,
 )
 from relayd.rules.states import LaneClass, PendingReason, Status
-from relayd.store import outlook, suppressed, ways
+from relayd.rules.suppression import SuppressionReason
+from relayd.store import outlook, suppressions, ways
 from relayd.store.connection import Connection
 from relayd.store.outlook import LaneOutlook
+from relayd.store.suppressions import Suppression
 
 # Counting on would cost more than the difference is worth.
 MOST_AHEAD = 100_000
@@ -47,7 +48,7 @@ class Explained:
 # email_delivery_logs_entry for the actor; oauth_tokens_dead.
 FACTS = """
 SELECT clock.now, q.id AS entry_id, q.message_id AS queue_id, q.recipient_address AS recipient,
-       q.client_id, q.mailbox_id,
+       q.mailbox_id,
        q.status, q.reason,
        q.pending_reason, q.retry_count, q.max_retries, q.next_attempt_at, q.claimed_by, q.attempt_started_at,
        q.lease_expires_at, q.provider_message_id, q.updated_at, q.look_at,
@@ -106,7 +107,7 @@ async def gather(
     }
     # One for all entries of a lane: each goes on from where the one before has come to.
     outlooks = {lane_id: lane.outlook() for lane_id, lane in lanes.items()}
-    suppressions = await _suppressions(connection, rows)
+    listed = await suppressions.of_entries(connection, entry_ids)
     obstacles = {
         row["lane_id"]: await _obstacles(connection, row)
         for row in rows
@@ -118,7 +119,7 @@ async def gather(
             lanes[row["lane_id"]],
             outlooks[row["lane_id"]],
             most_ahead,
-            suppressions.get(row["recipient"]),
+            listed.get(row["entry_id"]),
             obstacles.get(row["lane_id"], ()),
         )
         for row in rows
@@ -131,23 +132,12 @@ async def _obstacles(connection: Connection, row: asyncpg.Record) -> tuple[str, 
     return tuple(text for each in listed[1:] if each.name != row["failed_upstream"] and (text := each.obstacle))
 
 
-async def _suppressions(connection: Connection, rows: Sequence[asyncpg.Record]) -> dict[str, SuppressionFacts]:
-    """Of the recipients of ended entries, by address. All entries are of one message, so of one client."""
-    ended = [row for row in rows if row["ended_at"] is not None]
-    if not ended:
-        return {}
-    addresses = [Address.stored(row["recipient"]) for row in ended]
-    found = await suppressed.confirm(connection, ended[0]["client_id"], addresses)
-    by_key = {each.address.key: SuppressionFacts(each.address.key, each.reason, each.until) for each in found}
-    return {str(each): by_key[each.key] for each in addresses if each.key in by_key}
-
-
 def _explained(
     row: asyncpg.Record,
     lane: LaneOutlook,
     course: Outlook,
     most_ahead: int,
-    suppression: SuppressionFacts | None,
+    listed: Suppression | None,
     obstacles: tuple[str, ...],
 ) -> Explained:
     return Explained(
@@ -156,11 +146,15 @@ def _explained(
         recipient=row["recipient"],
         now=row["now"],
         facts=Facts(
-            entry=replace(_entry(row, most_ahead), suppression=suppression),
+            entry=_entry(row, most_ahead),
             lane=LaneFacts(LaneClass(row["class"]), row["blocked_until"], row["blocked_reason"]),
             mailbox=_mailbox(row),
             route=replace(_route(row), obstacles=obstacles),
             limits=_limits(row["ahead"], lane, course),
+            recipient=row["recipient"],
+            suppression=SuppressionFacts(SuppressionReason(listed.reason), listed.created_at, listed.expires_at)
+            if listed
+            else None,
         ),
     )
 

@@ -80,6 +80,15 @@ BY_MESSAGE_ID = (
 """
 )
 
+# $2: recipients in lower case, $4: what the upstream called the message. Index: email_queue_recipient.
+BY_PROVIDER_ID = (
+    _ENTRY
+    + """
+ WHERE lower(q.recipient_address) = ANY($2::text[]) AND q.client_id = $3 AND q.provider_message_id = $4
+ ORDER BY q.id DESC LIMIT 1000
+"""
+)
+
 # What a mailbox has sent of these. Index: messages_message_id_header.
 SENT_BY = "SELECT EXISTS (SELECT FROM messages WHERE message_id_header = ANY($1::text[]) AND mailbox_id = $2)"
 
@@ -113,6 +122,14 @@ async def by_message_id(
 ) -> list[SentEntry]:
     """The entries of a client's messages with one of these ids, in brackets; of one mailbox, if it is given."""
     return _entries(await connection.fetch(BY_MESSAGE_ID, _KEEPING, list(message_ids), client_id, mailbox_id))
+
+
+async def by_provider_id(
+    connection: Connection, provider_message_id: str, recipients: Sequence[str], client_id: UUID
+) -> list[SentEntry]:
+    """The entries to these recipients whose message the upstream gave this id."""
+    keys = [each.lower() for each in recipients]
+    return _entries(await connection.fetch(BY_PROVIDER_ID, _KEEPING, keys, client_id, provider_message_id))
 
 
 async def has_sent(connection: Connection, mailbox_id: UUID, message_ids: Sequence[str]) -> bool:

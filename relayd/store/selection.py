@@ -120,14 +120,6 @@ COUNT_ENDED = f"""
 SELECT q.status, count(*) AS count FROM email_queue q WHERE q.status = ANY($12::text[]) AND {_MATCHES} GROUP BY 1
 """  # noqa: S608 (constants of this module)
 
-# Of those that have ended, whose address is suppressed now. Index: suppressions_client_id_address_key besides.
-COUNT_SUPPRESSED = f"""
-SELECT count(*) FROM email_queue q
-  JOIN suppressions s ON s.client_id = q.client_id AND s.address = lower(q.recipient_address)
-   AND (s.expires_at IS NULL OR s.expires_at > relayd_now())
- WHERE q.status = ANY($12::text[]) AND {_MATCHES}
-"""  # noqa: S608 (constants of this module)
-
 # One state's next page. Indexes: email_queue_live, then email_queue_pkey.
 PAGE_LIVE = f"""
 SELECT q.id, q.created_at FROM email_queue q
@@ -187,16 +179,6 @@ async def count(connection: Connection, selection: Selection) -> dict[Status, in
     rows += await connection.fetch(COUNT_ENDED, *_arguments(selection, live=False), ended) if ended else []
     found = {row["status"]: row["count"] for row in rows}
     return {status: found[status] for status in Status if status in found}
-
-
-async def count_suppressed(connection: Connection, selection: Selection) -> int:
-    """How many ended entries go to an address that is suppressed now. Call inside a transaction."""
-    ended = [status for status in selection.states if status not in LIVE]
-    if not ended:
-        return 0
-    await connection.execute(CUSTOM_PLANS)
-    found: int = await connection.fetchval(COUNT_SUPPRESSED, *_arguments(selection, live=False), ended)
-    return found
 
 
 async def page(connection: Connection, selection: Selection, *, after: Position | None, limit: int) -> list[Position]:

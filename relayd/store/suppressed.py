@@ -29,7 +29,6 @@ class SuppressedRecipient:
     reason: str
     detail: str | None
     since: datetime
-    until: datetime | None  # None: until it is removed
     client: str
     is_dropped: bool  # taken and dropped; else refused
     wants_event: bool
@@ -53,7 +52,7 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark,
 
 # Indexes: suppressions_client_id_address_key, clients_pkey.
 CONFIRM = """
-SELECT s.address, s.reason, s.detail, s.created_at, s.expires_at, c.name, c.suppressed = 'drop' AS is_dropped,
+SELECT s.address, s.reason, s.detail, s.created_at, c.name, c.suppressed = 'drop' AS is_dropped,
        c.bounces <> 'mail' AS wants_event
   FROM suppressions s JOIN clients c ON c.id = s.client_id
  WHERE s.client_id = $1 AND s.address = ANY($2::text[]) AND (s.expires_at IS NULL OR s.expires_at > relayd_now())
@@ -100,7 +99,6 @@ async def confirm(connection: Connection, client_id: UUID, addresses: Sequence[A
             row["reason"],
             row["detail"],
             row["created_at"],
-            row["expires_at"],
             row["name"],
             row["is_dropped"],
             row["wants_event"],

@@ -97,6 +97,22 @@ SELECT address, reason, detail, entry_id, expires_at, created_at FROM suppressio
  WHERE client_id = $1 AND address = $2 AND (expires_at IS NULL OR expires_at > relayd_now())
 """
 
+# The lines in force of these pairs. Index: suppressions_client_id_address_key.
+AMONG = """
+SELECT s.client_id, s.address, s.reason, s.detail, s.entry_id, s.expires_at, s.created_at
+  FROM unnest($1::uuid[], $2::text[]) AS t (client_id, address)
+  JOIN suppressions s ON s.client_id = t.client_id AND s.address = t.address
+ WHERE s.expires_at IS NULL OR s.expires_at > relayd_now()
+"""
+
+# Index: email_queue_pkey.
+RECIPIENTS = """
+SELECT id, client_id, recipient_address FROM email_queue WHERE id = ANY($1::uuid[])
+"""
+
+# Indexes: email_queue_pkey, clients_pkey.
+CLIENTS = "SELECT q.id, c.name FROM email_queue q JOIN clients c ON c.id = q.client_id WHERE q.id = ANY($1::uuid[])"
+
 # Index: suppressions_expires.
 PRUNE = """
 DELETE FROM suppressions WHERE id IN (
@@ -171,6 +187,25 @@ async def find(connection: Connection, client_id: UUID, address: Address) -> Sup
     """The line of that address, if it is in force."""
     row = await connection.fetchrow(FIND, client_id, address.key)
     return Suppression(**dict(row)) if row else None
+
+
+async def of_entries(connection: Connection, entry_ids: Sequence[UUID]) -> dict[UUID, Suppression]:
+    """Of these entries those whose recipient is on its client's list now: its line, by the entry's id."""
+    rows = await connection.fetch(RECIPIENTS, list(entry_ids))
+    pairs = {row["id"]: (row["client_id"], Address.stored(row["recipient_address"]).key) for row in rows}
+    wanted = list(dict.fromkeys(pairs.values()))
+    lines = await connection.fetch(AMONG, [client_id for client_id, _ in wanted], [key for _, key in wanted])
+    found = {(line["client_id"], line["address"]): line for line in lines}
+    return {
+        entry_id: Suppression(**{name: line[name] for name in Suppression.__dataclass_fields__})
+        for entry_id, pair in pairs.items()
+        if (line := found.get(pair)) is not None
+    }
+
+
+async def clients_of(connection: Connection, entry_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The name of each entry's client."""
+    return {row["id"]: row["name"] for row in await connection.fetch(CLIENTS, list(entry_ids))}
 
 
 async def prune(connection: Connection, *, limit: int) -> int:

@@ -29,7 +29,7 @@ class Found:
 
 
 async def find(connection: Connection, report: WaitingReport, said: Bounce | Complaint, subject_of: SubjectOf) -> Found:
-    """By the return path that the report came to, else by one that it returns, else by the message's id."""
+    """By the return path that the report came to, else by one that it returns, else by the message's ids."""
     returned = [said.original.return_path]
     if isinstance(said, Complaint):
         returned.append(said.original_mail_from)
@@ -40,6 +40,10 @@ async def find(connection: Connection, report: WaitingReport, said: Bounce | Com
             return Found(entries, is_proven=True)
     ids = said.original.message_ids
     entries = await late_results.by_message_id(connection, ids, report.client_id) if ids else []
+    provider_id = said.original.provider_message_id
+    if not entries and provider_id:
+        recipients = said.original.recipients
+        entries = await late_results.by_provider_id(connection, provider_id, recipients, report.client_id)
     # An app may have given two messages one id, and a resend has its original's: of those the sent ones may bounce.
     return Found(sorted(entries, key=lambda each: each.status is not Status.SENT))
 

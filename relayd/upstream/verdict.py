@@ -138,7 +138,10 @@ def _reply_text(stage: Stage, text: str) -> str:
     return _BASE64.sub("***", cleaned) if stage is Stage.AUTH else cleaned
 
 
-_QUEUED_AS = re.compile(r"(?:\bqueued as|\bid=)\s*[<\[(]?([^\s<>\[\]();,]+)", re.IGNORECASE)
+# Amazon SES answers `Ok 0100018f…-000000`.
+_QUEUED_AS = re.compile(
+    r"(?:\bqueued as|\bid=|\Aok(?= [0-9a-f]{16,24}-[0-9a-f]{8}-))\s*[<\[(]?([^\s<>\[\]();,]+)", re.IGNORECASE
+)
 
 
 def _provider_message_id(text: str) -> str | None:

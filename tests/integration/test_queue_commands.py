@@ -1,6 +1,11 @@
 """What operators do to the queue, by HTTP, against the claim that would send it."""
 
+import asyncio
+import json
 import os
+import pty
+import subprocess
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -127,6 +132,97 @@ async def test_a_retried_entry_is_due_at_once_although_its_lane_slept(
         assert await connection.fetchval("SELECT min(retry_count) FROM email_queue") == 4, "it resets nothing else"
 
 
+async def _fail_to_suppressed(control: Control, message: NewMessage) -> None:
+    """Both recipients failed; ann@example.net is suppressed, bob@example.org was, for a time that is over."""
+    async with control.db.connection() as connection:
+        for entry in message.entries:
+            await set_status(connection, entry.entry_id, "failed")
+        await connection.execute(
+            "INSERT INTO suppressions (client_id, address, reason, fingerprint, expires_at)"
+            " SELECT client_id, lower(recipient_address), 'hard_bounce', 1, relayd_now() + CASE WHEN recipient_address"
+            " LIKE 'ann%' THEN interval '90 days' ELSE interval '-1 day' END FROM email_queue"
+        )
+
+
+@pytest.mark.parametrize("by", ["ids", "filter"])
+async def test_what_failed_is_not_retried_to_a_suppressed_address_unasked(
+    control: Control, message: NewMessage, by: str
+) -> None:
+    await _fail_to_suppressed(control, message)
+    chosen = {"ids": [str(message.queue_id)]} if by == "ids" else {"states": ["failed"], "any_count": True}
+    body = {**chosen, "failed_too": True}
+    asked = await control.ok("POST", "queue/retry", body)
+    assert (asked["needs_confirmation"], asked["changed"], asked["selected"], asked["suppressed_count"]) == (
+        True,
+        0,
+        2,
+        1,
+    )
+    (line,) = asked["suppressed"]
+    assert (line["recipient"], line["client"], line["reason"]) == ("ann@example.net", "acme", "hard_bounce")
+    assert await states(control) == {"failed": 2}
+    done = await control.ok("POST", "queue/retry", {**body, "suppressed_too": True})
+    assert (done["needs_confirmation"], done["changed"], done["suppressed_count"]) == (False, 2, 0)
+
+
+async def test_the_command_names_a_suppressed_address_and_says_what_to_do(
+    control: Control, message: NewMessage
+) -> None:
+    await _fail_to_suppressed(control, message)
+    argv = ("queue", "retry", str(message.queue_id), "--failed")
+    ran = await control.cli(*argv)
+    assert ran.code == 1
+    assert "ann@example.net is suppressed for client acme until" in ran.err and "bob@" not in ran.err
+    assert "1 entry would go to a suppressed address; nothing was changed" in ran.err
+    assert "relayd suppression remove ann@example.net --client acme" in ran.err and "--yes" in ran.err
+    as_json = await control.cli(*argv, "--json")
+    assert as_json.code == 1
+    assert json.loads(as_json.out)["suppressed"][0]["recipient"] == "ann@example.net"
+    assert await states(control) == {"failed": 2}
+    assert (await control.cli(*argv, "--yes")).code == 0
+    assert await states(control) == {"queued": 2}
+
+
+@pytest.mark.parametrize(("answer", "code", "state"), [("y\n", 0, "queued"), ("n\n", 1, "failed"), ("", 1, "failed")])
+async def test_the_command_asks_on_a_terminal(
+    control: Control, message: NewMessage, answer: str, code: int, state: str
+) -> None:
+    await _fail_to_suppressed(control, message)
+    argv = ["relayd", "queue", "retry", str(message.queue_id), "--failed"]
+    ran = await asyncio.to_thread(_on_a_terminal, argv, str(control.socket), answer)
+    assert ran[0] == code
+    assert "retry 2 entries (1 to a suppressed address)? [y/N]" in ran[1]
+    assert await states(control) == {state: 2}
+
+
+def _on_a_terminal(argv: list[str], socket: str, answer: str) -> tuple[int, str]:
+    """The exit code, and what was written to the standard error."""
+    ours, theirs = pty.openpty()
+    program = f"import sys; sys.argv = {argv!r}; from relayd.cli import main; sys.exit(main())"
+    try:
+        os.write(ours, answer.encode() or b"\x04")
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "RELAYD_SOCKET": socket},
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, done.stderr
+
+
+async def test_a_retry_after_the_suppression_was_lifted_does_not_ask(control: Control, message: NewMessage) -> None:
+    await _fail_to_suppressed(control, message)
+    assert (await control.cli("suppression", "remove", "ann@example.net", "--client", "acme")).code == 0
+    assert (await control.cli("queue", "retry", str(message.queue_id), "--failed")).code == 0
+    assert await states(control) == {"queued": 2}
+
+
 async def test_what_failed_is_retried_only_when_asked_and_with_a_fresh_budget(
     control: Control, sender: Sender, message: NewMessage
 ) -> None:
@@ -155,30 +251,6 @@ async def test_what_failed_is_retried_only_when_asked_and_with_a_fresh_budget(
             None,
         )
     assert await claimed(control, sender) == {failed, bounced}
-
-
-async def test_a_retry_to_a_suppressed_address_says_so_and_asks(
-    control: Control, sender: Sender, message: NewMessage
-) -> None:
-    async with control.db.connection() as connection:
-        for entry in message.entries:
-            await set_status(connection, entry.entry_id, "bounced")
-    assert (await control.cli("suppression", "add", "Ann@example.net", "--client", "acme")).code == 0
-    body: dict[str, Any] = {"ids": [str(message.queue_id)], "failed_too": True}
-    asked = await control.ok("POST", "queue/retry", body)
-    assert (asked["selected"], asked["suppressed"], asked["changed"], asked["needs_confirmation"]) == (2, 1, 0, True)
-    refused = await control.cli("queue", "retry", str(message.queue_id), "--failed")
-    assert refused.code == 1
-    assert "the addresses of 1 are suppressed" in refused.err and "--yes" in refused.err
-    assert await states(control) == {"bounced": 2}
-    one = str(message.entries[0].entry_id)
-    refused = await control.cli("queue", "retry", one, "--failed")
-    assert refused.code == 1 and "its address is suppressed" in refused.err
-    other = str(message.entries[1].entry_id)
-    assert (await control.cli("queue", "retry", other, "--failed")).code == 0
-    done = await control.cli("queue", "retry", one, "--failed", "--yes")
-    assert done.code == 0 and "1 entry made due now" in done.out
-    assert await states(control) == {"queued": 2}
 
 
 async def test_cancelled_entries_end_without_a_bounce(control: Control, sender: Sender, message: NewMessage) -> None:

@@ -1,6 +1,7 @@
 """What a report that came in makes of the entry that it speaks of: once, whoever reads it and how often."""
 
 import asyncio
+import json
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -181,6 +182,26 @@ async def test_a_bounce_by_message_id_and_recipient_changes_that_recipient_alone
     await house.read()
     assert [(await house.entry(message, index))["status"] for index in (0, 1)] == ["sent", "bounced"]
     assert (await house.entry(message, 1))["bounce_type"] == "soft"
+
+
+@pytest.mark.parametrize(("ses_id", "status"), [("0100018f-aa-000000", "bounced"), ("0100018f-bb-000000", "sent")])
+async def test_an_amazon_ses_notification_finds_its_entry_by_the_id_of_ses(
+    house: House, ses_id: str, status: str
+) -> None:
+    message = await house.sent("you@example.net", "two@example.net")
+    async with house.db.connection() as connection:
+        await connection.execute("UPDATE email_queue SET provider_message_id = '0100018f-aa-000000'")
+    event = {
+        "notificationType": "Bounce",
+        "bounce": {"bounceType": "Permanent", "bouncedRecipients": [{"emailAddress": "You@example.net"}]},
+        "mail": {"messageId": ses_id, "destination": ["You@example.net", "two@example.net"]},
+    }
+    await house.receive(
+        f"From: no-reply@sns.example\nSubject: AWS Notification Message\n\n{json.dumps(event)}".encode()
+    )
+    await house.read()
+    assert [(await house.entry(message, index))["status"] for index in (0, 1)] == [status, "sent"]
+    assert await house.suppressed() == []
 
 
 async def test_the_return_path_that_a_report_returns_is_enough(house: House) -> None:

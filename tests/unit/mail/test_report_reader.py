@@ -226,8 +226,10 @@ def test_reasons_are_looked_for_in_the_first_sixteen_thousand_characters(lines_b
 
 
 def test_reasons_are_looked_for_of_the_first_recipients() -> None:
-    found = _failing(b"550 unknown user\n", recipients=60).recipients
-    assert [each.diagnostic for each in found] == ["550 unknown user"] * 50 + [""] * 10
+    said = b"".join(b"u%d@example.net: 550 unknown user\n" % n for n in range(60))
+    found = _failing(said, recipients=60).recipients
+    wanted = [f"u{n}@example.net: 550 unknown user" for n in range(50)] + [""] * 10
+    assert [each.diagnostic for each in found] == wanted
 
 
 def test_a_labelled_id_is_one_with_a_sign_in_it() -> None:

@@ -135,6 +135,11 @@ def test_a_bug_tells_its_name_only() -> None:
     [
         ("2.0.0 Ok: queued as 4WxYz12", "4WxYz12"),
         ("2.0.0 Ok: queued as <a.b@c>", "a.b@c"),
+        (
+            "Ok 0100018f3c2a1b4d-6f1c2d3e-aaaa-bbbb-cccc-1234567890ab-000000",
+            "0100018f3c2a1b4d-6f1c2d3e-aaaa-bbbb-cccc-1234567890ab-000000",
+        ),
+        ("Ok thank you", None),
         ("OK id=1rAbCd-000001-2X", "1rAbCd-000001-2X"),
         ("2.0.0 Queued as (77)", "77"),
         ("2.0.0 thank you", None),
