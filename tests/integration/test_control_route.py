@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relayd.store import breakers, locks, nodes
+from relayd.rules.breaker import BreakerTerms
+from relayd.store import breakers, gauges, locks, nodes
 from tests.builders import make_sender, put
 from tests.integration.conftest import Control
 from tests.peers.dns_server import DnsServer, dns_server
 
+RELAY = {"provider": "smtp_relay", "host": "192.0.2.1", "port": 25, "tls": "none"}
 GMAIL = {"name": "gmail", "provider": "google_workspace", "mode": "gmail_api"}
 
 
@@ -156,8 +158,7 @@ async def test_a_changed_list_is_in_the_audit_trail(furnished: Control) -> None:
 async def test_only_what_dns_vouches_for_takes_over_unless_the_operator_says_so(
     furnished: Control, dns: DnsServer
 ) -> None:
-    relay = {"provider": "smtp_relay", "host": "192.0.2.1", "port": 25, "tls": "none"}
-    await furnished.ok("POST", "upstreams", {"name": "relay", **relay})
+    await furnished.ok("POST", "upstreams", {"name": "relay", **RELAY})
     dns.txt("example.com", "v=spf1 -all")
     listed = {"upstreams": [{"name": "first"}, {"name": "relay"}]}
     await furnished.ok("PATCH", "mailboxes/app@example.com", listed)
@@ -169,6 +170,83 @@ async def test_only_what_dns_vouches_for_takes_over_unless_the_operator_says_so(
     assert (await furnished.ok("GET", "mailboxes/app@example.com"))["sends_through"] == "relay"
     await furnished.ok("PATCH", "mailboxes/app@example.com", {"allow_misaligned": False})
     assert (await furnished.ok("GET", "mailboxes/app@example.com"))["sends_through"] == "first"
+
+
+async def test_a_list_says_at_once_who_could_not_take_over_and_why(furnished: Control, dns: DnsServer) -> None:
+    dns.txt("example.com", "v=spf1 -all")
+    await furnished.ok("POST", "upstreams", {"name": "relay", **RELAY})
+    await furnished.ok("POST", "upstreams", {"name": "grid", "provider": "sendgrid"})
+    await furnished.ok("POST", "upstreams", {"name": "api", **{k: v for k, v in GMAIL.items() if k != "name"}})
+    await furnished.ok("PATCH", "upstreams/third", {"is_active": False})
+    for name, says in (
+        ("relay", "relay cannot take over: no DKIM key of example.com is published"),
+        ("third", "third cannot take over: it is not active; relayd upstream set third --active"),
+        ("grid", "grid cannot take over: it has no API key"),
+        ("api", "api cannot take over: it has no login"),
+    ):
+        ran = await furnished.cli("mailbox", "set", "app@example.com", "--upstreams", f"first,{name}")
+        assert ran.code == 0, ran.err
+        assert f"warning: {says}" in ran.err + ran.out
+        added = await furnished.ok(
+            "POST",
+            "mailboxes",
+            {"email_address": f"{name}@example.com", "upstreams": [{"name": "first"}, {"name": name}]},
+        )
+        assert len(added["warnings"]) == 1 and says in added["warnings"][0]
+        route = {"name": f"to-{name}", "recipient_domain": "b.test", "upstreams": [{"name": "first"}, {"name": name}]}
+        made = await furnished.ok("POST", "routes", {**route, "client": "acme"})
+        assert any(says in each for each in made["warnings"])
+    saved = await furnished.ok(
+        "PATCH",
+        "mailboxes/app@example.com",
+        {"upstreams": [{"name": "first"}, {"name": "relay"}], "allow_misaligned": True},
+    )
+    assert saved["warnings"] == []
+    assert (await furnished.ok("PATCH", "mailboxes/app@example.com", {"display_name": "App"}))["warnings"] == []
+
+
+async def test_failures_are_seen_before_a_breaker_opens(furnished: Control) -> None:
+    await furnished.ok("PATCH", "mailboxes/app@example.com", {"upstreams": [{"name": "first"}, {"name": "second"}]})
+    async with furnished.db.connection() as c:
+        mailbox = await c.fetchrow(
+            "SELECT id, upstream_id FROM email_mailboxes WHERE email_address = 'app@example.com'"
+        )
+        assert mailbox is not None
+        for _ in range(2):
+            noted = breakers.Noted(1, 1, 1, has_succeeded=False, reason="connect: connection refused")
+            await breakers.note(c, mailbox["upstream_id"], noted, BreakerTerms())
+    shown = await furnished.ok("GET", "upstreams/first")
+    assert (shown["breaker"], shown["consecutive_failures"]) == ("closed", 2)
+    assert (shown["last_failure"], bool(shown["last_failed_at"])) == ("connect: connection refused", True)
+    assert "failed 2 times" in (await furnished.cli("upstream", "list")).out
+    told = (await furnished.cli("status")).out
+    assert "its last 2 attempts failed" in told and "relayd upstream test first" in told
+    async with furnished.db.connection() as c:
+        found = await gauges.read(c)
+        assert (found.failures["first"], found.failures["second"]) == (2, 0)
+        await breakers.note(c, mailbox["upstream_id"], breakers.Noted(1, 0, 0, True, None), BreakerTerms())
+    shown = await furnished.ok("GET", "upstreams/first")
+    assert (shown["consecutive_failures"], shown["last_failure"]) == (0, "connect: connection refused")
+    assert "failed" not in (await furnished.cli("status")).out.partition("upstream")[2]
+
+
+async def test_explain_says_what_its_upstream_failed_and_why_nobody_takes_over(
+    furnished: Control, dns: DnsServer
+) -> None:
+    dns.txt("example.com", "v=spf1 -all")
+    await furnished.ok("POST", "upstreams", {"name": "relay", **RELAY})
+    async with furnished.db.connection() as c:
+        sender = await make_sender(c, upstream="first", address="waiting@example.com")
+    await furnished.ok("PATCH", "mailboxes/waiting@example.com", {"upstreams": [{"name": "first"}, {"name": "relay"}]})
+    async with furnished.db.connection() as c:
+        message = await put(c, sender)
+        noted = breakers.Noted(1, 1, 1, has_succeeded=False, reason="connect: connection refused")
+        await breakers.note(c, sender.upstream_id, noted, BreakerTerms())
+    (entry,) = (await furnished.ok("GET", f"explain/{message.queue_id}"))["entries"]
+    assert "upstream first failed the last attempt" in entry["sentence"]
+    assert "connect: connection refused" in entry["sentence"]
+    assert "relay cannot take over: no DKIM key" in entry["sentence"] and "--allow-misaligned" in entry["sentence"]
+    assert entry["next_step"] == "relayd upstream test first"
 
 
 async def test_explain_says_that_mail_waits_for_its_upstream_or_goes_around_it(furnished: Control) -> None:
