@@ -193,6 +193,7 @@ async def test_a_list_says_at_once_who_could_not_take_over_and_why(furnished: Co
             {"email_address": f"{name}@example.com", "upstreams": [{"name": "first"}, {"name": name}]},
         )
         assert len(added["warnings"]) == 1 and says in added["warnings"][0]
+        await furnished.ok("DELETE", f"mailboxes/{name}@example.com")
         route = {"name": f"to-{name}", "recipient_domain": "b.test", "upstreams": [{"name": "first"}, {"name": name}]}
         made = await furnished.ok("POST", "routes", {**route, "client": "acme"})
         assert any(says in each for each in made["warnings"])
