@@ -17,6 +17,7 @@ def verdict(
     *,
     stage: Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot"] | None = None,
     accepted: Annotated[bool, Parameter(negative="")] = False,
+    recipient: str | None = None,
     http: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
     control: Control,
@@ -31,10 +32,18 @@ def verdict(
         Where it came; by default at every stage.
     accepted
         The transaction had an accepted recipient already.
+    recipient
+        The address that it refused; a reply that names another one is not about it.
     http
         It is an HTTP answer: '429 {"error": …}'.
     """
-    query = {"reply": reply, "stage": stage, "accepted": accepted or None, "http": http or None}
+    query = {
+        "reply": reply,
+        "stage": stage,
+        "accepted": accepted or None,
+        "recipient": recipient,
+        "http": http or None,
+    }
     found = control.get(path_of("upstreams", name, "verdict"), query)
     if as_json:
         return output.write(found.text)

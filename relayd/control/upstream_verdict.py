@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from relayd.control.route import Context, Request, Route, View
-from relayd.control.values import Key
+from relayd.control.values import EmailAddress, Key
 from relayd.errors import BadValue, Refusal
 from relayd.rules.bounce_category import BounceKind, Category
 from relayd.rules.bounce_class import BounceClass
@@ -31,12 +31,16 @@ _API_MODES = ("gmail_api", "api")
 
 
 class AskVerdict(Request):
-    """A reply as the log has it. `stage` left out: at every stage. `accepted`: another recipient was taken before."""
+    """A reply as the log has it. `stage` left out: at every stage. `accepted`: another recipient was taken before.
+
+    `recipient`: whom it refused; a reply that names somebody else is not about it.
+    """
 
     name: Key
     reply: Annotated[str, Field(min_length=1, max_length=10_000)]
     stage: Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot"] | None = None
     accepted: bool = False
+    recipient: EmailAddress | None = None
     http: bool = False
 
 
@@ -128,7 +132,7 @@ def _smtp_readings(table: Table, request: AskVerdict) -> Iterator[ReadingView]:
     for _, group in groupby(found, key=lambda each: (id(each[1]), type(each[2]), _scope(each[2]))):
         together = list(group)
         _, rule, outcome = together[0]
-        yield _reading(table, [str(stage) for stage, _, _ in together], rule, outcome)
+        yield _reading(table, [str(stage) for stage, _, _ in together], rule, outcome, request.recipient)
 
 
 def _parsed(reply: str) -> tuple[int, str]:
@@ -143,9 +147,12 @@ def _parsed(reply: str) -> tuple[int, str]:
     return int(codes.pop()), "\n".join(line.group(2) or "" for line in lines if line)
 
 
-def _reading(table: Table, stages: list[str], rule: Rule | None, outcome: Outcome) -> ReadingView:
+def _reading(
+    table: Table, stages: list[str], rule: Rule | None, outcome: Outcome, recipient: str | None = None
+) -> ReadingView:
     now = datetime.now(UTC)
-    settled = settle(outcome, Attempted(0, 50, now), RetryPolicy(), on_uncertain="retry", now=now, dice=0.5)
+    attempted = Attempted(0, 50, now, recipient or "")
+    settled = settle(outcome, attempted, RetryPolicy(), on_uncertain="retry", now=now, dice=0.5)
     bounce = settled.bounce
     return ReadingView(
         stages=stages,

@@ -189,6 +189,9 @@ async def test_at_one_stage_there_is_one_reading(control: Control) -> None:
     (reading,) = (await verdict(control, "550 5.1.1 mailbox full", stage="rcpt"))["items"]
     assert (reading["kind"], reading["category"], reading["suppresses"]) == ("soft", "mailbox_full", False)
     assert "soft bounce, mailbox_full" in reading["effect"] and "not suppressed" in reading["effect"]
+    for recipient, is_suppressed in (("u@b.test", True), ("u@c.test", False)):
+        found = await verdict(control, "550 b.test does not exist", stage="rcpt", recipient=recipient)
+        assert found["items"][0]["suppresses"] is is_suppressed
     (reading,) = (await verdict(control, "550 5.1.1 no such user", stage="dot"))["items"]
     assert (reading["scope"], reading["suppresses"]) == ("recipient", True)
     (reading,) = (await verdict(control, "550 5.1.1 no such user", stage="dot", accepted="true"))["items"]
