@@ -1,4 +1,4 @@
-"""Trials of upstreams that are under way, or have ended and not been told of. In this process's memory."""
+"""The trials of upstreams that run, and those whose result nobody has fetched yet. In this process's memory."""
 
 import asyncio
 import secrets
@@ -54,5 +54,5 @@ class RunningTrials:
         return trial
 
     def forget(self, trial: RunningTrial) -> None:
-        """It was told of to the end."""
+        """The caller has fetched the whole result."""
         self._trials.pop(trial.id, None)

@@ -202,7 +202,7 @@ def _waiting(facts: Facts, now: datetime) -> Verdict:
 
 
 def _failures(route: RouteFacts, now: datetime) -> str:
-    """What its upstream failed of late, and why no other takes over."""
+    """The latest failures of its upstream, and why no other one takes over."""
     text = ""
     if route.failures is not None and route.broken is None:
         found = route.failures
