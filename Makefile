@@ -30,7 +30,7 @@ ledger: $(VENV)/.dev
 doubts: $(VENV)/.dev
 	$(BIN)/python -m tests.doubts $(ARGS)
 
-# An upstream dies under load and comes back. ARGS="--messages 1000" for a shorter look.
+# An upstream dies under load and comes back; with one message a minute; one address is silent. ARGS="--only slow" for one.
 failover: $(VENV)/.dev
 	$(BIN)/python -m tests.failover $(ARGS)
 

@@ -26,11 +26,12 @@ log = logging.getLogger(__name__)
 @dataclass
 class _Latest:
     """The latest attempts: when, in seconds of a steady clock, and whether it failed. The rest is what the database has
-    not heard of: failures since the last success, whether there was one, the latest failure."""
+    not heard of: failures since the last success, the times of the latest ones, the latest failure."""
 
     ended: deque[tuple[float, bool]]
     trailing: int = 0
-    has_succeeded: bool = False
+    succeeded_at: float | None = None
+    failed_at: float | None = None
     reason: str | None = None
 
 
@@ -72,7 +73,7 @@ class Breakers:
         are not closed. Raises StoreUnavailable."""
         await self._tell_of_probes()
         for upstream_id, latest in list(self._latest.items()):
-            if latest.reason is not None or (latest.has_succeeded and upstream_id in self._failing):
+            if latest.reason is not None or (latest.succeeded_at is not None and upstream_id in self._failing):
                 del self._latest[upstream_id]
                 await self._note(upstream_id, latest)
         async with self._database.connection() as connection:
@@ -128,17 +129,25 @@ class Breakers:
 
     def _count(self, upstream_id: UUID, sign: Sign) -> None:
         latest = self._latest.setdefault(upstream_id, _Latest(deque(maxlen=self._terms.remembered)))
-        latest.ended.append((asyncio.get_running_loop().time(), isinstance(sign, Failing)))
+        now = asyncio.get_running_loop().time()
+        latest.ended.append((now, isinstance(sign, Failing)))
         if isinstance(sign, Failing):
-            latest.reason = describe(sign.cause)
+            latest.reason, latest.failed_at = describe(sign.cause), now
             latest.trailing += 1
         else:
-            latest.trailing, latest.has_succeeded = 0, True
+            latest.trailing, latest.succeeded_at = 0, now
 
     async def _note(self, upstream_id: UUID, latest: _Latest) -> None:
-        began = asyncio.get_running_loop().time() - self._terms.window_seconds
-        counted = [failed for at, failed in latest.ended if at >= began]
-        noted = Noted(len(counted), sum(counted), latest.trailing, latest.has_succeeded, latest.reason)
+        now = asyncio.get_running_loop().time()
+        counted = [failed for at, failed in latest.ended if at >= now - self._terms.window_seconds]
+        noted = Noted(
+            len(counted),
+            sum(counted),
+            latest.trailing,
+            None if latest.succeeded_at is None else now - latest.succeeded_at,
+            None if latest.failed_at is None else now - latest.failed_at,
+            latest.reason,
+        )
         async with self._database.transaction() as connection:
             retry_at = await breakers.note(connection, upstream_id, noted, self._terms)
         if retry_at is not None:

@@ -23,12 +23,16 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What a worker's attempts came to. `trailing`: failures since the last success; `reason`: of the latest one."""
+    """What a worker's attempts came to. `trailing`: failures since the last success; `reason`: of the latest one.
+
+    How long ago: None if there was none.
+    """
 
     attempts: int
     failures: int
     trailing: int
-    has_succeeded: bool
+    succeeded_seconds_ago: float | None
+    failed_seconds_ago: float | None
     reason: str | None
 
 
@@ -57,17 +61,20 @@ SELECT upstream_id, state,
 """
 
 # $1 upstream, $2 attempts, $3 failed ones, $4 seconds after which what was counted is forgotten, $5 how many attempts
-# are remembered, $6 failures since the last success, $7 whether there was one, $8 the latest failure.
+# are remembered, $6 failures since the last success, $7 seconds since that success, $8 the latest failure, $9 seconds
+# since it. A worker tells of its successes late: one from before another worker's failure ends no row of failures.
 # Index: upstream_breakers_pkey.
 NOTE = """
 INSERT INTO upstream_breakers AS b (upstream_id, client_id, counted_at, attempts, failures, consecutive_failures,
                                     last_failure, last_failed_at)
-SELECT u.id, u.client_id, relayd_now(), $2, $3, $6, $8, CASE WHEN $8::text IS NOT NULL THEN relayd_now() END
+SELECT u.id, u.client_id, relayd_now(), $2, $3, $6, $8, relayd_now() - make_interval(secs => $9)
   FROM email_configurations u WHERE u.id = $1
 ON CONFLICT (upstream_id) DO UPDATE
-   SET consecutive_failures = EXCLUDED.consecutive_failures + CASE WHEN $7::bool THEN 0 ELSE b.consecutive_failures END,
+   SET consecutive_failures = EXCLUDED.consecutive_failures
+         + CASE WHEN b.last_failed_at >= relayd_now() - make_interval(secs => $7) OR $7::float8 IS NULL
+                THEN b.consecutive_failures ELSE 0 END,
        last_failure = COALESCE(EXCLUDED.last_failure, b.last_failure),
-       last_failed_at = COALESCE(EXCLUDED.last_failed_at, b.last_failed_at),
+       last_failed_at = GREATEST(EXCLUDED.last_failed_at, b.last_failed_at),
        (counted_at, attempts, failures) = (
      SELECT EXCLUDED.counted_at, EXCLUDED.attempts + kept * b.attempts, EXCLUDED.failures + kept * b.failures
        FROM (SELECT CASE WHEN EXCLUDED.counted_at > b.counted_at + make_interval(secs => $4) OR b.attempts = 0 THEN 0
@@ -217,8 +224,9 @@ async def note(connection: Connection, upstream_id: UUID, noted: Noted, terms: B
         terms.window_seconds,
         terms.remembered,
         noted.trailing,
-        noted.has_succeeded,
+        noted.succeeded_seconds_ago,
         reason,
+        noted.failed_seconds_ago,
     )
     if reason is None:
         return None

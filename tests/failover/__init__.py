@@ -1,1 +1,1 @@
-"""An upstream dies under load and comes back: nothing is lost, and one message finds out that it is back."""
+"""Upstreams die, come back, or have a silent address: mail goes on, nothing is lost, and one message is the probe."""

@@ -168,9 +168,11 @@ async def test_an_attempt_that_ends_after_the_breaker_opened_goes_on_by_the_next
         assert len(await claim_all(c, house.second)) == 1
 
 
-async def note(house: House, attempts: int, failures: int, *, trailing: int = 0, has_succeeded: bool = True) -> Any:
+async def note(
+    house: House, attempts: int, failures: int, *, trailing: int = 0, succeeded_seconds_ago: float | None = 0
+) -> Any:
     """Of many attempts at once, among them a success."""
-    noted = breakers.Noted(attempts, failures, trailing, has_succeeded, "connect: refused")
+    noted = breakers.Noted(attempts, failures, trailing, succeeded_seconds_ago, 0, "connect: refused")
     async with house.db.transaction() as c:
         return await breakers.note(c, house.first, noted, TERMS)
 
@@ -196,9 +198,18 @@ async def test_failures_of_long_ago_do_not_count_among_successes(house: House) -
 
 async def test_failures_in_a_row_open_it_however_far_apart(house: House) -> None:
     for _ in range(TERMS.failures - 1):
-        assert await note(house, 1, 1, trailing=1, has_succeeded=False) is None
+        assert await note(house, 1, 1, trailing=1, succeeded_seconds_ago=None) is None
         await house.later(86_400)
-    assert await note(house, 1, 1, trailing=1, has_succeeded=False) is not None
+    assert await note(house, 1, 1, trailing=1, succeeded_seconds_ago=None) is not None
+
+
+async def test_a_success_ends_the_row_only_if_it_came_after_the_latest_failure(house: House) -> None:
+    assert await note(house, 1, 1, trailing=1, succeeded_seconds_ago=None) is None
+    for seconds, in_a_row in ((3600, 2), (10, 3), (0, 1), (5, 2)):
+        # As another worker tells it: what worked so long ago, then one failure.
+        assert await note(house, 10, 1, trailing=1, succeeded_seconds_ago=seconds) is None
+        assert (await house.shown(house.first)).consecutive_failures == in_a_row
+        await house.later(2)
 
 
 async def test_a_busy_upstream_is_left_when_it_has_failed_for_a_moment(house: House) -> None:
@@ -236,7 +247,7 @@ async def test_when_all_have_failed_it_waits_and_begins_with_the_first(house: Ho
         await put(c, house.sender)
         for _ in range(3):
             await fail(house, c, await claim_all(c, house.first))
-            await note(house, 1, 1, trailing=1, has_succeeded=False)
+            await note(house, 1, 1, trailing=1, succeeded_seconds_ago=None)
             await fail(house, c, await claim_all(c, house.second))
             assert await claim_all(c, house.first, house.second) == []
             assert await steering.let_go(house.db) == 0

@@ -214,7 +214,7 @@ async def test_failures_are_seen_before_a_breaker_opens(furnished: Control) -> N
         )
         assert mailbox is not None
         for _ in range(2):
-            noted = breakers.Noted(1, 1, 1, has_succeeded=False, reason="connect: connection refused")
+            noted = breakers.Noted(1, 1, 1, None, 0, "connect: connection refused")
             await breakers.note(c, mailbox["upstream_id"], noted, BreakerTerms())
     shown = await furnished.ok("GET", "upstreams/first")
     assert (shown["breaker"], shown["consecutive_failures"]) == ("closed", 2)
@@ -225,7 +225,7 @@ async def test_failures_are_seen_before_a_breaker_opens(furnished: Control) -> N
     async with furnished.db.connection() as c:
         found = await gauges.read(c)
         assert (found.failures["first"], found.failures["second"]) == (2, 0)
-        await breakers.note(c, mailbox["upstream_id"], breakers.Noted(1, 0, 0, True, None), BreakerTerms())
+        await breakers.note(c, mailbox["upstream_id"], breakers.Noted(1, 0, 0, 0, None, None), BreakerTerms())
     shown = await furnished.ok("GET", "upstreams/first")
     assert (shown["consecutive_failures"], shown["last_failure"]) == (0, "connect: connection refused")
     assert "failed" not in (await furnished.cli("status")).out.partition("upstream")[2]
@@ -241,7 +241,7 @@ async def test_explain_says_what_its_upstream_failed_and_why_nobody_takes_over(
     await furnished.ok("PATCH", "mailboxes/waiting@example.com", {"upstreams": [{"name": "first"}, {"name": "relay"}]})
     async with furnished.db.connection() as c:
         message = await put(c, sender)
-        noted = breakers.Noted(1, 1, 1, has_succeeded=False, reason="connect: connection refused")
+        noted = breakers.Noted(1, 1, 1, None, 0, "connect: connection refused")
         await breakers.note(c, sender.upstream_id, noted, BreakerTerms())
     (entry,) = (await furnished.ok("GET", f"explain/{message.queue_id}"))["entries"]
     assert "upstream first failed the last attempt" in entry["sentence"]

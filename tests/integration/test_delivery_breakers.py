@@ -122,6 +122,24 @@ async def test_what_another_worker_sends_ends_the_row(worker: Worker, db: Databa
     assert await worker.state() is BreakerState.CLOSED
 
 
+async def test_what_another_worker_sent_before_the_failures_ends_no_row(worker: Worker, db: Database) -> None:
+    other = Breakers(db, BreakerTerms(failures=3), name_of=str, emit=worker.events.append, wake=lambda: None)
+    for _ in range(3):
+        await other.judge(worker.upstream_id, "w/2/1", [SENT])
+    await other.refresh()  # nothing fails: the database does not hear of it
+    for _ in range(2):
+        await worker.judge(REFUSED)
+        await worker.breakers.refresh()
+        await other.refresh()  # it does now
+        await other.refresh()
+    async with db.connection() as c:
+        assert (await breakers.show(c, worker.upstream_id)).consecutive_failures == 2
+        await c.execute("UPDATE relayd_state SET clock_offset = clock_offset + interval '2 minutes'")
+    await worker.judge(REFUSED)
+    await worker.breakers.refresh()
+    assert await worker.state() is BreakerState.OPEN
+
+
 async def test_refused_recipients_and_silence_after_the_dot_open_nothing(worker: Worker) -> None:
     for _ in range(50):
         await worker.judge(NO_SUCH_USER)
