@@ -6,7 +6,7 @@ What changes a message's bytes happens here, before signing, once; `rewriting` i
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from relayd.intake.senders import Senders, Way
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission, entries_of
 from relayd.intake.suppression import Suppressions
-from relayd.mail import author, headers, trace
+from relayd.mail import author, header_rules, headers, trace
 from relayd.mail.address import Address
 from relayd.mail.headers import HeaderScan
 from relayd.mail.reply import Reply
@@ -103,6 +103,9 @@ class Door:
         """The final reply: 250 with the queue id once the message is committed, or why it is refused."""
         try:
             scan = headers.scan(submission.content)
+            joins = submission.identity.client.joins_recipients
+            content, scan = header_rules.checked(submission.content, scan, joins_recipients=joins)
+            submission = replace(submission, content=content)
             sole_author = author.sole_author(scan)
             asked = instructions.read(scan, now=self._now(), furthest=self._terms.furthest_schedule)
         except ValueError as error:
@@ -284,6 +287,12 @@ class Door:
         )
         for each in dropped:
             self._emit(each.told(message))
+        if not headers.is_well_formed_id(message.message_id_header):
+            log.warning(
+                "%s: its Message-ID is kept as written, but is not <id@example.com>: %s",
+                message.queue_id,
+                message.message_id_header,
+            )
 
 
 def _needs_smtputf8(submission: Submission, scan: HeaderScan) -> bool:

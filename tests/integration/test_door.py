@@ -15,6 +15,7 @@ from relayd.intake.submission import Identity, Submission, entries_of
 from relayd.intake.suppression import Suppressions
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
+from relayd.mail.headers import scan
 from relayd.mail.trace import date_text
 from relayd.rules.mail_class import MailClass
 from relayd.rules.relay_events import Rejected
@@ -324,3 +325,45 @@ def test_a_recipient_named_by_both_forms_of_its_domain_is_one() -> None:
     named = ("jo@bücher.example", "jo@xn--bcher-kva.example", "JO@bücher.example", "jo@b.test")
     envelope = Envelope(None, tuple(Address.parse(each) for each in named), smtputf8=True)
     assert [str(entry.recipient) for entry in entries_of(envelope)] == [named[0], named[2], named[3]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (("Subject: a", "Subject: b"), "message has 2 Subject fields"),
+        (("To: a@example.net", "X-A: 1", "to: b@example.net"), "message has 2 To fields"),
+        (("X-A: 1", "Subject: a\x0bb"), "header line 3 holds the control character 0x0B"),
+        (("Subject: a\x0c",), "header line 2 holds the control character 0x0C"),
+        (("References:", *(f" {'x' * 900}" for _ in range(73))), "References has 65,"),
+    ],
+)
+async def test_a_header_that_receivers_refuse_is_refused(
+    entrance: Entrance, lines: tuple[str, ...], reason: str
+) -> None:
+    assert (await entrance.accept(*lines)).startswith(f"550 5.6.0 Message refused: {reason}")
+    (event,) = entrance.events
+    assert isinstance(event, Rejected) and event.reason == "malformed"
+
+
+async def test_a_client_may_have_its_recipient_fields_joined(entrance: Entrance) -> None:
+    lines = ("To: a@example.net", "Cc: c@example.net", "To: b@example.net")
+    await entrance.execute("UPDATE clients SET repeated_recipients = 'join'")
+    async with entrance.db.connection() as connection:
+        client = await directory.find_client(connection, "acme")
+    assert client is not None
+    assert (await entrance.accept(*lines, identity=Identity(client))).startswith("250")
+    content = (await entrance.last())["content"]
+    assert b"\r\nTo: a@example.net,\r\n b@example.net\r\nCc: c@example.net\r\n" in content
+
+
+@pytest.mark.parametrize("value", ["", "   ", "<>", "< >", "(none)", "(none) <>", "<a@b>", "<a@b> (c)", "a@b", "1"])
+async def test_the_id_that_is_kept_is_the_one_that_the_message_carries(
+    entrance: Entrance, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await entrance.accept(f"Message-ID: {value}")).startswith("250")
+    entry = await entrance.last()
+    async with entrance.db.connection() as connection:
+        kept = await connection.fetchval("SELECT message_id_header FROM messages WHERE id = $1", entry["message_id"])
+    found = scan(entry["content"]).all(b"Message-ID")
+    assert len(found) == 1 and kept.encode() in found[0].value and kept.strip(" <>()")
+    assert ("is kept as written" in caplog.text) == (value in ("a@b", "1"))
