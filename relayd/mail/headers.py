@@ -106,7 +106,7 @@ def decoded_subject(scan: HeaderScan, limit: int = 255) -> str:
 def has_message_id(scan: HeaderScan) -> bool:
     """Whether the message has an id: a field that is empty, `<>` or all comments holds none."""
     field = scan.first(b"Message-ID")
-    return field is not None and _without_comments(field.value).strip(b" \t<>") != b""
+    return field is not None and without_comments(field.value).strip(b" \t<>") != b""
 
 
 def message_id(scan: HeaderScan) -> str | None:
@@ -117,7 +117,7 @@ def message_id(scan: HeaderScan) -> str | None:
     field = scan.first(b"Message-ID")
     if field is None or not has_message_id(scan):
         return None
-    within = _BRACKETED.fullmatch(_without_comments(field.value).strip(b" \t"))
+    within = _BRACKETED.fullmatch(without_comments(field.value).strip(b" \t"))
     value = within.group() if within else field.value
     if len(value) > MAX_MESSAGE_ID_CHARACTERS:
         raise ValueError(f"Message-ID is over {MAX_MESSAGE_ID_CHARACTERS} octets; make it shorter")
@@ -195,7 +195,7 @@ def with_fields(message: Prepared, fields: tuple[Field, ...]) -> Prepared:
     return Prepared(header + content[fields_end:], HeaderScan(fields, len(header) + scan.body_offset - fields_end))
 
 
-def _without_comments(value: bytes) -> bytes:
+def without_comments(value: bytes) -> bytes:
     """What is outside of parentheses (RFC 5322 3.2.2)."""
     if b"(" not in value:
         return value
@@ -207,6 +207,11 @@ def _without_comments(value: bytes) -> bytes:
         elif not depth:
             outside.append(token)
     return b"".join(outside)
+
+
+def made_field(name: bytes, value: bytes) -> Field:
+    """A field in one line."""
+    return _field(name, name + b": " + value + b"\r\n")
 
 
 def _field(name: bytes, raw: bytes) -> Field:

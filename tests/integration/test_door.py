@@ -1,5 +1,6 @@
 """The door on a real database: which lane a message waits in, until when, and who of a pool sends it."""
 
+import email
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,12 +42,14 @@ class Entrance:
         """A door that remembers nothing."""
         self.door = make_door(self.db, self.events)
 
-    async def accept(self, *lines: str, identity: Identity | None = None, author: str = "app@example.com") -> str:
+    async def accept(
+        self, *lines: str, identity: Identity | None = None, author: str = "app@example.com", body: str = "Hi"
+    ) -> str:
         """The reply to a message with these header fields."""
         header = "".join(f"{line}\r\n" for line in (f"From: {author}", *lines))
         envelope = Envelope(Address.parse("bounces@example.com"), (Address.parse("you@example.net"),), smtputf8=False)
         submission = Submission(
-            identity or self.acme, envelope, f"{header}\r\nHi\r\n".encode(), "app", "192.0.2.1", "ESMTPA", None
+            identity or self.acme, envelope, f"{header}\r\n{body}\r\n".encode(), "app", "192.0.2.1", "ESMTPA", None
         )
         reply = await self.door.accept(submission)
         await self.door.drain()
@@ -367,3 +370,63 @@ async def test_the_id_that_is_kept_is_the_one_that_the_message_carries(
     found = scan(entry["content"]).all(b"Message-ID")
     assert len(found) == 1 and kept.encode() in found[0].value and kept.strip(" <>()")
     assert ("is kept as written" in caplog.text) == (value in ("a@b", "1"))
+
+
+async def test_long_lines_are_made_shorter_before_the_message_is_stored(entrance: Entrance) -> None:
+    references = "References:" + " <0123456789@example.com>" * 100
+    assert (await entrance.accept(references, body="word " * 300)).startswith("250")
+    content = (await entrance.last())["content"]
+    assert max(len(line) for line in content.split(b"\r\n")) <= 998
+    assert b"\r\nContent-Transfer-Encoding: quoted-printable\r\n" in content
+    message = email.message_from_bytes(content)
+    assert message.get_payload(decode=True) == b"word " * 300 + b"\r\n"
+    assert len(message["References"].split()) == 100
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "reason"),
+    [
+        (("X-A: " + "x" * 1200,), "Hi", "header line 2 (X-A) has 1,201 octets without white space"),
+        (("Content-Type: multipart/signed; boundary=b",), f"--b\r\n\r\n{'x' * 999}", "the part at line 6"),
+    ],
+)
+async def test_long_lines_that_cannot_be_made_shorter_are_refused(
+    entrance: Entrance, lines: tuple[str, ...], body: str, reason: str
+) -> None:
+    assert (await entrance.accept(*lines, body=body)).startswith(f"550 5.6.0 Message refused: {reason}")
+
+
+async def test_a_credential_may_have_long_lines_refused(entrance: Entrance) -> None:
+    await entrance.execute(
+        "INSERT INTO smtp_credentials (client_id, login, salt, iterations, stored_key, server_key, long_lines)"
+        " VALUES ($1, 'app', '\\x00', 4096, $2, $2, 'refuse')",
+        entrance.acme.client.id,
+        bytes(32),
+    )
+    async with entrance.db.connection() as connection:
+        login = await directory.find_login(connection, "app")
+    assert login and login.refuses_long_lines
+    strict = replace(entrance.acme, refuses_long_lines=True)
+    reply = await entrance.accept(body="x" * 999, identity=strict)
+    assert reply.startswith("550 5.6.0 Message refused: line 3 has 999 octets; 998 are allowed")
+    assert (await entrance.accept(body="x" * 998, identity=strict)).startswith("250")
+    assert (await entrance.accept(body="x" * 999)).startswith("250")
+
+
+@pytest.mark.parametrize("by_pool", [False, True])
+async def test_a_mailbox_may_have_eight_bit_bodies_converted(entrance: Entrance, by_pool: bool) -> None:
+    lines = ("Content-Type: text/plain; charset=utf-8",)
+    if by_pool:
+        await entrance.make_pool("news", "app@example.com")
+        lines += ("X-Relayd-Pool: news",)
+    assert (await entrance.accept(*lines, body="grüße")).startswith("250")
+    assert "grüße".encode() in (await entrance.last())["content"]
+    await entrance.execute("UPDATE email_mailboxes SET eight_bit = 'convert'")
+    entrance.look_again()
+    assert (await entrance.accept(*lines, body="grüße")).startswith("250")
+    entry = await entrance.last()
+    assert entry["content"].isascii()
+    assert email.message_from_bytes(entry["content"]).get_payload(decode=True) == "grüße\r\n".encode()
+    async with entrance.db.connection() as connection:
+        flags = await connection.fetch("SELECT body_8bitmime FROM messages ORDER BY id")
+    assert [row["body_8bitmime"] for row in flags] == [True, False]
