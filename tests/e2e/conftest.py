@@ -11,6 +11,7 @@ from relayd.control.client import ControlClient, path_of
 from relayd.embedded import EmbeddedPostgres
 from tests.conftest import FreshDatabase
 from tests.e2e.house import House
+from tests.peers import exim
 from tests.peers.sink import Sink
 
 
@@ -67,7 +68,7 @@ def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sende
 
 def need(*programs: str) -> None:
     """Skip where a peer is not installed; fail where RELAYD_REQUIRE_PEERS=1 says that it must be."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    path = os.environ.get("PATH", "") + f":/usr/sbin:/sbin:{exim.UNPACKED}"
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     if missing and os.environ.get("RELAYD_REQUIRE_PEERS") == "1":
         pytest.fail(f"not installed: {', '.join(missing)}")
