@@ -66,7 +66,7 @@ def fit(content: bytes, scan: HeaderScan, *, converts_eight_bit: bool = False, r
     if is_long and refuses:
         raise ValueError(_refusal(content))
     if is_long:
-        message = headers.with_fields(message, _folded_fields(scan.fields, lambda: 1))
+        message = fold(message)
     content, scan = message
     converts = converts_eight_bit and not content[scan.body_offset :].isascii()
     if converts or (is_long and has_long_line(content, scan.body_offset)):
@@ -84,6 +84,11 @@ def has_long_line(content: bytes, start: int = 0, end: int | None = None, *, mos
             return True
         start = line_end + 1
     return end - max(start, content.rfind(b"\n", start, end) + 1) > most
+
+
+def fold(message: Prepared) -> Prepared:
+    """The message with its long header fields folded. Raises ValueError where one holds no white space."""
+    return headers.with_fields(message, _folded_fields(message.scan.fields, lambda: 1))
 
 
 def folded(field: bytes, place: Callable[[], str]) -> bytes:
