@@ -14,8 +14,10 @@ from relayd.mail.headers import Field, HeaderScan, Prepared
 
 # RFC 5322 2.1.1, without the CRLF.
 MAX_LINE_OCTETS = 998
+MAX_PARTS = 50_000
 
 _ENCODED_OCTETS = 76
+_DASHES = re.compile(rb"\r\n(--[^\r\n]*)")
 _FOLDS = re.compile(rb"(?<=[^ \t])[ \t]+(?=[^ \t])")
 _FIELD = re.compile(rb"([!-9;-~]+):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _TYPE = re.compile(r"[^\s/;()]+/[^\s/;()]+")
@@ -67,10 +69,12 @@ def fit(content: bytes, scan: HeaderScan, *, converts_eight_bit: bool = False, r
         raise ValueError(_refusal(content))
     if is_long:
         message = fold(message)
-    content, scan = message
     converts = converts_eight_bit and not content[scan.body_offset :].isascii()
     if converts or (is_long and has_long_line(content, scan.body_offset)):
-        return _Walk(message, converts).fitted()
+        shift = content.count(b"\r\n", 0, scan.body_offset) - message.content.count(
+            b"\r\n", 0, message.scan.body_offset
+        )
+        message = _Walk(message, converts, shift).fitted()
     return message
 
 
@@ -136,9 +140,12 @@ def _folded_fields(fields: Iterable[Field], first_line: Callable[[], int]) -> tu
 class _Walk:
     """One pass over the lines that may be boundaries, with the open multiparts on a stack."""
 
-    def __init__(self, message: Prepared, converts_eight_bit: bool) -> None:
+    def __init__(self, message: Prepared, converts_eight_bit: bool, line_shift: int) -> None:
+        """`line_shift` leads from a line's number to the one that it had before the header was folded."""
         self._content, self._scan = message
         self._converts = converts_eight_bit
+        self._line_shift = line_shift
+        self._parts = 0
         fields, body_start = self._scan.fields, self._scan.body_offset
         self._top = _part(fields, 0, body_start, "text/plain", None, is_message=True)
         self._top_fields = fields
@@ -162,21 +169,18 @@ class _Walk:
     def _walk(self) -> None:
         content = self._content
         leaf, text_start = self._enter(self._top)
-        has_parts = True  # the multipart around the text; false until its first boundary
-        if leaf is None:
-            has_parts = False
-        position = max(text_start - 2, 0)
-        while (line_start := content.find(b"\r\n--", position) + 2) > 1:
-            line_end = content.find(b"\r\n", line_start)
-            line_end = len(content) if line_end < 0 else line_end
-            position = line_end
-            found = self._delimiter(content[line_start:line_end])
-            if found is None:
+        has_parts = leaf is not None  # false in a multipart until its first boundary
+        for match in _DASHES.finditer(content, max(text_start - 2, 0)):
+            line_start, line_end = match.span(1)
+            # A header that was read already is no place for a boundary.
+            if line_start < text_start or (found := self._delimiter(match.group(1))) is None:
                 continue
             depth, is_last = found
             # The line end before a boundary is the boundary's.
             is_lacking = not has_parts and depth < len(self._open) - 1
             self._finish(leaf, text_start, max(text_start, line_start - 2), is_lacking=is_lacking)
+            if line_end - line_start > MAX_LINE_OCTETS:
+                self._cut_boundary(self._open[depth], line_start, line_end)
             while len(self._open) > depth + (not is_last):
                 closed = self._open.pop()
                 if self._depths.get(closed.boundary) == len(self._open):
@@ -187,7 +191,6 @@ class _Walk:
                 opened = len(self._open)
                 leaf, text_start = self._enter(self._part_at(text_start, self._open[-1]))
                 has_parts = len(self._open) == opened
-                position = max(text_start - 2, line_end)
         self._finish(leaf, text_start, len(content), is_lacking=not has_parts)
 
     def _enter(self, part: _Part) -> tuple[_Part | None, int]:
@@ -212,6 +215,9 @@ class _Walk:
 
     def _part_at(self, start: int, around: _Part, *, is_message: bool = False) -> _Part:
         content = self._content
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise ValueError(f"message has over {MAX_PARTS:,} parts")
         fields: list[Field] = []
         position = start
         while not content.startswith(b"\r\n", position):
@@ -238,12 +244,18 @@ class _Walk:
         content = self._content
         is_long = has_long_line(content, start, end)
         part = leaf or (self._open[-1] if self._open else self._top)
-        # What is only 8-bit can travel as it is.
-        if not is_long and (not self._converts or part.sealed_by or content[start:end].isascii()):
+        if not is_long and (not self._converts or content[start:end].isascii()):
             return
+        try:
+            self._fit_text(part, start, end, is_skipped=leaf is None and not is_lacking, is_lacking=is_lacking)
+        except ValueError:
+            if is_long:
+                raise  # what is only 8-bit can travel as it is
+
+    def _fit_text(self, part: _Part, start: int, end: int, *, is_skipped: bool, is_lacking: bool) -> None:
         self._check_may_change(part, start)
-        text = content[start:end]
-        if leaf is None and not is_lacking:
+        text = self._content[start:end]
+        if is_skipped:
             self._changes.append(_Change(start, end, _skipped_text(text, self._converts)))
         elif part.content_type in _FIELD_GROUPS:
             octets = folded(text, lambda: f"{part.content_type} at line {self._line(start)}").removesuffix(b"\r\n")
@@ -259,9 +271,8 @@ class _Walk:
                 "use quoted-printable or base64"
             )
         elif part.content_type.startswith(("multipart/", "message/")):
-            if is_long:
-                lacking = "without the boundaries that it names, " if is_lacking else ""
-                raise ValueError(f"{self._where(start)} is in {part.content_type} {lacking}which cannot be encoded")
+            lacking = "without the boundaries that it names, " if is_lacking else ""
+            raise ValueError(f"{self._where(start)} is in {part.content_type} {lacking}which cannot be encoded")
         else:
             self._encode(part, start, end)
 
@@ -298,6 +309,14 @@ class _Walk:
             lines.append(b"=\r\n".join(pieces) + whole[len(inner) :])
         return b"\r\n".join(lines)
 
+    def _cut_boundary(self, part: _Part, start: int, end: int) -> None:
+        """White space behind a boundary means nothing (RFC 2046 5.1.1)."""
+        self._check_may_change(part, start)
+        line = self._content[start:end].rstrip(b" \t")
+        if len(line) > MAX_LINE_OCTETS:
+            raise ValueError(f"the boundary at line {self._line(start)} has over {MAX_LINE_OCTETS} octets")
+        self._changes.append(_Change(start, end, line))
+
     def _check_may_change(self, part: _Part, start: int) -> None:
         if part.sealed_by:
             raise ValueError(
@@ -312,11 +331,10 @@ class _Walk:
             raise ValueError(f"{self._where(start)} has no empty line behind its header, or a line that is no field")
 
     def _where(self, start: int) -> str:
-        kind = "8-bit text or a line" if self._converts else "a line"
-        return f"the part at line {self._line(start)}, with {kind} over {MAX_LINE_OCTETS} octets,"
+        return f"the part at line {self._line(start)}, with a line over {MAX_LINE_OCTETS} octets,"
 
     def _line(self, position: int) -> int:
-        return self._content.count(b"\r\n", 0, position) + 1
+        return self._content.count(b"\r\n", 0, position) + 1 + self._line_shift
 
 
 def _part(
