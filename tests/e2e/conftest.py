@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,16 @@ def house_on_own_postgres(own_postgres: EmbeddedPostgres) -> Iterator[House]:
 def sink() -> Iterator[Sink]:
     with Sink() as running:
         yield running
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that users other than root may pass through."""
+    if os.geteuid() != 0:
+        pytest.skip("these servers are started by root alone")
+    with tempfile.TemporaryDirectory(prefix="relayd-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
 
 
 def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sender: str = "app@example.com") -> None:

@@ -1,10 +1,7 @@
 """What is odd about a message is mended before it is signed: real servers take it, and its signatures hold."""
 
 import email
-import os
 import smtplib
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,16 +32,6 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "empty Message-ID": ("Message-ID: <>\r\n", "\r\nHello\r\n"),
     "blank Message-ID": ("Message-ID:  \r\n", "\r\nHello\r\n"),
 }
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One that users other than root may pass through."""
-    if os.geteuid() != 0:
-        pytest.skip("these servers are started by root alone")
-    with tempfile.TemporaryDirectory(prefix="relayd-") as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 @pytest.mark.parametrize("server", [Postfix, Exim])
