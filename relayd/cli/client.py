@@ -43,6 +43,7 @@ _DETAILS = (
     Column("kept from bulk mail", lambda row: f"{row['bulk_reserve_percent']} %"),
     column("bounces", "bounces are told by"),
     Column("suppressed recipients", lambda row: "are refused" if row["suppressed"] == "refuse" else "are dropped"),
+    Column("several To or Cc", lambda row: "are refused" if row["repeated_recipients"] == "refuse" else "are joined"),
     Column("a hard bounce counts", lambda row: _days(row["suppression_days"])),
     column("updated_at", "changed"),
 )
@@ -121,6 +122,7 @@ def set_(
     bounces: Literal["mail", "event", "both"] | None = None,
     suppressed: Literal["refuse", "drop"] | None = None,
     suppression_days: int | Literal["default"] | None = None,
+    repeated_recipients: Literal["refuse", "join"] | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -146,6 +148,8 @@ def set_(
         refuse a recipient on its suppression list, or take it and drop it.
     suppression_days
         For how long a hard bounce puts an address on that list; 0: not at all; default: as the configuration says.
+    repeated_recipients
+        refuse a message with several To or Cc fields, or join them into one.
     """
     body = given(
         {
@@ -154,6 +158,7 @@ def set_(
             "may_send_bounces": may_send_bounces,
             "bounces": bounces,
             "suppressed": suppressed,
+            "repeated_recipients": repeated_recipients,
         }
     )
     if suppression_days is not None:

@@ -14,6 +14,7 @@ from relayd.rules.duration import span_in_words
 app = App(name="credential")
 
 Senders = Annotated[list[str] | None, Parameter(name="--sender", negative="", consume_multiple=False)]
+LongLines = Literal["reencode", "refuse"]
 MailClass = Annotated[Literal["transactional", "bulk", "mailbox"] | None, Parameter(name="--class")]
 
 
@@ -35,6 +36,7 @@ _DETAILS = (
     *_COLUMNS,
     column("pool"),
     Column("refuses what leaves after", _deadline),
+    Column("lines over 998 octets", lambda row: "are refused" if row["long_lines"] == "refuse" else "are made shorter"),
     column("updated_at", "changed"),
 )
 
@@ -48,6 +50,7 @@ def add(
     senders: Senders = None,
     mail_class: MailClass = None,
     refuse_after: str | None = None,
+    long_lines: LongLines | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -63,8 +66,15 @@ def add(
         Of its mail, or mailbox: as the mailbox that sends it. The default.
     refuse_after
         Refuse for now what would leave later than in 15m, 2h, 3d; or never, the default.
+    long_lines
+        reencode what has lines over 998 octets so that they are shorter, the default, or refuse it.
     """
-    body = {"login": login, "client": client, **given({"senders": senders}), **_terms(mail_class, refuse_after)}
+    body = {
+        "login": login,
+        "client": client,
+        **given({"senders": senders, "long_lines": long_lines}),
+        **_terms(mail_class, refuse_after),
+    }
     _made(control.post(path_of("credentials"), body), f"credential {login} added", as_json)
 
 
@@ -97,6 +107,7 @@ def set_(
     any_sender: Annotated[bool, Parameter(negative="")] = False,
     mail_class: MailClass = None,
     refuse_after: str | None = None,
+    long_lines: LongLines | None = None,
     active: Annotated[bool | None, Parameter(negative="--inactive")] = None,
     new_secret: Annotated[bool, Parameter(negative="")] = False,
     pool: str | None = None,
@@ -115,6 +126,8 @@ def set_(
         Of its mail, or mailbox: as the mailbox that sends it.
     refuse_after
         Refuse for now what would leave later than in 15m, 2h, 3d; or never.
+    long_lines
+        reencode what has lines over 998 octets so that they are shorter, or refuse it.
     active
         An inactive credential opens nothing.
     new_secret
@@ -122,7 +135,9 @@ def set_(
     pool
         The pool of mailboxes that sends what it submits; none: header From's mailbox.
     """
-    body: dict[str, Any] = given({"senders": senders, "is_active": active}) | _terms(mail_class, refuse_after)
+    body: dict[str, Any] = given({"senders": senders, "is_active": active, "long_lines": long_lines}) | _terms(
+        mail_class, refuse_after
+    )
     if any_sender:
         body["senders"] = None
     if pool is not None:

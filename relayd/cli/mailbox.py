@@ -13,6 +13,7 @@ from relayd.control.client import Reply, path_of
 
 app = App(name="mailbox")
 
+EightBit = Literal["keep", "convert"]
 MailClass = Annotated[Literal["transactional", "bulk"] | None, Parameter(name="--class")]
 
 
@@ -55,6 +56,7 @@ _DETAILS = (
     column("window_ends_at", "window turns"),
     column("is_paced", "paced through the day"),
     column("mail_class", "class of its mail"),
+    Column("8-bit bodies", lambda row: "are kept" if row["eight_bit"] == "keep" else "are converted"),
     column("is_default", "default of its domain"),
     Column("reports", lambda row: _inbox(row["inbox"])),
     column("created_at", "created"),
@@ -84,6 +86,7 @@ def add(
     limit_window: LimitWindow | None = None,
     paced: bool = False,
     mail_class: MailClass = None,
+    eight_bit: EightBit | None = None,
     default: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
     control: Control,
@@ -108,12 +111,14 @@ def add(
         No more in an hour than the day's share.
     mail_class
         Of mail of which neither the message nor its login says; by default transactional.
+    eight_bit
+        keep 8-bit bodies as they are, the default, or convert them to ASCII for servers without 8BITMIME.
     default
         Let it send what in its domain names no mailbox of its own.
     """
     options = {"upstream": upstream, "display_name": display_name, "time_zone": time_zone}
     limits = {"daily_send_limit": limit_of(daily_limit), "is_paced": paced}
-    counting = {"limit_window": limit_window, "mail_class": mail_class}
+    counting = {"limit_window": limit_window, "mail_class": mail_class, "eight_bit": eight_bit}
     body = {"email_address": address, "is_default": default, **limits, **given(options | counting)}
     body |= given({"upstreams": listed(upstreams), "allow_misaligned": allow_misaligned or None})
     reply = control.post(path_of("mailboxes"), body)
@@ -158,6 +163,7 @@ def set_(
     limit_window: LimitWindow | None = None,
     paced: bool | None = None,
     mail_class: MailClass = None,
+    eight_bit: EightBit | None = None,
     default: bool | None = None,
     status: str | None = None,
     reason: str | None = None,
@@ -183,6 +189,8 @@ def set_(
         No more in an hour than the day's share.
     mail_class
         Of mail of which neither the message nor its login says.
+    eight_bit
+        keep 8-bit bodies as they are, or convert them to ASCII for servers without 8BITMIME.
     status
         active, paused (mail is taken and waits) or suspended (mail is refused).
     reason
@@ -197,6 +205,7 @@ def set_(
             "limit_window": limit_window,
             "is_paced": paced,
             "mail_class": mail_class,
+            "eight_bit": eight_bit,
             "is_default": default,
             "status": status,
             "status_reason": reason,

@@ -45,6 +45,9 @@ class SetClient(Request):
     bounces: Annotated[Literal["mail", "event", "both"], Field(description="What it is told goes out so")] = "mail"
     suppressed: Annotated[Literal["refuse", "drop"], Field(description="What is done to such recipients")] = "refuse"
     suppression_days: SuppressionDays | None = None
+    repeated_recipients: Annotated[
+        Literal["refuse", "join"], Field(description="What is done to a message with several To or Cc fields")
+    ] = "refuse"
 
 
 class ClientView(View):
@@ -62,6 +65,7 @@ class ClientView(View):
     bounces: str
     suppressed: str
     suppression_days: int | None
+    repeated_recipients: str
     created_at: datetime
     updated_at: datetime
 

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -20,6 +20,7 @@ from relayd.store.credentials import CredentialRecord, Verifier
 from relayd.submission.auth import make_verifier, new_secret
 
 Senders = Annotated[list[Sender], Field(min_length=1, max_length=100)]
+LongLines = Annotated[Literal["reencode", "refuse"], Field(description="What is done to lines over 998 octets")]
 
 
 class AddCredential(Request):
@@ -33,6 +34,7 @@ class AddCredential(Request):
     senders: Senders | None = None
     mail_class: MailClass | None = None
     refuse_after: Deadline | None = None
+    long_lines: LongLines = "reencode"
 
 
 class NamedCredential(Request):
@@ -51,6 +53,7 @@ class SetCredential(Request):
     senders: Senders | None = None
     mail_class: MailClass | None = None
     refuse_after: Deadline | None = None
+    long_lines: LongLines = "reencode"
     is_active: bool = True
     new_secret: bool = False
     pool: Key | None = None
@@ -71,6 +74,7 @@ class CredentialView(View):
     senders: list[str] | None
     mail_class: str | None
     refuse_after_seconds: int | None
+    long_lines: str
     is_active: bool
     pool: str | None
     created_at: datetime
@@ -105,6 +109,7 @@ async def add_credential(context: Context, request: AddCredential) -> MadeCreden
             senders=senders,
             mail_class=request.mail_class,
             refuse_after_seconds=_seconds(request.refuse_after),
+            long_lines=request.long_lines,
         )
     return MadeCredential(credential=CredentialView.model_validate(credential), secret=secret)
 

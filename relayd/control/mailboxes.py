@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from relayd.control import tiers
 from relayd.control.alignment import check_mailbox
@@ -20,6 +22,8 @@ from relayd.rules.mail_class import MailClass
 from relayd.store import clients, domains, inboxes, mailbox_pools, mailboxes, upstreams, ways
 from relayd.store.connection import Connection
 
+EightBit = Annotated[Literal["keep", "convert"], Field(description="What is done to 8-bit bodies")]
+
 
 class AddMailbox(Request):
     """A new mailbox. `upstream` may be left out where there is only one."""
@@ -34,6 +38,7 @@ class AddMailbox(Request):
     limit_window: LimitWindow = LimitWindow.CALENDAR
     is_paced: bool = False
     mail_class: MailClass = MailClass.TRANSACTIONAL
+    eight_bit: EightBit = "keep"
     is_default: bool = False
 
 
@@ -56,6 +61,7 @@ class SetMailbox(Request):
     limit_window: LimitWindow = LimitWindow.CALENDAR
     is_paced: bool = False
     mail_class: MailClass = MailClass.TRANSACTIONAL
+    eight_bit: EightBit = "keep"
     is_default: bool = False
     status: Literal["active", "paused", "suspended"] = "active"
     status_reason: Line | None = None
@@ -94,6 +100,7 @@ class MailboxView(View):
     limit_window: str
     is_paced: bool
     mail_class: str
+    eight_bit: str
     is_default: bool
     created_at: datetime
     updated_at: datetime
@@ -131,6 +138,7 @@ async def add_mailbox(context: Context, request: AddMailbox) -> MailboxView:
             limit_window=request.limit_window,
             is_paced=request.is_paced,
             mail_class=request.mail_class,
+            eight_bit=request.eight_bit,
         )
         if request.is_default:
             # Before the client is locked: a domain comes first.

@@ -6,8 +6,9 @@ What changes a message's bytes happens here, before signing, once; `rewriting` i
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -23,7 +24,7 @@ from relayd.intake.senders import Senders, Way
 from relayd.intake.signer import Signer
 from relayd.intake.submission import Identity, Submission, entries_of
 from relayd.intake.suppression import Suppressions
-from relayd.mail import author, headers, trace
+from relayd.mail import author, header_rules, headers, trace, transfer_encoding
 from relayd.mail.address import Address
 from relayd.mail.headers import HeaderScan
 from relayd.mail.reply import Reply
@@ -41,6 +42,7 @@ BATCH_MESSAGES = 500
 # Under load the scheduler has enough to do meanwhile.
 WAKE_SPACING_SECONDS = 0.04
 BATCH_OCTETS = 16 * 1024 * 1024
+LARGE_OCTETS = 1024 * 1024
 
 UNAVAILABLE = Reply(451, "4.3.0", "Temporary server problem, try again later")
 FULL = Reply(451, "4.3.1", "Insufficient system storage, try again later")
@@ -103,6 +105,9 @@ class Door:
         """The final reply: 250 with the queue id once the message is committed, or why it is refused."""
         try:
             scan = headers.scan(submission.content)
+            joins = submission.identity.client.joins_recipients
+            content, scan = header_rules.checked(submission.content, scan, joins_recipients=joins)
+            submission = replace(submission, content=content)
             sole_author = author.sole_author(scan)
             asked = instructions.read(scan, now=self._now(), furthest=self._terms.furthest_schedule)
         except ValueError as error:
@@ -119,6 +124,11 @@ class Door:
             way = await self._senders.way_for(submission.identity, sole_author, asked, recipients=len(entries))
             if isinstance(way, Reply):
                 return self._refuse(submission, "from_not_allowed", way)
+            fitted = await self._fitted(submission, scan, way)
+            if isinstance(fitted, Reply):
+                return self._refuse(submission, "malformed", fitted)
+            content, scan = fitted
+            submission = replace(submission, content=content)
             queue_id = new_id()
             entries = await self._routing.place(queue_id, way.mailbox, way.mail_class, sole_author, entries)
             prospect = await self._prospect(submission, way, asked, leaving(entries, dropped))
@@ -142,6 +152,22 @@ class Door:
         await self._batcher.drain()
         if self._waking is not None:
             await self._waking
+
+    async def _fitted(self, submission: Submission, scan: HeaderScan, way: Way) -> headers.Prepared | Reply:
+        """The message with lines and octets that every server takes, or the refusal."""
+        fit = partial(
+            transfer_encoding.fit,
+            submission.content,
+            scan,
+            converts_eight_bit=way.mailbox.converts_eight_bit,
+            refuses=submission.identity.refuses_long_lines,
+        )
+        try:
+            if len(submission.content) > LARGE_OCTETS:
+                return await asyncio.to_thread(fit)  # it may take a second, in which others are served
+            return fit()
+        except ValueError as error:
+            return Reply(550, "5.6.0", f"Message refused: {error}")
 
     async def _prospect(
         self, submission: Submission, way: Way, asked: Instructions, entries: Sequence[queue.NewEntry]
@@ -284,6 +310,12 @@ class Door:
         )
         for each in dropped:
             self._emit(each.told(message))
+        if not headers.is_well_formed_id(message.message_id_header):
+            log.warning(
+                "%s: its Message-ID is kept as written, but is not <id@example.com>: %s",
+                message.queue_id,
+                message.message_id_header,
+            )
 
 
 def _needs_smtputf8(submission: Submission, scan: HeaderScan) -> bool:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from relayd.errors import RelaydError
 from relayd.intake.signer import Signer
-from relayd.mail import author, headers
+from relayd.mail import author, headers, transfer_encoding
 from relayd.mail.address import Address
 from relayd.mail.headers import Prepared
 from relayd.rules.known_hosts import Dkim, Signing
@@ -21,9 +21,6 @@ from relayd.store import directory
 from relayd.store.directory import SendingDomain
 from relayd.store.pool import Database
 from relayd.store.timed_cache import TimedCache
-
-# RFC 5322 2.1.1: a line without its CRLF. The stored field may have been folded; this one is not.
-MAX_LINE_OCTETS = 998
 
 
 class Rewriter:
@@ -64,9 +61,10 @@ class Rewriter:
             raise RelaydError("the mailbox that was to send it is gone")
         written = scan.first(b"From")
         value = author.with_address(written.value, address) if written else str(address).encode()
-        if len(b"From: " + value) > MAX_LINE_OCTETS:
+        # The stored field may have been folded; this one is not.
+        if len(b"From: " + value) > transfer_encoding.MAX_LINE_OCTETS:
             value = str(address).encode()
-        return headers.with_author(content, scan, value)
+        return transfer_encoding.fold(headers.with_author(content, scan, value))
 
     async def _load_mailbox(self, mailbox_id: UUID) -> Address | None:
         async with self._database.connection() as connection:

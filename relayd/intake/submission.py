@@ -17,7 +17,8 @@ class Identity:
 
     `salt` is that of the secret which opened the session: it tells one secret of a credential from the next.
     `mail_class` None means as the mailbox; `pool_id` is the pool whose members send what this credential submits;
-    what would leave later than in `refuse_after_seconds` is refused. `is_active` is the credential's own switch.
+    what would leave later than in `refuse_after_seconds` is refused. `is_active` is the credential's own switch;
+    with `refuses_long_lines` its messages are refused rather than changed to have shorter lines.
     """
 
     client: SendingClient
@@ -29,6 +30,7 @@ class Identity:
     mail_class: MailClass | None = None
     pool_id: UUID | None = None
     is_active: bool = True
+    refuses_long_lines: bool = False
 
     def may_use(self, address: Address) -> bool:
         """Whether the credential's own list of senders allows the address."""

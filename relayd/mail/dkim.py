@@ -41,6 +41,7 @@ _ALWAYS = (
 # Signed when present: a mailing list that adds its own must not break the signature.
 _WHEN_PRESENT = (b"List-Id", b"List-Unsubscribe", b"List-Unsubscribe-Post")
 _KEYS = {name.lower(): (name, name in _ALWAYS) for name in (*_ALWAYS, *_WHEN_PRESENT)}
+SIGNED = frozenset(_KEYS)
 _NAME = b"DKIM-Signature"
 _WHITESPACE = re.compile(rb"[\t ]+")
 _SHA256 = Prehashed(SHA256())

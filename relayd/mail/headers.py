@@ -24,6 +24,8 @@ _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path", b"x-smtpapi"})
 # What an app tells relayd is nobody else's business.
 _FOR_RELAYD = b"x-relayd-"
 _SIGNATURE = b"dkim-signature"
+_BRACKETED = re.compile(rb"<[^<>]+>")
+_COMMENT_TOKEN = re.compile(rb"\\.|[()]|[^()\\]+|\\")
 
 
 class Field(NamedTuple):
@@ -101,10 +103,33 @@ def decoded_subject(scan: HeaderScan, limit: int = 255) -> str:
     return encoded_words.decode(field.value, limit) if field else ""
 
 
-def message_id(scan: HeaderScan) -> str | None:
-    """The Message-ID as written, with its brackets, fit for a TEXT column; None when absent or empty."""
+def has_message_id(scan: HeaderScan) -> bool:
+    """Whether the message has an id: a field that is empty, `<>` or all comments holds none."""
     field = scan.first(b"Message-ID")
-    return (encoded_words.printable(field.value, MAX_MESSAGE_ID_CHARACTERS) or None) if field else None
+    return field is not None and without_comments(field.value).strip(b" \t<>") != b""
+
+
+def message_id(scan: HeaderScan) -> str | None:
+    """The Message-ID as written, with its brackets; None without one. Raises ValueError, fit for a reply.
+
+    The id that is kept must be the one that the message carries: what a TEXT column cannot hold is refused.
+    """
+    field = scan.first(b"Message-ID")
+    if field is None or not has_message_id(scan):
+        return None
+    within = _BRACKETED.fullmatch(without_comments(field.value).strip(b" \t"))
+    value = within.group() if within else field.value
+    if len(value) > MAX_MESSAGE_ID_CHARACTERS:
+        raise ValueError(f"Message-ID is over {MAX_MESSAGE_ID_CHARACTERS} octets; make it shorter")
+    text = encoded_words.printable(value, MAX_MESSAGE_ID_CHARACTERS)
+    if text.encode() != value:
+        raise ValueError("Message-ID holds characters that are not printable; write it in ASCII, as <id@example.com>")
+    return text
+
+
+def is_well_formed_id(message_id: str) -> bool:
+    """Whether it looks as RFC 5322 3.6.4 has it; what does not is kept all the same."""
+    return re.fullmatch(r"<[^<>@\s]+@[^<>@\s]+>", message_id) is not None
 
 
 def received_count(scan: HeaderScan) -> int:
@@ -119,14 +144,22 @@ def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: st
     brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc, Return-Path and X-Relayd-* go.
     """
     fields = [_field(b"Received", received)]
-    if scan.first(b"Message-ID") is None:
+    has_id = has_message_id(scan)
+    if not has_id:
         fields.append(_field(b"Message-ID", f"Message-ID: {message_id}\r\n".encode()))
     if scan.first(b"Date") is None:
         fields.append(_field(b"Date", f"Date: {date}\r\n".encode()))
-    fields += [field for field in scan.fields if field.key not in _REMOVED and not field.key.startswith(_FOR_RELAYD)]
-    separator = b"\r\n" if scan.needs_empty_line else b""
-    header = b"".join([field.raw for field in fields]) + separator
+    fields += [
+        field
+        for field in scan.fields
+        if field.key not in _REMOVED
+        and not field.key.startswith(_FOR_RELAYD)
+        and (has_id or field.key != b"message-id")
+    ]
+    header = b"".join([field.raw for field in fields])
     fields_end = sum([len(field.raw) for field in scan.fields])
+    if fields_end == scan.body_offset:  # all header, or all body: the empty line between them is missing
+        header += b"\r\n"
     return Prepared(
         header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
     )
@@ -142,11 +175,7 @@ def with_author(content: bytes, scan: HeaderScan, author: bytes) -> Prepared:
         fields.append(_field(b"From", b"From: " + author + b"\r\n"))
         if scan.first(b"Reply-To") is None:
             fields.append(_field(b"Reply-To", b"Reply-To:" + field.raw[len(field.name) + 1 :]))
-    header = b"".join([field.raw for field in fields])
-    fields_end = sum([len(field.raw) for field in scan.fields])
-    return Prepared(
-        header + content[fields_end:], HeaderScan(tuple(fields), len(header) + scan.body_offset - fields_end)
-    )
+    return with_fields(Prepared(content, scan), tuple(fields))
 
 
 def without_signatures(content: bytes, scan: HeaderScan, *, own_only: bool) -> Prepared:
@@ -155,9 +184,34 @@ def without_signatures(content: bytes, scan: HeaderScan, *, own_only: bool) -> P
     while own < len(scan.fields) and scan.fields[own].key == _SIGNATURE:
         own += 1
     fields = tuple([field for field in scan.fields[own:] if own_only or field.key != _SIGNATURE])
+    return with_fields(Prepared(content, scan), fields)
+
+
+def with_fields(message: Prepared, fields: tuple[Field, ...]) -> Prepared:
+    """The message with these header fields in place of its own; the rest stays as it is."""
+    content, scan = message
     header = b"".join([field.raw for field in fields])
     fields_end = sum([len(field.raw) for field in scan.fields])
     return Prepared(header + content[fields_end:], HeaderScan(fields, len(header) + scan.body_offset - fields_end))
+
+
+def without_comments(value: bytes) -> bytes:
+    """What is outside of parentheses (RFC 5322 3.2.2)."""
+    if b"(" not in value:
+        return value
+    outside: list[bytes] = []
+    depth = 0
+    for token in _COMMENT_TOKEN.findall(value):
+        if token == b"(" or (token == b")" and depth):
+            depth += 1 if token == b"(" else -1
+        elif not depth:
+            outside.append(token)
+    return b"".join(outside)
+
+
+def made_field(name: bytes, value: bytes) -> Field:
+    """A field in one line."""
+    return _field(name, name + b": " + value + b"\r\n")
 
 
 def _field(name: bytes, raw: bytes) -> Field:

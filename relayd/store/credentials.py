@@ -22,6 +22,7 @@ class CredentialRecord:
     is_active: bool
     mail_class: str | None  # None: as the mailbox
     refuse_after_seconds: int | None  # mail that would leave later is refused for now; None: never
+    long_lines: str  # lines over 998 octets are made shorter (reencode) or refused (refuse)
     pool: str | None  # whose members send what it submits
     created_at: datetime
     updated_at: datetime
@@ -40,7 +41,7 @@ class Verifier:
 # All the living. Index: smtp_credentials_login.
 SELECT_LIVING = """
 SELECT k.id, k.login, k.client_id, c.name AS client, k.senders, k.is_active, k.mail_class, k.refuse_after_seconds,
-       (SELECT p.name FROM mailbox_pools p WHERE p.id = k.pool_id) AS pool, k.created_at, k.updated_at
+       k.long_lines, (SELECT p.name FROM mailbox_pools p WHERE p.id = k.pool_id) AS pool, k.created_at, k.updated_at
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.deleted_at IS NULL
 """
@@ -59,14 +60,16 @@ SOME_NAMES = "SELECT login FROM smtp_credentials WHERE deleted_at IS NULL ORDER 
 
 # Index: smtp_credentials_login.
 ADD = """
-INSERT INTO smtp_credentials (client_id, login, senders, mail_class, refuse_after_seconds, salt, iterations, stored_key,
-                              server_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO smtp_credentials (client_id, login, senders, mail_class, refuse_after_seconds, long_lines, salt, iterations,
+                              stored_key, server_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 # Index: smtp_credentials_pkey.
 SAVE = """
-UPDATE smtp_credentials SET senders = $2, is_active = $3, mail_class = $4, refuse_after_seconds = $5 WHERE id = $1
+UPDATE smtp_credentials
+   SET senders = $2, is_active = $3, mail_class = $4, refuse_after_seconds = $5, long_lines = $6
+ WHERE id = $1
 """
 
 # Index: smtp_credentials_pkey.
@@ -87,10 +90,12 @@ async def add(
     senders: Sequence[str] | None = None,
     mail_class: str | None = None,
     refuse_after_seconds: int | None = None,
+    long_lines: str = "reencode",
 ) -> CredentialRecord:
     """A new, active credential. Raises Refusal if the login is taken."""
     with explained(taken=f"there is a credential {login} already"):
-        await connection.execute(ADD, client_id, login, senders, mail_class, refuse_after_seconds, *_columns(verifier))
+        terms = senders, mail_class, refuse_after_seconds, long_lines
+        await connection.execute(ADD, client_id, login, *terms, *_columns(verifier))
     return await find(connection, login)
 
 
@@ -119,6 +124,7 @@ async def save(connection: Connection, credential: CredentialRecord, verifier: V
             credential.is_active,
             credential.mail_class,
             credential.refuse_after_seconds,
+            credential.long_lines,
         )
         if verifier is not None:
             await connection.execute(SAVE_VERIFIER, credential.id, *_columns(verifier))

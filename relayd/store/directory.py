@@ -19,6 +19,7 @@ class SendingClient:
     name: str
     may_send_bounces: bool
     is_suspended: bool = False
+    joins_recipients: bool = False  # several To or Cc fields become one; else they are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Login:
     mail_class: MailClass | None  # None: as the mailbox
     pool_id: UUID | None  # whose members send what it submits
     is_active: bool
+    refuses_long_lines: bool = False  # rather than have them made shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class SendingMailbox:
     is_limited: bool  # some budget limits its mail
     mail_class: MailClass
     refuses: str | None  # set when this mailbox takes no mail now; fit for a log
+    converts_eight_bit: bool = False  # 8-bit bodies are encoded in ASCII
     stands_in: bool = False  # for an address of its domain that is no mailbox
 
     def lane_id(self, mail_class: MailClass) -> int:
@@ -74,14 +77,17 @@ class SendingMailbox:
 # Index: smtp_credentials_login.
 FIND_LOGIN = """
 SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders, k.mail_class,
-       k.refuse_after_seconds, k.pool_id, k.is_active, c.id AS client_id, c.name, c.may_send_bounces, c.status
+       k.refuse_after_seconds, k.pool_id, k.is_active,
+       k.long_lines = 'refuse' AS refuses_long_lines, c.id AS client_id, c.name, c.may_send_bounces, c.status,
+       c.repeated_recipients
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.login = $1 AND k.deleted_at IS NULL AND c.deleted_at IS NULL
 """
 
 # Index: clients_name.
 FIND_CLIENT = """
-SELECT id AS client_id, name, may_send_bounces, status FROM clients WHERE name = $1 AND deleted_at IS NULL
+SELECT id AS client_id, name, may_send_bounces, status, repeated_recipients
+  FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
 # Index: email_domains_domain.
@@ -92,7 +98,8 @@ SELECT d.id, d.client_id, d.domain, d.status IN ('pending', 'active') AS may_sen
 
 # The mailbox of that address, else the domain's default one. Indexes: email_mailboxes_address, email_domains_domain.
 FIND_MAILBOX = """
-SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class, d.id AS domain_id, d.domain,
+SELECT m.id, m.client_id, m.email_address, m.status, m.mail_class,
+       m.eight_bit = 'convert' AS converts_eight_bit, d.id AS domain_id, d.domain,
        d.client_id AS domain_client_id, d.status IN ('pending', 'active') AS domain_may_send, d.default_pool_id,
        c.status = 'active' AS client_may_send, mail.id AS mail_lane_id, bulk.id AS bulk_lane_id, dsn.id AS dsn_lane_id,
        EXISTS (SELECT FROM budgets b WHERE b.id = ANY(mail.budget_ids) AND b.unit_limit IS NOT NULL) AS is_limited,
@@ -166,6 +173,7 @@ async def find_login(connection: Connection, login: str) -> Login | None:
         mail_class=MailClass(row["mail_class"]) if row["mail_class"] else None,
         pool_id=row["pool_id"],
         is_active=row["is_active"],
+        refuses_long_lines=row["refuses_long_lines"],
     )
 
 
@@ -204,6 +212,7 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         is_limited=row["is_limited"],
         mail_class=MailClass(row["mail_class"]),
         refuses=refuses,
+        converts_eight_bit=row["converts_eight_bit"],
         stands_in=row["stands_in"],
     )
 
@@ -226,4 +235,10 @@ async def find_keys(connection: Connection, domain_id: UUID) -> list[SealedKey]:
 
 
 def _client(row: asyncpg.Record) -> SendingClient:
-    return SendingClient(row["client_id"], row["name"], row["may_send_bounces"], row["status"] == "suspended")
+    return SendingClient(
+        row["client_id"],
+        row["name"],
+        row["may_send_bounces"],
+        is_suspended=row["status"] == "suspended",
+        joins_recipients=row["repeated_recipients"] == "join",
+    )

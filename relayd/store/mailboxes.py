@@ -33,6 +33,7 @@ class MailboxRecord:
     limit_window: str
     is_paced: bool  # no more in an hour than the day's share
     mail_class: str  # of what neither message nor credential says
+    eight_bit: str  # 8-bit bodies stay as they are (keep) or are encoded in ASCII (convert)
     is_default: bool  # sends what in its domain names no mailbox of its own
     used: int
     window_ends_at: datetime | None
@@ -48,7 +49,7 @@ SELECT m.id, m.email_address, m.client_id, c.name AS client, m.domain_id, d.doma
                   WHERE x.mailbox_id = m.id), ARRAY[u.name]) AS upstreams, goes.name AS sends_through,
        m.display_name, m.status, m.status_reason, m.daily_send_limit,
        m.warmup_enabled AND m.warmup_completed_at IS NULL AS is_warming, m.time_zone,
-       m.limit_window, m.is_paced, m.mail_class,
+       m.limit_window, m.is_paced, m.mail_class, m.eight_bit,
        COALESCE(d.default_mailbox_id = m.id, false) AS is_default,
        COALESCE(usage.used, 0) AS used, usage.window_ends_at, m.created_at, m.updated_at
   FROM email_mailboxes m
@@ -88,12 +89,12 @@ SOME_NAMES = "SELECT email_address FROM email_mailboxes WHERE deleted_at IS NULL
 # Index: email_mailboxes_address.
 ADD = """
 INSERT INTO email_mailboxes (client_id, domain_id, upstream_id, email_address, display_name, daily_send_limit,
-                             time_zone, limit_window, is_paced, mail_class)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                             time_zone, limit_window, is_paced, mail_class, eight_bit)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
 # What does not touch the mailbox's lanes. Index: email_mailboxes_pkey.
-SAVE_NAMES = "UPDATE email_mailboxes SET display_name = $2, mail_class = $3 WHERE id = $1"
+SAVE_FORM = "UPDATE email_mailboxes SET display_name = $2, mail_class = $3, eight_bit = $4 WHERE id = $1"
 
 # As `relayd resume`: one that an operator lets go on is judged by what comes from tomorrow on.
 # What makes its lanes look again, even if they are parked. One that is active and warms up is warming.
@@ -127,6 +128,7 @@ async def add(
     limit_window: str = "calendar",
     is_paced: bool = False,
     mail_class: str = "transactional",
+    eight_bit: str = "keep",
 ) -> MailboxRecord:
     """A new, active mailbox. Raises Refusal if the address is taken, BadValue for an unknown time zone."""
     await zones.check(connection, time_zone)
@@ -143,6 +145,7 @@ async def add(
             limit_window,
             is_paced,
             mail_class,
+            eight_bit,
         )
     return await find(connection, email_address)
 
@@ -174,12 +177,12 @@ async def living(
 
 
 async def save(connection: Connection, found: MailboxRecord, wanted: MailboxRecord) -> MailboxRecord:
-    """Store what differs from what find_to_change gave: name, class, status, reason, upstream, limit and its terms."""
+    """Store what differs from what find_to_change gave: all but its address, owner and domain."""
     if wanted.time_zone != found.time_zone:
         await zones.check(connection, wanted.time_zone)
     with explained(taken=f"there is a mailbox {found.email_address} already"):
-        if (wanted.display_name, wanted.mail_class) != (found.display_name, found.mail_class):
-            await connection.execute(SAVE_NAMES, found.id, wanted.display_name, wanted.mail_class)
+        if _form(wanted) != _form(found):
+            await connection.execute(SAVE_FORM, found.id, *_form(wanted))
         if _sending(wanted) != _sending(found):
             await connection.execute(SAVE_SENDING, found.id, *_sending(wanted))
     return await find(connection, found.email_address)
@@ -207,6 +210,11 @@ async def _find(connection: Connection, statement: str, email_address: str) -> M
         some = [row["email_address"] for row in await connection.fetch(SOME_NAMES, names.ASKED)]
         raise names.unknown("mailbox", email_address, some, add=f"relayd mailbox add {email_address}")
     return MailboxRecord(**dict(row))
+
+
+def _form(mailbox: MailboxRecord) -> tuple[str | None, str, str]:
+    # $2 to $4 of SAVE_FORM.
+    return mailbox.display_name, mailbox.mail_class, mailbox.eight_bit
 
 
 def _sending(mailbox: MailboxRecord) -> tuple[str, str | None, int | None, str, UUID, str, bool]:

@@ -79,7 +79,7 @@ SELECT lane.pool_id, lane.class, lane.id AS lane_id,
        NOT lane.held AND lane.blocked_until <= relayd_now() AND u.is_active AND u.paused_at IS NULL
          AND k.upstream_id IS NULL AS may_send,
        budget.units_left, budget.unit_limit, COALESCE(budget.used_share, 0) AS used_share, waiting.entries,
-       m.id, m.client_id, m.email_address, m.mail_class, m.spam_rate, m.bounce_rate,
+       m.id, m.client_id, m.email_address, m.mail_class, m.eight_bit, m.spam_rate, m.bounce_rate,
        d.id AS domain_id, d.client_id AS domain_client_id, d.domain, dsn.id AS dsn_lane_id
   FROM lane
   JOIN email_mailboxes m ON m.id = lane.mailbox_id AND m.deleted_at IS NULL AND m.status <> 'suspended'
@@ -141,6 +141,7 @@ def _member(bulk: asyncpg.Record, mail: asyncpg.Record) -> Member:
         is_limited=mail["unit_limit"] is not None,
         mail_class=MailClass(mail["mail_class"]),
         refuses=None,
+        converts_eight_bit=mail["eight_bit"] == "convert",
     )
     return Member(mail["pool_id"], mailbox, _standing(mail), _standing(bulk))
 

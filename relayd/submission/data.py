@@ -4,6 +4,7 @@ Only `CRLF . CRLF` ends a message. `LF . LF` and its kin are content, and the me
 whoever ends it earlier, or repairs it, lets somebody else's relay be talked into a second message (SMTP smuggling).
 """
 
+from relayd.mail.transfer_encoding import has_long_line
 from relayd.rules.session_events import Reason
 
 _END = b"\r\n.\r\n"
@@ -82,7 +83,7 @@ class IncomingMessage:
             return Reason.BARE_CR
         if b"\x00" in content:
             return Reason.NUL
-        if _has_long_line(content, self._max_line_octets):
+        if has_long_line(content, most=self._max_line_octets):
             return Reason.LINE_TOO_LONG
         return content
 
@@ -98,14 +99,3 @@ def _whole_lines(content: bytes, octets: int) -> bytes:
     """The beginning, up to a line's end; one line that is longer than that is cut."""
     end = content.rfind(b"\r\n", 0, octets)
     return content[: end + 2] if end >= 0 else content[:octets].rstrip(b"\r")
-
-
-def _has_long_line(content: bytes, max_line_octets: int) -> bool:
-    # Hops from line end to line end nearly the limit apart, rather than over every line.
-    start, longest = 0, max_line_octets + len(b"\r\n")
-    while len(content) - start > longest:
-        end = content.rfind(b"\n", start, start + longest)
-        if end < 0:
-            return True
-        start = end + 1
-    return False

@@ -85,6 +85,6 @@ def bad_content(reason: Reason, size_octets: int) -> Reply:
     if reason is Reason.NO_ROOM:
         return NO_ROOM
     if reason is Reason.LINE_TOO_LONG:
-        return Reply(550, "5.6.0", "A line of the message is too long")
+        return Reply(550, "5.6.0", "A line of the message is too long: write that part as quoted-printable or base64")
     name, advice = _OCTETS[reason]
     return Reply(550, "5.6.0", f"{name} in the message: {advice}")

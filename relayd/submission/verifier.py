@@ -88,4 +88,5 @@ def _identity(found: Login) -> Identity:
         mail_class=found.mail_class,
         pool_id=found.pool_id,
         is_active=found.is_active,
+        refuses_long_lines=found.refuses_long_lines,
     )

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from relayd.control.client import ControlClient, path_of
 from relayd.embedded import EmbeddedPostgres
 from tests.conftest import FreshDatabase
 from tests.e2e.house import House
+from tests.peers import exim
 from tests.peers.sink import Sink
 
 
@@ -54,6 +57,16 @@ def sink() -> Iterator[Sink]:
         yield running
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that users other than root may pass through."""
+    if os.geteuid() != 0:
+        pytest.skip("these servers are started by root alone")
+    with tempfile.TemporaryDirectory(prefix="relayd-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
 def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sender: str = "app@example.com") -> None:
     """Client, upstream, domain and mailbox, over the control socket: a process for each would cost dearly."""
     control = ControlClient((house.socket,))
@@ -67,7 +80,7 @@ def furnish(house: House, upstream_port: int, *, limit: str = "unlimited", sende
 
 def need(*programs: str) -> None:
     """Skip where a peer is not installed; fail where RELAYD_REQUIRE_PEERS=1 says that it must be."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    path = os.environ.get("PATH", "") + f":/usr/sbin:/sbin:{exim.UNPACKED}"
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     if missing and os.environ.get("RELAYD_REQUIRE_PEERS") == "1":
         pytest.fail(f"not installed: {', '.join(missing)}")

@@ -162,7 +162,7 @@ def test_what_cannot_be_taken_says_how_to_write_it(house: House, sink: Sink) -> 
         for content, text in REFUSED:
             reply = client.hand_in("<app@example.com>", ["<you@example.net>"], content)
             assert reply.startswith("550 5.6.0 ") and text in reply and "\\" not in reply, (content, reply)
-        for fields in (b"Subject: no receipt", b"Content-Type: multipart/report; report-type=delivery-status"):
+        for fields in (b"Comments: no receipt", b"Content-Type: multipart/report; report-type=delivery-status"):
             reply = client.hand_in("<>", ["<you@example.net>"], fields + b"\r\n" + plain(b"app@example.com"))
             assert reply.startswith("550 5.7.1 Client acme may use the null reverse-path <> only for read receipts")
             assert reply.endswith("relayd client set acme --may-send-bounces")

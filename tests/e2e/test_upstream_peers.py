@@ -1,8 +1,5 @@
 """Servers that others wrote, as upstreams: relayd logs in, verifies their certificate, and they take its mail."""
 
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,6 @@ from tests.peers.postfix import Postfix
 from tests.peers.sink import Sink
 
 LOGIN = ("relay", "correct horse battery")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One that users other than root may pass through."""
-    if os.geteuid() != 0:
-        pytest.skip("these servers are started by root alone")
-    with tempfile.TemporaryDirectory(prefix="relayd-") as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 @pytest.fixture

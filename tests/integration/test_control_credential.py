@@ -92,3 +92,19 @@ async def _opens(control: Control, login: str, secret: str) -> bool:
     if found is None:
         return False
     return matches(ScramVerifier(found.salt, found.iterations, found.stored_key, found.server_key), secret)
+
+
+async def test_a_login_says_whether_long_lines_are_made_shorter_or_refused(acme: Control) -> None:
+    assert (await acme.cli("credential", "add", "app", "--client", "acme")).code == 0
+    assert "lines over 998 octets      are made shorter" in (await acme.cli("credential", "show", "app")).out
+    assert (await acme.cli("credential", "set", "app", "--long-lines", "refuse")).code == 0
+    assert "lines over 998 octets      are refused" in (await acme.cli("credential", "show", "app")).out
+    assert (await acme.cli("credential", "set", "app", "--inactive")).code == 0
+    assert (await acme.cli("credential", "add", "strict", "--client", "acme", "--long-lines", "refuse")).code == 0
+    for login in ("app", "strict"):
+        async with acme.db.connection() as connection:
+            found = await directory.find_login(connection, login)
+        assert found and found.refuses_long_lines
+    assert (await acme.request("PATCH", "credentials/app", {"long_lines": "cut"})).status == 422
+    audit = await acme.ok("GET", "audit", params={"table": "credential", "row": "app", "limit": 2})
+    assert {each["column"] for each in audit["items"][1]["changes"]} == {"long_lines"}

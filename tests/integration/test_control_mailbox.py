@@ -182,3 +182,20 @@ async def _enqueue(control: Control, address: str, *, recipients: int) -> None:
             ),
         )
         await queue.enqueue(connection, [message])
+
+
+async def test_a_mailbox_says_what_becomes_of_eight_bit_bodies(acme: Control) -> None:
+    assert (await acme.cli("mailbox", "add", "a@example.com")).code == 0
+    assert (await acme.cli("mailbox", "add", "b@example.com", "--eight-bit", "convert")).code == 0
+    shown = [(await acme.cli("mailbox", "show", f"{name}@example.com")).out for name in "ab"]
+    lines = [next(line for line in text.splitlines() if line.startswith("8-bit bodies")) for text in shown]
+    assert [line.split()[2:] for line in lines] == [["are", "kept"], ["are", "converted"]]
+    before = (await acme.ok("GET", "mailboxes/a@example.com"))["updated_at"]
+    changed = await acme.ok("PATCH", "mailboxes/a@example.com", {"eight_bit": "convert"})
+    assert changed["eight_bit"] == "convert" and changed["updated_at"] > before
+    assert (await acme.request("PATCH", "mailboxes/a@example.com", {"eight_bit": "drop"})).status == 422
+    audit = await acme.ok("GET", "audit", params={"table": "mailbox", "row": "a@example.com", "limit": 1})
+    assert {each["column"] for each in audit["items"][0]["changes"]} == {"eight_bit"}
+    async with acme.db.connection() as connection:
+        found = await directory.find_mailbox(connection, Address.parse("a@example.com"))
+    assert found and found.converts_eight_bit

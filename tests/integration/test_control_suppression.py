@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from relayd.cli import suppression_files
+from relayd.store import directory
 from tests.integration.conftest import Control
 
 LIST = "clients/acme/suppressions"
@@ -120,8 +121,14 @@ async def test_a_client_says_how_it_is_told_and_what_is_dropped(acme: Control) -
     shown = await acme.cli("client", "show", "acme")
     for text in ("bounces are told by    both", "suppressed recipients  are dropped", "a hard bounce counts   7 days"):
         assert text in shown.out, shown.out
+    assert "several To or Cc       are refused" in shown.out
+    assert (await acme.cli("client", "set", "acme", "--repeated-recipients", "join")).code == 0
+    assert "several To or Cc       are joined" in (await acme.cli("client", "show", "acme")).out
+    async with acme.db.connection() as connection:
+        client = await directory.find_client(connection, "acme")
+    assert client and client.joins_recipients
     changed = await acme.ok("PATCH", "clients/acme", {"suppression_days": None})
     assert (changed["suppression_days"], changed["bounces"], changed["suppressed"]) == (None, "both", "drop")
     assert (await acme.request("PATCH", "clients/acme", {"bounces": "fax"})).status == 422
-    audit = await acme.ok("GET", "audit", params={"table": "client", "row": "acme", "limit": 2})
-    assert {each["column"] for each in audit["items"][1]["changes"]} == {"bounces", "suppressed", "suppression_days"}
+    audit = await acme.ok("GET", "audit", params={"table": "client", "row": "acme", "limit": 3})
+    assert {each["column"] for each in audit["items"][2]["changes"]} == {"bounces", "suppressed", "suppression_days"}

@@ -1,5 +1,6 @@
 """The door on a real database: which lane a message waits in, until when, and who of a pool sends it."""
 
+import email
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from relayd.intake.submission import Identity, Submission, entries_of
 from relayd.intake.suppression import Suppressions
 from relayd.mail.address import Address
 from relayd.mail.envelope import Envelope
+from relayd.mail.headers import scan
 from relayd.mail.trace import date_text
 from relayd.rules.mail_class import MailClass
 from relayd.rules.relay_events import Rejected
@@ -40,12 +42,14 @@ class Entrance:
         """A door that remembers nothing."""
         self.door = make_door(self.db, self.events)
 
-    async def accept(self, *lines: str, identity: Identity | None = None, author: str = "app@example.com") -> str:
+    async def accept(
+        self, *lines: str, identity: Identity | None = None, author: str = "app@example.com", body: str = "Hi"
+    ) -> str:
         """The reply to a message with these header fields."""
         header = "".join(f"{line}\r\n" for line in (f"From: {author}", *lines))
         envelope = Envelope(Address.parse("bounces@example.com"), (Address.parse("you@example.net"),), smtputf8=False)
         submission = Submission(
-            identity or self.acme, envelope, f"{header}\r\nHi\r\n".encode(), "app", "192.0.2.1", "ESMTPA", None
+            identity or self.acme, envelope, f"{header}\r\n{body}\r\n".encode(), "app", "192.0.2.1", "ESMTPA", None
         )
         reply = await self.door.accept(submission)
         await self.door.drain()
@@ -324,3 +328,105 @@ def test_a_recipient_named_by_both_forms_of_its_domain_is_one() -> None:
     named = ("jo@bücher.example", "jo@xn--bcher-kva.example", "JO@bücher.example", "jo@b.test")
     envelope = Envelope(None, tuple(Address.parse(each) for each in named), smtputf8=True)
     assert [str(entry.recipient) for entry in entries_of(envelope)] == [named[0], named[2], named[3]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (("Subject: a", "Subject: b"), "message has 2 Subject fields"),
+        (("To: a@example.net", "X-A: 1", "to: b@example.net"), "message has 2 To fields"),
+        (("X-A: 1", "Subject: a\x0bb"), "header line 3 holds the control character 0x0B"),
+        (("Subject: a\x0c",), "header line 2 holds the control character 0x0C"),
+        (("References:", *(f" {'x' * 900}" for _ in range(73))), "References has 65,"),
+    ],
+)
+async def test_a_header_that_receivers_refuse_is_refused(
+    entrance: Entrance, lines: tuple[str, ...], reason: str
+) -> None:
+    assert (await entrance.accept(*lines)).startswith(f"550 5.6.0 Message refused: {reason}")
+    (event,) = entrance.events
+    assert isinstance(event, Rejected) and event.reason == "malformed"
+
+
+async def test_a_client_may_have_its_recipient_fields_joined(entrance: Entrance) -> None:
+    lines = ("To: a@example.net", "Cc: c@example.net", "To: b@example.net")
+    await entrance.execute("UPDATE clients SET repeated_recipients = 'join'")
+    async with entrance.db.connection() as connection:
+        client = await directory.find_client(connection, "acme")
+    assert client is not None
+    assert (await entrance.accept(*lines, identity=Identity(client))).startswith("250")
+    content = (await entrance.last())["content"]
+    assert b"\r\nTo: a@example.net,\r\n b@example.net\r\nCc: c@example.net\r\n" in content
+
+
+@pytest.mark.parametrize("value", ["", "   ", "<>", "< >", "(none)", "(none) <>", "<a@b>", "<a@b> (c)", "a@b", "1"])
+async def test_the_id_that_is_kept_is_the_one_that_the_message_carries(
+    entrance: Entrance, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await entrance.accept(f"Message-ID: {value}")).startswith("250")
+    entry = await entrance.last()
+    async with entrance.db.connection() as connection:
+        kept = await connection.fetchval("SELECT message_id_header FROM messages WHERE id = $1", entry["message_id"])
+    found = scan(entry["content"]).all(b"Message-ID")
+    assert len(found) == 1 and kept.encode() in found[0].value and kept.strip(" <>()")
+    assert ("is kept as written" in caplog.text) == (value in ("a@b", "1"))
+
+
+async def test_long_lines_are_made_shorter_before_the_message_is_stored(entrance: Entrance) -> None:
+    references = "References:" + " <0123456789@example.com>" * 100
+    assert (await entrance.accept(references, body="word " * 300)).startswith("250")
+    content = (await entrance.last())["content"]
+    assert max(len(line) for line in content.split(b"\r\n")) <= 998
+    assert b"\r\nContent-Transfer-Encoding: quoted-printable\r\n" in content
+    message = email.message_from_bytes(content)
+    assert message.get_payload(decode=True) == b"word " * 300 + b"\r\n"
+    assert len(message["References"].split()) == 100
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "reason"),
+    [
+        (("X-A: " + "x" * 1200,), "Hi", "header line 2 (X-A) has 1,201 octets without white space"),
+        (("Content-Type: multipart/signed; boundary=b",), f"--b\r\n\r\n{'x' * 999}", "the part at line 6"),
+    ],
+)
+async def test_long_lines_that_cannot_be_made_shorter_are_refused(
+    entrance: Entrance, lines: tuple[str, ...], body: str, reason: str
+) -> None:
+    assert (await entrance.accept(*lines, body=body)).startswith(f"550 5.6.0 Message refused: {reason}")
+
+
+async def test_a_credential_may_have_long_lines_refused(entrance: Entrance) -> None:
+    await entrance.execute(
+        "INSERT INTO smtp_credentials (client_id, login, salt, iterations, stored_key, server_key, long_lines)"
+        " VALUES ($1, 'app', '\\x00', 4096, $2, $2, 'refuse')",
+        entrance.acme.client.id,
+        bytes(32),
+    )
+    async with entrance.db.connection() as connection:
+        login = await directory.find_login(connection, "app")
+    assert login and login.refuses_long_lines
+    strict = replace(entrance.acme, refuses_long_lines=True)
+    reply = await entrance.accept(body="x" * 999, identity=strict)
+    assert reply.startswith("550 5.6.0 Message refused: line 3 has 999 octets; 998 are allowed")
+    assert (await entrance.accept(body="x" * 998, identity=strict)).startswith("250")
+    assert (await entrance.accept(body="x" * 999)).startswith("250")
+
+
+@pytest.mark.parametrize("by_pool", [False, True])
+async def test_a_mailbox_may_have_eight_bit_bodies_converted(entrance: Entrance, by_pool: bool) -> None:
+    lines = ("Content-Type: text/plain; charset=utf-8",)
+    if by_pool:
+        await entrance.make_pool("news", "app@example.com")
+        lines += ("X-Relayd-Pool: news",)
+    assert (await entrance.accept(*lines, body="grüße")).startswith("250")
+    assert "grüße".encode() in (await entrance.last())["content"]
+    await entrance.execute("UPDATE email_mailboxes SET eight_bit = 'convert'")
+    entrance.look_again()
+    assert (await entrance.accept(*lines, body="grüße")).startswith("250")
+    entry = await entrance.last()
+    assert entry["content"].isascii()
+    assert email.message_from_bytes(entry["content"]).get_payload(decode=True) == "grüße\r\n".encode()
+    async with entrance.db.connection() as connection:
+        flags = await connection.fetch("SELECT body_8bitmime FROM messages ORDER BY id")
+    assert [row["body_8bitmime"] for row in flags] == [True, False]

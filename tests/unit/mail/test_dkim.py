@@ -12,6 +12,7 @@ from relayd.mail.dkim import canonical_body, sign
 from relayd.mail.dkim_key import SigningKey, generate, load_private
 from relayd.mail.dkim_record import Algorithm, record_strings, record_value
 from relayd.mail.headers import prepare, scan
+from relayd.mail.transfer_encoding import fit
 
 PLAIN = (
     b"From: A <a@b.example>\r\nTo: c@d.example\r\nSubject: hello\r\n"
@@ -74,6 +75,25 @@ ACCEPTED, REJECTED = [True, True], [False, False]
     ],
 )
 def test_both_signatures_verify(content: bytes) -> None:
+    assert _verdicts(_signed(content)) == ACCEPTED
+
+
+@pytest.mark.parametrize("converts", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"From: a@b.example\r\nReferences:" + b" <0123456789@example.com>" * 200 + b"\r\n\r\nx\r\n",
+        b"From: a@b.example\r\nSubject:" + b" \t word" * 300 + b" \t" * 900 + b"\r\n\r\n\xc3\xa9\r\n",
+        b"From: a@b.example\r\n\r\n" + b"x \t" * 900 + b"\r\n \r\n\r\n",
+        b"From: a@b.example\r\nContent-Type: text/html\r\n\r\n" + b"\xc3\xa9 " * 900 + b"\r\n.\r\n",
+        b"From: a@b.example\r\nContent-Type: image/png\r\n\r\n" + b"\x89PNG" * 900,
+        b"From: a@b.example\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + b"x" * 999,
+    ],
+)
+def test_a_message_whose_long_lines_are_made_shorter_verifies(content: bytes, converts: bool) -> None:
+    content, found = fit(content, scan(content), converts_eight_bit=converts)
+    content, found = prepare(content, found, received=b"Received: r\r\n", message_id="<m@h>", date="d")
+    assert found == scan(content) and max(len(line) for line in content.split(b"\r\n")) <= 998
     assert _verdicts(_signed(content)) == ACCEPTED
 
 

@@ -168,9 +168,50 @@ def test_message_id_and_hops() -> None:
     found = scan(b"Received: 1\r\nmessage-id:\r\n <a@b>\r\nRECEIVED: 2\r\n\r\n")
     assert headers.message_id(found) == "<a@b>"
     assert headers.received_count(found) == 2
-    assert headers.message_id(scan(b"Message-ID: \r\n\r\n")) is None
     assert headers.message_id(scan(b"A: b\r\n\r\n")) is None
-    assert len(headers.message_id(scan(b"Message-ID: <" + b"x" * 5000 + b">\r\n\r\n")) or "") == 998
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b" \t ", b" <>", b" < \t>", b"\r\n ", b" (none)", b" (a (b) \\) c) <>", b" (never closed <a@b>", b"()()"],
+)
+def test_an_empty_message_id_is_replaced(value: bytes) -> None:
+    content = b"Date: d\r\nMessage-ID:" + value + b"\r\nSubject: s\r\n\r\nbody"
+    assert headers.message_id(scan(content)) is None
+    assert _prepared(content) == (RECEIVED + b"Message-ID: <new@relay.example>\r\nDate: d\r\nSubject: s\r\n\r\nbody")
+
+
+@pytest.mark.parametrize(
+    ("value", "message_id", "is_well_formed"),
+    [
+        (b" <a@b>", "<a@b>", True),
+        (b"\r\n <a@b> (Mailer)", "<a@b>", True),
+        (b" (Mailer (1)) <a@b>", "<a@b>", True),
+        (b" a@b", "a@b", False),
+        (b" 20260101.abc", "20260101.abc", False),
+        (b" <no-at>", "<no-at>", False),
+        (b" <a@b> <c@d>", "<a@b> <c@d>", False),
+        (" <größe@b>".encode(), "<größe@b>", True),
+        (b" <" + b"x" * 994 + b"@b>", None, True),
+    ],
+)
+def test_an_odd_message_id_is_kept_as_written(value: bytes, message_id: str | None, is_well_formed: bool) -> None:
+    content = b"Date: d\r\nMessage-ID:" + value + b"\r\n\r\nbody"
+    found = headers.message_id(scan(content))
+    expected = message_id or value.decode().strip()
+    assert (found, expected.encode() in _prepared(content)) == (expected, True)
+    assert headers.is_well_formed_id(expected) is is_well_formed
+
+
+@pytest.mark.parametrize("value", [b"<a\xff@b>", b"<a\xc2\x85@b>", "<a\u202e@b>".encode(), b"<" + b"x" * 997 + b">"])
+def test_a_message_id_that_cannot_be_kept_as_it_is_is_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"Message-ID (holds|is over)"):
+        headers.message_id(scan(b"Message-ID: " + value + b"\r\n\r\n"))
+
+
+def test_a_message_that_is_all_header_gets_its_empty_line() -> None:
+    for content in (b"Date: d\r\nMessage-ID: <m>\r\n", b"Date: d\r\nMessage-ID: <m>\r\n\r\n"):
+        assert _prepared(content) == RECEIVED + b"Date: d\r\nMessage-ID: <m>\r\n\r\n"
 
 
 @pytest.mark.parametrize(
