@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
+from relayd import metrics
 from relayd.config.settings import Settings
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
@@ -199,9 +200,10 @@ async def run(end: socket.socket) -> None:
         settings.database, orders.secrets.database_password, name=f"relayd {orders.claimant}", hot=True
     )
     try:
+        metrics.own_meter()  # its files are made now: later there may be no descriptor left
         worker = Worker(orders, database, await _provisioner(orders, database), tell_supervisor=channel.send)
         await worker.start()
-    except RelaydError as error:
+    except (RelaydError, OSError) as error:
         channel.send("failed", reason=str(error))
         await channel.flush()
         return

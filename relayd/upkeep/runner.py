@@ -31,13 +31,23 @@ async def run(database: Database, chores: Sequence[Chore], *, retry_seconds: flo
         try:
             async with database.connection() as connection, locks.held(connection, locks.UPKEEP) as ours:
                 if ours:
-                    turn = asyncio.Lock()  # one connection answers one question at a time
-                    async with asyncio.TaskGroup() as group:
-                        for chore in chores:
-                            group.create_task(_repeat(chore, connection, turn), name=chore.name)
-        except* StoreUnavailable:
+                    await _do(chores, connection)
+        except StoreUnavailable:
             pass  # the hot path says so loudly; chores just wait
+        except Exception:
+            log.exception("chores ended and start again")
         await asyncio.sleep(retry_seconds)
+
+
+async def _do(chores: Sequence[Chore], connection: Connection) -> None:
+    turn = asyncio.Lock()  # one connection answers one question at a time
+    try:
+        async with asyncio.TaskGroup() as group:
+            for chore in chores:
+                group.create_task(_repeat(chore, connection, turn), name=chore.name)
+    except ExceptionGroup as errors:
+        # The connection's loss. Alone, the database can tell what it means.
+        raise errors.exceptions[0] from None
 
 
 async def _repeat(chore: Chore, connection: Connection, turn: asyncio.Lock) -> None:
