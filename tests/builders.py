@@ -1,10 +1,13 @@
 """Things that tests put into a database: a client with a mailbox and a capture upstream, messages in its queue."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from relayd.intake.bounce import Told
 from relayd.mail.address import Address
+from relayd.rules.news import News
 from relayd.store import lanes
 from relayd.store.claim import ClaimedEntry, claim
 from relayd.store.connection import Connection
@@ -158,3 +161,10 @@ async def claim_all(connection: Connection, *upstream_ids: UUID, messages: int =
             spread_seconds=0,
         )
     return claimed.entries
+
+
+class NoBounces:
+    """A composer for a settler that tells nobody."""
+
+    async def compose(self, news: Sequence[News]) -> Told:
+        return Told()

@@ -19,7 +19,7 @@ from relayd.errors import StoreUnavailable
 from relayd.mail.address import Address
 from relayd.rules.doubt import LookPolicy
 from relayd.rules.news import Action, News, of_settlement
-from relayd.rules.outcome import Outcome
+from relayd.rules.outcome import Deferred, Outcome, Scope
 from relayd.rules.relay_events import AddressesSuppressed, AttemptEnded, BatchCommitted, Bounced, RelayEvent
 from relayd.rules.retry import RetryPolicy
 from relayd.rules.settlement import Attempted, OnUncertain, Settlement
@@ -141,7 +141,12 @@ class Settler:
 
     async def _commit(self, transactions: Sequence[tuple[Ended, ...]]) -> list[None]:
         started = asyncio.get_running_loop().time()
-        decided = [(ended, result) for ended_together in transactions for ended, result in self._decide(ended_together)]
+        going_on = await self._make_next_lanes(transactions)
+        decided = [
+            (ended, result)
+            for ended_together in transactions
+            for ended, result in self._decide(ended_together, going_on)
+        ]
         news = self._news(decided)
         told = await self._composer.compose(news) if news else None
         results = [
@@ -175,6 +180,20 @@ class Settler:
             self._wake()
         return [None] * len(transactions)
 
+    async def _make_next_lanes(self, transactions: Sequence[tuple[Ended, ...]]) -> set[UUID]:
+        """Which of those whose upstream has failed go on through another one."""
+        failed = [
+            ended.entry_id
+            for ended_together in transactions
+            for ended in ended_together
+            if isinstance(ended.outcome, Deferred) and ended.outcome.scope is Scope.UPSTREAM
+        ]
+        if not failed:
+            return set()
+        # Not in the batch's transaction, which locks entries before mailboxes and lanes.
+        async with self._database.transaction() as connection:
+            return await steering.make_next_lanes(connection, failed)
+
     async def _commit_sent(self, results: list[settlement.Result]) -> list[settlement.Result]:
         async with self._database.connection() as connection:
             failpoints.reach("settle-commit")
@@ -189,11 +208,6 @@ class Settler:
         told: Told | None,
     ) -> tuple[Told | None, int]:
         """One transaction; returns what went with it, and how many addresses it suppressed."""
-        failed = [each.entry_id for each in results if each.settlement.upstream_failed]
-        if failed:
-            # Before it, since it locks mailboxes and lanes before entries.
-            async with self._database.transaction() as connection:
-                await steering.make_next_lanes(connection, failed)
         async with self._database.transaction() as connection:
             applied = await settlement.settle(connection, results)
             if any(each.entry_id not in applied for each in news):
@@ -231,7 +245,7 @@ class Settler:
         }
         return list(by_entry.values())
 
-    def _decide(self, ended_together: tuple[Ended, ...]) -> list[tuple[Ended, Settlement]]:
+    def _decide(self, ended_together: tuple[Ended, ...], going_on: set[UUID]) -> list[tuple[Ended, Settlement]]:
         now, dice = self._now(), self._dice()
         return [
             (
@@ -246,6 +260,7 @@ class Settler:
                     now=now,
                     dice=dice,
                     looks=self._looks if ended.can_look else None,
+                    has_next_upstream=ended.entry_id in going_on,
                 ),
             )
             for ended in ended_together

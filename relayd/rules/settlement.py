@@ -62,10 +62,12 @@ def settle(
     now: datetime,
     dice: float,
     looks: LookPolicy | None = None,
+    has_next_upstream: bool = False,
 ) -> Settlement:
     """The settlement of one entry. `dice` (uniform in [0, 1)) is the same for all recipients of a
     transaction, so that those that are tried again are tried together. `looks`: when to ask an upstream that can be
-    asked what became of a doubt; None: it cannot."""
+    asked what became of a doubt; None: it cannot. `has_next_upstream`: where this one has failed, the message goes on
+    through another, even if this was the last attempt."""
     match outcome:
         case Sent(cause, provider_message_id, dsn_passed):
             return Settlement(
@@ -78,8 +80,10 @@ def settle(
                 relays=not dsn_passed,
             )
         case Deferred(scope, cause):
-            deferred = _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True)
-            return replace(deferred, upstream_failed=scope is Scope.UPSTREAM and deferred.status is Status.QUEUED)
+            upstream_failed = scope is Scope.UPSTREAM
+            gives_up = not (upstream_failed and has_next_upstream)
+            deferred = _again(LogEvent.DEFERRED, cause, entry, policy, now, dice, returns_unit=True, gives_up=gives_up)
+            return replace(deferred, upstream_failed=upstream_failed and deferred.status is Status.QUEUED)
         case Postponed(scope, cause, hold_seconds, limit):
             until = now + timedelta(seconds=hold_seconds)
             return Settlement(
@@ -147,6 +151,7 @@ def _again(
     dice: float,
     *,
     returns_unit: bool,
+    gives_up: bool = True,
 ) -> Settlement:
     spent = entry.retry_count + 1
     at = next_attempt_at(
@@ -157,6 +162,8 @@ def _again(
         now=now,
         dice=dice,
     )
+    if at is None and not gives_up:
+        at = now
     if at is not None:
         return Settlement(Status.QUEUED, event, cause, describe(cause), next_attempt_at=at, returns_unit=returns_unit)
     reason = f"given up after {spent} attempts; the last: {describe(cause)}"[:1000]

@@ -68,6 +68,15 @@ SELECT relayd_lane(l.mailbox_id, l.class, l.route_id, n.next_share)
                       AND x.route_id IS NOT DISTINCT FROM l.route_id AND x.share_id IS NOT DISTINCT FROM n.next_share)
 """
 
+# Which of these entries have an upstream that they go on through at once. $1 entries. Indexes as before.
+HAVE_NEXT = """
+SELECT q.id
+  FROM (SELECT DISTINCT lane_id, upstream_id FROM email_queue WHERE id = ANY($1::uuid[])) pair
+  CROSS JOIN LATERAL relayd_next_upstream(pair.lane_id, pair.upstream_id) n
+  JOIN email_queue q ON q.lane_id = pair.lane_id AND q.upstream_id = pair.upstream_id
+ WHERE q.id = ANY($1::uuid[]) AND NOT n.is_round
+"""
+
 # Entries whose upstream has just failed go to the lane of the next one, at once and without an attempt spent; when all
 # have been tried, back to the first after the usual wait. $1 entries, which this transaction holds.
 # Indexes as before.
@@ -129,9 +138,13 @@ async def let_go(database: Database, upstream_id: UUID | None = None) -> int:
             return total
 
 
-async def make_next_lanes(connection: Connection, entry_ids: Sequence[UUID]) -> None:
-    """The lanes that `fail_over` needs for these entries. In a transaction of its own: it locks mailboxes and lanes."""
+async def make_next_lanes(connection: Connection, entry_ids: Sequence[UUID]) -> set[UUID]:
+    """The lanes that `fail_over` needs for these entries. In a transaction of its own: it locks mailboxes and lanes.
+
+    Returns the entries that have an upstream which they have not tried in this round.
+    """
     await connection.execute(MAKE_NEXT_LANES, list(entry_ids))
+    return {row["id"] for row in await connection.fetch(HAVE_NEXT, list(entry_ids))}
 
 
 async def fail_over(connection: Connection, entry_ids: Sequence[UUID]) -> dict[UUID, tuple[int, datetime]]:

@@ -1,11 +1,13 @@
 """Lists of upstreams and their breakers: mail leaves one that fails, and one message tries it again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from relayd.delivery.attempt import untried
+from relayd.delivery.settler import Settler
 from relayd.rules.breaker import BreakerState, BreakerTerms
 from relayd.rules.outcome import Cause, Deferred, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.rules.retry import RetryPolicy
@@ -15,7 +17,7 @@ from relayd.store import attempts, breakers, mailboxes, settlement, steering, wa
 from relayd.store.claim import ClaimedEntry, claim
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
-from tests.builders import Sender, claim_all, make_sender, make_upstream, put, put_many
+from tests.builders import NoBounces, Sender, claim_all, make_sender, make_upstream, put, put_many
 
 TERMS = BreakerTerms(failures=4, rate=0.5, window_seconds=60, open_seconds=30, open_longest_seconds=100)
 REFUSED = Deferred(Scope.UPSTREAM, Cause(Stage.CONNECT, "connection refused"))
@@ -218,11 +220,15 @@ async def test_a_busy_upstream_is_left_when_it_has_failed_for_a_moment(house: Ho
     assert await note(house, 16, 15) is not None
 
 
-async def fail(house: House, c: Connection, claimed: list[ClaimedEntry], outcome: Outcome = REFUSED) -> None:
-    """As the settler does."""
+async def fail(
+    house: House, c: Connection, claimed: list[ClaimedEntry], outcome: Outcome = REFUSED, *, max_retries: int = 50
+) -> None:
     assert await started(c, claimed) == len(claimed)
-    await steering.make_next_lanes(c, [each.entry_id for each in claimed])
-    await settle(c, claimed, outcome)
+    now = await c.fetchval("SELECT relayd_now()")
+    settler = Settler(house.db, NoBounces(), RetryPolicy(), emit=lambda event: None, wake=lambda: None, now=lambda: now)
+    await settler.settle(
+        [replace(untried(each, "it failed"), outcome=outcome, max_retries=max_retries) for each in claimed]
+    )
 
 
 async def test_what_its_upstream_fails_goes_on_through_the_next_at_once(house: House) -> None:
@@ -254,6 +260,18 @@ async def test_when_all_have_failed_it_waits_and_begins_with_the_first(house: Ho
             await house.later(7200)
         row = await c.fetchrow("SELECT retry_count, upstream_failed FROM email_queue")
         assert (row["retry_count"], row["upstream_failed"]) == (3, True)
+
+
+async def test_the_last_attempt_too_goes_on_through_the_next(house: House) -> None:
+    async with house.db.connection() as c:
+        await put(c, house.sender)
+        await fail(house, c, await claim_all(c, house.first), max_retries=0)
+        (entry,) = await claim_all(c, house.second)
+        assert entry.retry_count == 0
+        await fail(house, c, [entry], max_retries=0)
+        assert await c.fetchval("SELECT status FROM email_queue") == "failed"
+        events = [row["event"] for row in await c.fetch("SELECT event FROM email_delivery_logs ORDER BY id")]
+        assert events == ["queued", "sending", "deferred", "rerouted", "sending", "failed"]
 
 
 async def test_it_goes_round_a_list_of_three_past_one_that_is_broken(house: House) -> None:

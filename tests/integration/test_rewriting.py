@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -37,7 +36,7 @@ from relayd.store.domains import ADD_KEY, NewKey
 from relayd.store.ids import new_id
 from relayd.store.pool import Database
 from relayd.store.queue import NewMessage, enqueue
-from tests.builders import Sender, make_sender, new_message, put
+from tests.builders import NoBounces, Sender, make_sender, new_message, put
 from tests.e2e.signatures import signed_part, verified_algorithms
 from tests.integration.test_door import Entrance, entrance
 
@@ -68,11 +67,6 @@ class KnownTerms:
 
     def terms(self, upstream_id: UUID) -> UpstreamTerms:
         return self.known
-
-
-class NoBounces:
-    async def compose(self, failures: Any) -> list[NewMessage]:
-        return []
 
 
 async def deliver_all(db: Database, sender: Sender, seal: Seal, signing: Signing = USUAL) -> list[Transmission]:
@@ -283,7 +277,8 @@ async def test_of_two_rsa_keys_one_signs_where_one_signature_is_accepted(
 
 RSA_GONE = "UPDATE dkim_keys SET status = 'retired' WHERE algorithm = 'rsa-sha256'"
 KEYS_GONE = "UPDATE dkim_keys SET status = 'retired'"
-SPOILT = "UPDATE dkim_keys SET private_key_sealed = overlay(private_key_sealed PLACING '\\x00' FROM 30)"
+FLIPPED = "set_byte(private_key_sealed, 30, get_byte(private_key_sealed, 30) # 1)"
+SPOILT = f"UPDATE dkim_keys SET private_key_sealed = {FLIPPED}"
 RENAMED = "UPDATE email_domains SET domain = 'x.example'"
 
 

@@ -1,7 +1,7 @@
 """The delivery loops, with a real database and an upstream that waits for leave. Nothing here waits for a poll."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,13 +13,11 @@ from relayd.delivery.claimer import Pace
 from relayd.delivery.scheduler import Scheduler
 from relayd.delivery.settler import Composer, Settler
 from relayd.delivery.upstreams import Fleet, Upstream, UpstreamTerms
-from relayd.intake.bounce import Told
 from relayd.intake.return_paths import PURPOSE, ReturnPaths
 from relayd.mail.address import Address
 from relayd.mail.envelope import Transmission
 from relayd.mail.return_path import subject_of
 from relayd.rules.breaker import BreakerTerms
-from relayd.rules.news import News
 from relayd.rules.outcome import Cause, Outcome, Sent, Stage
 from relayd.rules.relay_events import BatchCommitted, RelayEvent
 from relayd.rules.retry import RetryPolicy
@@ -28,7 +26,7 @@ from relayd.store.claim import Claim, claim
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 from relayd.upstream.smarthost import Smarthost
-from tests.builders import Sender, make_sender, put, put_many
+from tests.builders import NoBounces, Sender, make_sender, put, put_many
 from tests.peers.mail import PATIENT, settings
 from tests.peers.smtp_server import Hang, ScriptedServer
 
@@ -72,11 +70,6 @@ class Gate:
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
-
-
-class NoBounces:
-    async def compose(self, news: Sequence[News]) -> Told:
-        return Told()
 
 
 @dataclass
