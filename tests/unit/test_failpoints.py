@@ -50,8 +50,8 @@ def test_another_process_gets_the_signal_and_is_gone_before_the_next_step(tmp_pa
     victim = subprocess.Popen(["sleep", "60"])
     (tmp_path / "pid").write_text(f"{victim.pid}\nmore lines\n")
     watched = VISITS.replace("print(visit", f"print(open('/proc/{victim.pid}/stat').read().split()[2]")
-    assert _run(watched, f"here:2:QUIT:{tmp_path}/pid").stdout.split() == list("SSZZZ")
-    assert victim.wait() == -signal.SIGQUIT
+    assert _run(watched, f"here:2:TERM:{tmp_path}/pid").stdout.split() == list("SSZZZ")
+    assert victim.wait() == -signal.SIGTERM
 
 
 def test_a_victim_that_is_not_there_does_no_harm(tmp_path: Path) -> None:
