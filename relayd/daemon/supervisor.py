@@ -37,6 +37,7 @@ from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.storage import open_database
 from relayd.daemon.takeback import TakeBack
 from relayd.daemon.terms import connection_timeouts, verdicts
+from relayd.daemon.threads import start_threads
 from relayd.daemon.tokens import token_source
 from relayd.daemon.worker_pool import WorkerPool
 from relayd.errors import RelaydError
@@ -93,6 +94,7 @@ class Supervisor:
     async def run(self) -> None:
         """Serve. Raises RelaydError when it cannot start."""
         settings = self._settings
+        start_threads()
         self._log = Log()
         self._log.configure(settings)
         sockets.raise_file_limit(settings.submission.max_connections)

@@ -4,7 +4,7 @@ that has run out."""
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -72,14 +72,15 @@ class TakeBack:
         return await self._reclaim([f"{_escape(self._node)}/%"])
 
     async def from_worker(self, claimant: str, pid: int) -> None:
-        """Claims of a worker of ours that has ended. Tries until Postgres answers."""
-        metrics.forget_worker(self._metrics_directory, pid)
-        while True:
-            try:
-                await self._reclaim([f"{_escape(claimant)}/%"])
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
+        """Claims of a worker of ours that has ended, and its counts. Tries until both are taken over."""
+
+        async def take_claims() -> None:
+            await self._reclaim([f"{_escape(claimant)}/%"])
+
+        async def take_counts() -> None:
+            metrics.forget_worker(self._metrics_directory, pid)
+
+        await asyncio.gather(_until_done(take_claims), _until_done(take_counts))
 
     async def of_lapsed_leases(self) -> None:
         """Claims, anybody's, whose lease has run out; and the probes of upstreams that nobody will end any more."""
@@ -110,6 +111,16 @@ class TakeBack:
         for claim, outcome in outcomes:
             by_message[claim.queue_id].append(_ended(claim, outcome))
         await asyncio.gather(*(self._settler.settle(together) for together in by_message.values()))
+
+
+async def _until_done(work: Callable[[], Awaitable[None]]) -> None:
+    """Postgres may be away, or this process short of memory or file descriptors."""
+    while True:
+        try:
+            await work()
+            return
+        except (StoreUnavailable, OSError, MemoryError):
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:

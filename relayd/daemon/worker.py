@@ -33,6 +33,7 @@ from relayd.daemon.terms import (
     session_limits,
     verdicts,
 )
+from relayd.daemon.threads import start_threads
 from relayd.daemon.tls import server_context
 from relayd.delivery.breakers import Breakers
 from relayd.delivery.claimer import Pace
@@ -191,9 +192,13 @@ class Worker:
 
 async def run(end: socket.socket) -> None:
     """Live from the orders to the drain."""
+    start_threads()
     channel = await Channel.open(end)
     messages = channel.messages()
-    orders = Orders.from_json(await anext(messages))
+    first = await anext(messages, None)
+    if first is None:
+        return  # the supervisor is gone, or could not start this process whole
+    orders = Orders.from_json(first)
     settings = orders.settings
     Log().configure(settings)
     database = await open_database(

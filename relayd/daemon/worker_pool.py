@@ -1,8 +1,10 @@
 """The workers of a node: started, replaced when they die or hang, exchanged on reload, drained at the end."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.worker_process import READY_SECONDS, WorkerProcess
 from relayd.errors import RelaydError
 from relayd.rules.relay_events import WorkerDied
+
+log = logging.getLogger(__name__)
 
 BURIAL_SECONDS = 5.0
 WATCH_SECONDS = 1.0
@@ -48,10 +52,13 @@ class WorkerPool:
         # Those of `_workers`, those that an exchange starts, and those that drain.
         self._living: set[WorkerProcess] = set()
         self._serial = 0
+        # By place: how many have ended in a row, and when the next one may start.
         self._deaths: dict[int, int] = {}
+        self._start_at: dict[int, float] = {}
+        self._has_news = asyncio.Event()
         self._is_stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
 
     @property
     def wanted(self) -> int:
@@ -75,8 +82,8 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start them all. Raises RelaydError if the first ones cannot start."""
-        self._watching = asyncio.create_task(self._watch(), name="watch workers")
         self._workers = self._new(self._settings, self._keys)
+        self._tending = asyncio.create_task(self._tend(), name="tend workers")
         await _all_ready(self._workers)
 
     async def exchange(self, settings: Settings, keys: Secrets) -> None:
@@ -96,6 +103,7 @@ class WorkerPool:
         old, self._workers = self._workers, new
         self._settings, self._keys = settings, keys
         self._deaths.clear()
+        self._start_at.clear()
         for worker in old:
             worker.is_draining = True
             self._spawn(worker.drain(settings.delivery.drain_seconds))
@@ -115,8 +123,8 @@ class WorkerPool:
         """End them all, at most a little after `seconds`."""
         self._is_stopping = True
         await asyncio.gather(*(worker.drain(seconds) for worker in self._workers))
-        if self._watching is not None:
-            self._watching.cancel()
+        if self._tending is not None:
+            self._tending.cancel()
         if self._tasks:
             # Without Postgres nothing can be taken back now; the next start does it.
             _, unended = await asyncio.wait(self._tasks, timeout=BURIAL_SECONDS)
@@ -143,38 +151,56 @@ class WorkerPool:
         self._living.add(worker)
         return worker
 
-    async def _watch(self) -> None:
-        """Kill workers that hang."""
+    async def _tend(self) -> None:
+        """Kill workers that hang and replace those that have ended. What fails now is tried again."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            await asyncio.sleep(WATCH_SECONDS)
-            for worker in list(self._living):
-                if loop.time() - began > 3 * WATCH_SECONDS:
-                    # This process stood still: what the workers have said meanwhile is not read yet.
-                    worker.excuse_silence()
-                else:
-                    worker.kill_if_overdue()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min([WATCH_SECONDS, *(at - began for at in self._start_at.values())])):
+                    await self._has_news.wait()
+            self._has_news.clear()
+            # If this process stood still, what the workers have said meanwhile is not read yet.
+            stood_still = loop.time() - began > 3 * WATCH_SECONDS
+            try:
+                for worker in list(self._living):
+                    if stood_still:
+                        worker.excuse_silence()
+                    else:
+                        worker.kill_if_overdue()
+                await self._replace_ended()
+            except Exception:
+                log.exception("cannot look after the workers; relayd tries again in %g s", WATCH_SECONDS)
+                await asyncio.sleep(WATCH_SECONDS)
+
+    async def _replace_ended(self) -> None:
+        workers = self._workers
+        for place, worker in enumerate(workers):
+            index = worker.orders.index
+            is_due = self._start_at.get(index, 0) <= asyncio.get_running_loop().time()
+            if worker.has_ended and not worker.is_draining and is_due:
+                successor = self._new_worker(index, self._settings, self._keys)
+                self._start_at.pop(index, None)
+                workers[place] = successor
+                await successor.start()
+                if self._is_stopping or self._workers is not workers:
+                    return
 
     def _on_end(self, worker: WorkerProcess) -> None:
         self._living.discard(worker)
+        index = worker.orders.index
+        is_ours = worker in self._workers and not (self._is_stopping or worker.is_draining)
+        if is_ours:
+            deaths = 0 if worker.ready_seconds > SERVED_SECONDS else self._deaths.get(index, 0)
+            self._deaths[index] = deaths + 1
+            pause = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)]
+            self._start_at[index] = asyncio.get_running_loop().time() + pause
+            self._has_news.set()
         if worker.pid:
             # Beside the successor's start: while Postgres is away nothing is taken back, but there is a 451 to say.
             self._spawn(self._on_death(worker.orders.claimant, worker.pid))
-        if worker in self._workers and not (self._is_stopping or worker.is_draining):
+        if is_ours:
             emit(WorkerDied(worker.orders.claimant, worker.pid, worker.end.kind, worker.end.reason))
-            self._spawn(self._replace(worker))
-
-    async def _replace(self, worker: WorkerProcess) -> None:
-        index = worker.orders.index
-        deaths = 0 if worker.ready_seconds > SERVED_SECONDS else self._deaths.get(index, 0)
-        self._deaths[index] = deaths + 1
-        await asyncio.sleep(BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)])
-        if self._is_stopping or worker not in self._workers:
-            return
-        successor = self._new_worker(index, self._settings, self._keys)
-        self._workers[self._workers.index(worker)] = successor
-        await successor.start()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

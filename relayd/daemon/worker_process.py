@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -105,10 +106,11 @@ class WorkerProcess:
         """
         try:
             await self._spawn()
-        except OSError as error:
-            # Too many open files, no memory, no more processes: the next try may find some.
+        except (OSError, MemoryError, subprocess.SubprocessError) as error:
+            # No file descriptor, memory or process left: the next try may find some.
             self.kill()
-            self._set_ended(End(WorkerEnd.NOT_STARTED, f"its process cannot be started: {error.strerror or error}"))
+            reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+            self._set_ended(End(WorkerEnd.NOT_STARTED, f"its process cannot be started: {reason}"))
             return
         except BaseException:
             self.kill()
@@ -193,7 +195,18 @@ class WorkerProcess:
 
     async def _watch(self) -> None:
         assert self._channel and self._process
-        async for message in self._channel.messages():
+        try:
+            await self._listen(self._channel)
+        except Exception as error:
+            # Out of memory, or a bug: a worker that nobody hears must not live on.
+            self._killed_for = self._killed_for or End(WorkerEnd.SILENT, f"its channel broke: {error!r}")
+            self.kill()
+        code = await self._process.wait()
+        self._channel.close()
+        self._set_ended(self._killed_for or _end_of(code, self._failure))
+
+    async def _listen(self, channel: Channel) -> None:
+        async for message in channel.messages():
             self._heard_at = asyncio.get_running_loop().time()
             match message["kind"]:
                 case "ready":
@@ -208,9 +221,6 @@ class WorkerProcess:
                     self._refused_at = None
                 case "failed":
                     self._failure = message["reason"]
-        code = await self._process.wait()
-        self._channel.close()
-        self._set_ended(self._killed_for or _end_of(code, self._failure))
 
     def _set_ended(self, end: End) -> None:
         self._end = end

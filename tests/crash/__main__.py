@@ -16,8 +16,9 @@ from tests.crash.drill import sigterm
 from tests.crash.kills import FAILPOINTS, Series, Victim
 from tests.crash.ledger import Verdict
 from tests.crash.seeded import SEEDED, run_seed
+from tests.crash.shortages import shortages
 
-PARTS = ("seeds", "failpoints", "random", "sigterm")
+PARTS = ("seeds", "failpoints", "random", "sigterm", "shortages")
 MOST = 1000
 # Little enough to be reached.
 LIMIT_A_KILL = 4
@@ -54,6 +55,9 @@ def _series(options: argparse.Namespace) -> list[tuple[Any, ...]]:
         wanted.append((kills.at_random, fewer, dice, str(fewer * LIMIT_A_KILL)))
     if "sigterm" in options.parts:
         wanted.append((sigterm, options.sigterms, random.Random(f"{options.seed} sigterm")))
+    if "shortages" in options.parts:
+        dice = random.Random(f"{options.seed} shortages")
+        wanted.append((shortages, options.shortage_kills, options.failed_starts, dice))
     return wanted
 
 
@@ -81,7 +85,7 @@ def _report_series(futures: Sequence["Future[Series]"]) -> bool:
             continue
         done.append(series)
         is_well &= not series.problems
-        print("\n".join([report.row(series), *report.problems(series)]), flush=True)
+        print("\n".join([report.row(series), *series.notes, *report.problems(series)]), flush=True)
     print(report.total(done), flush=True)
     return is_well
 
@@ -99,6 +103,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="kills of anybody at any moment (200), and a quarter as many with a daily limit",
     )
     parser.add_argument("--sigterms", type=_count, default=100, help="in the SIGTERM drill (100)")
+    parser.add_argument("--shortage-kills", type=_count, default=300, help="of workers, among shortages (300)")
+    parser.add_argument("--failed-starts", type=_count, default=100, help="of those, followed by a failed start (100)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the dice, to repeat a run")
     parser.add_argument("--jobs", type=_count, default=2, help="nodes at once (2)")
     options = parser.parse_args(arguments)

@@ -57,6 +57,7 @@ class Series:
     verdict: Verdict
     seconds: float
     complaints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:

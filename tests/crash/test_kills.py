@@ -14,6 +14,7 @@ from tests.crash.kills import Victim, at_failpoint
 from tests.crash.scene import ROOT
 from tests.crash.seeded import SEEDED, Seeded
 from tests.crash.seeds.bugs import BUGS
+from tests.crash.shortages import shortages
 
 QUICK = {"acknowledge-before-commit", "refund-doubts"}
 SEEDS = Path(__file__).with_name("seeds")
@@ -38,6 +39,13 @@ def test_sigterm_leaves_nothing_lost_doubled_or_in_doubt() -> None:
     series = sigterm(1, random.Random(2))
     assert series.problems == []
     assert series.verdict.doubts == series.verdict.queued == 0
+
+
+@at_length
+def test_workers_that_cannot_start_serve_again_when_they_can() -> None:
+    series = shortages(12, 9, random.Random(3))
+    assert series.problems == []
+    assert series.verdict.queued == 0
 
 
 @pytest.mark.parametrize("seeded", [each for each in SEEDED if each.seed in QUICK], ids=lambda seeded: seeded.seed)

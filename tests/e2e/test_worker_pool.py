@@ -17,12 +17,6 @@ from tests.e2e.house import House, is_alive, wait_until
 from tests.e2e.reloading import NEW_SIZE, greeting, hang_up, reload
 
 
-def metric(house: House, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/metrics", timeout=30) as answer:
-        lines = answer.read().decode().splitlines()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " ")), 0.0)
-
-
 def readiness(house: House) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{house.http_port}/readyz", timeout=30) as answer:
@@ -41,7 +35,7 @@ def limit_files(house: House, spare: int | None, *, worker: int | None = None) -
 
 
 def wait_for_workers(house: House, count: int) -> None:
-    wait_until(lambda: metric(house, "relayd_workers") == count, what=f"{count} workers", seconds=60)
+    wait_until(lambda: house.metric("relayd_workers") == count, what=f"{count} workers", seconds=60)
 
 
 @pytest.mark.parametrize("spare", [1, 2])
@@ -56,8 +50,8 @@ def test_a_worker_that_cannot_start_is_tried_again_until_it_can(house: House, sp
     assert "its process cannot be started: Too many open files" in house.log_text()
     limit_files(house, None)
     wait_for_workers(house, 2)
-    assert metric(house, 'relayd_worker_restarts_total{end="not_started"}') >= 1
-    assert metric(house, 'relayd_worker_restarts_total{end="signal"}') == 1
+    assert house.metric('relayd_worker_restarts_total{end="not_started"}') >= 1
+    assert house.metric('relayd_worker_restarts_total{end="signal"}') == 1
     reload(house, max_message_octets=NEW_SIZE)
     assert "reloaded" in house.log_text()
     assert house.stop() == 0
@@ -120,7 +114,7 @@ def test_workers_that_hang_are_not_ready_and_are_replaced(house: House) -> None:
     wait_until(lambda: not any(map(is_alive, hung)), what="their end", seconds=60)
     wait_for_workers(house, 2)
     assert "ready" in readiness(house)
-    assert metric(house, 'relayd_worker_restarts_total{end="silent"}') == 2
+    assert house.metric('relayd_worker_restarts_total{end="silent"}') == 2
     assert "its event loop has stood still" in house.log_text()
     with smtplib.SMTP("127.0.0.1", house.smtp_port, timeout=30) as app:
         assert app.ehlo("app.example.com")[0] == 250
@@ -169,9 +163,9 @@ def test_a_log_that_nobody_reads_stops_no_mail(small_house: House) -> None:
                 app.ehlo("app.example.com")
                 for number in range(40):
                     app.docmd(f"RCPT TO:<{'x' * 200}{number}>")
-            if metric(small_house, "relayd_log_lines_dropped_total"):
+            if small_house.metric("relayd_log_lines_dropped_total"):
                 break
-        assert metric(small_house, "relayd_log_lines_dropped_total") > 0
+        assert small_house.metric("relayd_log_lines_dropped_total") > 0
         assert "ready" in readiness(small_house)
     finally:
         os.close(reading)
