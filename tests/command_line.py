@@ -7,9 +7,12 @@ is started as users start it.
 import asyncio
 import multiprocessing
 import os
+import pty
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +55,28 @@ def run(argv: Sequence[str], *, stdin: str = "", environment: Mapping[str, str] 
 async def run_beside(argv: Sequence[str], *, stdin: str = "", environment: Mapping[str, str] | None = None) -> Ran:
     """The same, while the loop goes on."""
     return await asyncio.to_thread(run, argv, stdin=stdin, environment=environment)
+
+
+def run_in_terminal(argv: Sequence[str], *, answer: str, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run it in a terminal and type the answer to its question; "" closes the input. `out` is all that was shown."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode() or b"\x04")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "relayd", *argv],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "COLUMNS": "100", "TERM": "xterm", **(environment or {})},
+        )
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # so the kernel says that nobody writes any more
+            while chunk := os.read(ours, 65536):
+                seen += chunk
+        return Ran(process.wait(_SECONDS), seen.decode(), "")
+    finally:
+        os.close(ours)
 
 
 def _command(

@@ -8,12 +8,13 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from relayd.cli import output
+from relayd.cli.operating import Yes, agreed
 from relayd.config import secrets
 from relayd.config.load import load
 from relayd.daemon.storage import open_database
 from relayd.store import migrate
 from relayd.store.connection import Connection
-from relayd.store.migrate import MigrationStatus, State
+from relayd.store.migrate import Loss, MigrationStatus, State
 
 app = App(name="migrate", help="Bring the database's tables to this version, or back.")
 
@@ -32,10 +33,33 @@ def up(*, config: Config, to: Target = None) -> None:
 
 
 @app.command
-def down(*, config: Config, to: Target = None, steps: int = 1) -> None:
-    """Take migrations back, the newest first: `steps` of them, or all above `--to`. Their data is lost."""
-    for each in _with_database(config, lambda connection: migrate.down(connection, to, steps=steps)):
+def down(*, config: Config, to: Target = None, steps: int = 1, yes: Yes = False) -> int:
+    """Take migrations back, the newest first: `steps` of them, or all above `--to` (0: all).
+
+    Says what is lost with them and asks. Refused while a node runs on the database.
+    """
+    losses: list[Loss] = []
+
+    async def plan(connection: Connection) -> list[MigrationStatus]:
+        doomed = await migrate.to_undo(connection, to, steps=steps)
+        losses.extend(await migrate.losses(connection, doomed))
+        return doomed
+
+    doomed = _with_database(config, plan)
+    if not doomed:
+        output.write("nothing to take back")
+        return 0
+    for loss in losses:
+        output.hint(f"lost for good: {loss.what}: {loss.rows:,} {_unit(loss)}")
+    names = ", ".join(each.name for each in doomed)
+    if not agreed(f"take back {names}", yes=yes):
+        return 1
+    # To a version, not by steps: what somebody else took back meanwhile counts.
+    kept = [each.version for each in migrate.read_migrations() if each.version < doomed[-1].version]
+    target = max(kept, default=0) if to is None else to
+    for each in _with_database(config, lambda connection: migrate.down(connection, target)):
         output.write(f"took back {each.name}")
+    return 0
 
 
 @app.command
@@ -46,6 +70,11 @@ def status(*, config: Config) -> int:
         when = f"{each.applied_at:%Y-%m-%d %H:%M:%S} UTC" if each.applied_at else ""
         output.write(f"{each.name:<29} {each.state:<8} {when}".rstrip())
     return int(any(each.state is not State.APPLIED for each in found))
+
+
+def _unit(loss: Loss) -> str:
+    word = "value" if "." in loss.what else "row"
+    return word if loss.rows == 1 else f"{word}s"
 
 
 def _with_database(

@@ -91,6 +91,22 @@ def _agreed(verb: str, data: dict[str, Any]) -> bool:
         raise Refusal(
             f"{_entries(selected)} match; nothing was changed", hint=f"to {verb} them: --count {selected}, or --yes"
         )
+    return _asked(question)
+
+
+def agreed(what: str, *, yes: bool) -> bool:
+    """Ask before `what` (an imperative) is done. Without a terminal or --yes raise Refusal."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Refusal("nothing was changed: this needs your consent", hint=f"to {what}: --yes")
+    if _asked(f"{what}?"):
+        return True
+    output.hint("nothing was changed")
+    return False
+
+
+def _asked(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -6,7 +6,7 @@ of neighbouring versions run side by side.
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,9 @@ from pathlib import Path
 import asyncpg
 
 from relayd.errors import RelaydError
+from relayd.store import locks
 from relayd.store.connection import Connection, reason
+from relayd.store.nodes import APPLICATION
 
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<title>[a-z0-9_]+)\.(?P<direction>up|down)\.sql")
 _LOCK = 0x72656C6179  # "relay"
@@ -39,6 +41,14 @@ class Migration:
     checksum: str
     up_sql: str
     down_sql: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows that undoing drops, of a table (`what` is its name), or values of a column (`table.column`)."""
+
+    what: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,20 @@ _TAKE_LOCK = "SELECT pg_advisory_lock($1)"
 # Gives it back; the pool would not.
 _RELEASE_LOCK = "SELECT pg_advisory_unlock($1)"
 
+# The tables' columns, and the statements that count what is in them. What is computed from others is no loss.
+_COLUMNS = """
+SELECT c.relname::text AS "table", a.attname::text AS "column",
+       format('SELECT count(*) FROM %I', c.relname) AS count_rows,
+       format('SELECT count(*) FROM %I WHERE %I IS DISTINCT FROM (%s)', c.relname, a.attname,
+              COALESCE(pg_get_expr(d.adbin, d.adrelid), 'NULL')) AS count_values
+  FROM pg_class c
+  JOIN pg_attribute a ON a.attrelid = c.oid
+  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND c.relname <> 'schema_migrations'
+ ORDER BY 1, a.attnum
+"""
+
 # Migrations take as long as they take; returns what to put back.
 _GET_STATEMENT_TIMEOUT = "SELECT current_setting('statement_timeout')"
 
@@ -93,7 +117,7 @@ async def up(
     """
     migrations = read_migrations(directory)
     if target is not None and target not in {migration.version for migration in migrations}:
-        raise RelaydError(f"there is no migration {target}")
+        raise RelaydError(f"there is no migration {target}: relayd migrate status lists them")
     async with _alone(connection):
         await connection.execute(_CREATE_TABLE)
         before = await _status(connection, migrations)
@@ -108,21 +132,68 @@ async def up(
     return [entry for entry in after if entry.version in wanted and entry.state is State.APPLIED]
 
 
+async def to_undo(
+    connection: Connection, target: int | None = None, *, steps: int = 1, directory: Path | None = None
+) -> list[MigrationStatus]:
+    """The last `steps` migrations, or all above `target` (0: all), the newest first. Raises RelaydError if one of them
+    cannot be undone, or a node runs that would go on with the tables gone.
+    """
+    migrations = {migration.version: migration for migration in read_migrations(directory)}
+    if target is not None and target != 0 and target not in migrations:
+        raise RelaydError(f"there is no migration {target}: relayd migrate status lists them; 0 takes all of them back")
+    if target is None and steps < 1:
+        raise RelaydError("--steps must be 1 or more")
+    applied = [entry for entry in await _status(connection, list(migrations.values())) if entry.applied_at]
+    applied.reverse()
+    doomed = applied[:steps] if target is None else [entry for entry in applied if entry.version > target]
+    _refuse_changed(doomed)
+    for entry in doomed:
+        if entry.state is State.UNKNOWN:
+            raise RelaydError(f"migration {entry.name} is of a newer relayd: only that one can undo it")
+        if migrations[entry.version].down_sql is None:
+            raise RelaydError(f"migration {entry.name} cannot be undone: {entry.name}.down.sql is missing")
+    held = await locks.held_by_anybody(connection, application=APPLICATION)
+    if nodes := sum(held.values()):
+        raise RelaydError(
+            f"{nodes} {'node runs' if nodes == 1 else 'nodes run'} on this database: stop relayd on every node first "
+            "(systemctl stop relayd)"
+        )
+    return doomed
+
+
+async def losses(
+    connection: Connection, doomed: Sequence[MigrationStatus], *, directory: Path | None = None
+) -> list[Loss]:
+    """What undoing these would drop. Tries it in a transaction that is rolled back: as slow as `down` itself."""
+    migrations = {migration.version: migration for migration in read_migrations(directory)}
+    columns = await connection.fetch(_COLUMNS)
+    rows_before = await _count_rows(connection, columns)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for entry in doomed:
+            await _run_file(connection, f"{entry.name}.down.sql", migrations[entry.version].down_sql or "")
+        left = await connection.fetch(_COLUMNS)
+        rows_after = await _count_rows(connection, left)
+    finally:
+        await transaction.rollback()
+    found = [Loss(table, rows - rows_after.get(table, 0)) for table, rows in rows_before.items()]
+    kept = {(row["table"], row["column"]) for row in left}
+    for row in columns:
+        if row["table"] in rows_after and (row["table"], row["column"]) not in kept:
+            values = await connection.fetchval(row["count_values"], timeout=_LONGEST_SECONDS)
+            found.append(Loss(f"{row['table']}.{row['column']}", values))
+    found = [loss for loss in found if loss.rows > 0]
+    return sorted(found, key=lambda loss: loss.what)
+
+
 async def down(
     connection: Connection, target: int | None = None, *, steps: int = 1, directory: Path | None = None
 ) -> list[MigrationStatus]:
-    """Undo the last `steps` migrations, or all above `target`; return them as they were, in the order undone."""
+    """Undo what `to_undo` says; return it as it was, in the order undone."""
     migrations = {migration.version: migration for migration in read_migrations(directory)}
     async with _alone(connection):
-        applied = [entry for entry in await _status(connection, list(migrations.values())) if entry.applied_at]
-        applied.reverse()
-        doomed = applied[:steps] if target is None else [entry for entry in applied if entry.version > target]
-        _refuse_changed(doomed)
-        for entry in doomed:
-            if entry.state is State.UNKNOWN:
-                raise RelaydError(f"migration {entry.name} is of a newer relayd: only that one can undo it")
-            if migrations[entry.version].down_sql is None:
-                raise RelaydError(f"migration {entry.name} cannot be undone: {entry.name}.down.sql is missing")
+        doomed = await to_undo(connection, target, steps=steps, directory=directory)
         for entry in doomed:
             await _undo(connection, migrations[entry.version])
     return doomed
@@ -219,15 +290,26 @@ async def _undo(connection: Connection, migration: Migration) -> None:
         await connection.execute(_FORGET, migration.version)
 
 
+async def _count_rows(connection: Connection, columns: Sequence[asyncpg.Record]) -> dict[str, int]:
+    statements = {row["table"]: row["count_rows"] for row in columns}
+    return {
+        table: await connection.fetchval(statement, timeout=_LONGEST_SECONDS) for table, statement in statements.items()
+    }
+
+
 @asynccontextmanager
 async def _one_transaction(connection: Connection, file_name: str, sql: str) -> AsyncIterator[None]:
     """Run the file's SQL, then what the caller adds, all or nothing."""
     async with connection.transaction():
-        try:
-            # Without arguments: many statements, $$ bodies included.
-            await connection.execute(sql, timeout=_LONGEST_SECONDS)
-        except asyncpg.PostgresError as error:
-            position = int(error.as_dict().get("position") or 0)
-            place = f"{file_name} line {sql.count(chr(10), 0, position) + 1}" if position else file_name
-            raise RelaydError(f"migration failed, nothing of it was kept: {place}: {reason(error)}") from error
+        await _run_file(connection, file_name, sql)
         yield
+
+
+async def _run_file(connection: Connection, file_name: str, sql: str) -> None:
+    try:
+        # Without arguments: many statements, $$ bodies included.
+        await connection.execute(sql, timeout=_LONGEST_SECONDS)
+    except asyncpg.PostgresError as error:
+        position = int(error.as_dict().get("position") or 0)
+        place = f"{file_name} line {sql.count(chr(10), 0, position) + 1}" if position else file_name
+        raise RelaydError(f"migration failed, nothing of it was kept: {place}: {reason(error)}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from relayd.seal import new_key
+from tests.command_line import run_in_terminal
 from tests.conftest import FreshDatabase
 from tests.e2e.conftest import furnish
 from tests.e2e.house import House, free_port, wait_until
@@ -131,8 +132,30 @@ def test_a_wrong_password_is_told_and_not_shown(node: House) -> None:
 
 
 def test_a_database_without_tables_says_what_to_run(node: House) -> None:
-    node.run("migrate", "down", "--to", "0", "--config", str(node.config))
+    node.run("migrate", "down", "--to", "0", "--yes", "--config", str(node.config))
     told(serve(node), "relayd migrate up --config")
+
+
+def test_a_way_back_asks_and_waits_for_the_last_node_to_stop(node: House, sink: Sink) -> None:
+    config = ("--config", str(node.config))
+    node.start()
+    furnish(node, sink.port)
+    told(node.run("migrate", "down", "--to", "0", "--yes", *config, check=False), "1 node runs on this database")
+    assert node.stop() == 0
+    for target, wanted in (
+        (("--to", "99"), "there is no migration 99"),
+        (("--to", "-1"), "there is no migration -1"),
+        (("--steps", "0"), "--steps must be 1 or more"),
+    ):
+        told(node.run("migrate", "down", *target, "--yes", *config, check=False), wanted)
+    refused = node.run("migrate", "down", "--to", "0", *config, check=False)
+    told(refused, "lost for good: email_mailboxes: 1 row\n", "nothing was changed", "--yes")
+    ran = run_in_terminal(("migrate", "down", "--to", "0", *config), answer="n\n")
+    assert (ran.code, "0001_foundation? [y/N]" in ran.out, "nothing was changed" in ran.out) == (1, True, True), ran.out
+    node.start()
+    assert node.stop() == 0
+    ran = run_in_terminal(("migrate", "down", *config), answer="y\n")
+    assert (ran.code, "took back 00" in ran.out) == (0, True), ran.out
 
 
 # What is in the way.

@@ -6,7 +6,7 @@ import pytest
 
 from relayd.errors import RelaydError
 from relayd.store import migrate
-from relayd.store.migrate import State
+from relayd.store.migrate import Loss, State
 
 FIRST_UP = """
 CREATE TABLE fruit (name text PRIMARY KEY);
@@ -86,6 +86,36 @@ async def test_a_newer_database_is_left_as_it_is(connection, directory):
     assert await migrate.pending(connection, directory) == []
     with pytest.raises(RelaydError, match="newer relayd"):
         await migrate.down(connection, directory=directory)
+
+
+@pytest.mark.parametrize(("target", "steps"), [(99, 1), (-1, 1), (3, 1), (None, 0), (None, -2)])
+async def test_a_way_back_to_nowhere_is_refused(connection, directory, target, steps):
+    await migrate.up(connection, directory=directory)
+    with pytest.raises(RelaydError, match=r"there is no migration|--steps"):
+        await migrate.down(connection, target, steps=steps, directory=directory)
+    assert await connection.fetchval("SELECT name FROM fruit") == "apple"
+
+
+async def test_what_a_way_back_loses_is_counted_and_nothing_is_done(connection, directory):
+    (directory / "0003_pear.up.sql").write_text(
+        'ALTER TABLE fruit ADD ripe boolean NOT NULL DEFAULT false, ADD note text; CREATE TABLE "Odd name" (n int);'
+    )
+    (directory / "0003_pear.down.sql").write_text('DROP TABLE "Odd name"; ALTER TABLE fruit DROP ripe, DROP note;')
+    await migrate.up(connection, directory=directory)
+    await connection.execute(
+        "INSERT INTO fruit VALUES ('pear', true, 'soft'), ('fig', false, NULL);"
+        ' INSERT INTO "Odd name" SELECT generate_series(1, 5)'
+    )
+    last = await migrate.to_undo(connection, directory=directory)
+    found = await migrate.losses(connection, last, directory=directory)
+    assert found == [Loss("Odd name", 5), Loss("fruit.note", 1), Loss("fruit.ripe", 1)]
+    two = await migrate.to_undo(connection, 1, directory=directory)
+    assert Loss("fruit", 1) in await migrate.losses(connection, two, directory=directory)
+    everything = await migrate.to_undo(connection, 0, directory=directory)
+    found = await migrate.losses(connection, everything, directory=directory)
+    assert found == [Loss("Odd name", 5), Loss("fruit", 3)]
+    assert await migrate.pending(connection, directory) == []
+    assert await connection.fetchval("SELECT count(*) FROM fruit WHERE ripe") == 1
 
 
 async def test_a_missing_down_file_stops_before_anything_is_undone(connection, directory):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import pty
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from relayd.store.queue import NewMessage
 from tests.builders import CONTENT, Sender, claim_all, make_sender, put, put_many
+from tests.command_line import run_in_terminal
 from tests.integration.conftest import Control
 
 
@@ -28,30 +28,10 @@ async def message(control: Control, sender: Sender) -> NewMessage:
 
 async def in_terminal(control: Control, *argv: str, answer: str) -> tuple[int, str]:
     """Run a command whose stdin and stdout are a terminal, and type the answer to its question."""
-    master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relayd", *argv),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "RELAYD_SOCKET": str(control.socket), "COLUMNS": "100", "TERM": "xterm"},
+    ran = await asyncio.to_thread(
+        run_in_terminal, argv, answer=answer, environment={"RELAYD_SOCKET": str(control.socket)}
     )
-    os.close(slave)
-    os.write(master, answer.encode())
-    seen = b""
-    reading = asyncio.get_running_loop().run_in_executor
-
-    def read() -> bytes:
-        try:
-            return os.read(master, 65536)
-        except OSError:
-            return b""
-
-    while chunk := await reading(None, read):
-        seen += chunk
-    os.close(master)
-    code = await process.wait()
-    return code, seen.decode()
+    return ran.code, ran.out
 
 
 async def test_a_filter_asks_before_it_acts(control: Control, message: NewMessage) -> None:

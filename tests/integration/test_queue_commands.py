@@ -3,9 +3,6 @@
 import asyncio
 import json
 import os
-import pty
-import subprocess
-import sys
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +12,7 @@ from relayd.store.connection import Connection
 from relayd.store.operations import Operation, operate
 from relayd.store.queue import NewMessage
 from tests.builders import Sender, claim_all, make_sender, put, put_many
+from tests.command_line import run_in_terminal
 from tests.integration.conftest import Control
 
 
@@ -188,32 +186,12 @@ async def test_the_command_asks_on_a_terminal(
     control: Control, message: NewMessage, answer: str, code: int, state: str
 ) -> None:
     await _fail_to_suppressed(control, message)
-    argv = ["relayd", "queue", "retry", str(message.queue_id), "--failed"]
-    ran = await asyncio.to_thread(_on_a_terminal, argv, str(control.socket), answer)
-    assert ran[0] == code
-    assert "retry 2 entries (1 to a suppressed address)? [y/N]" in ran[1]
+    argv = ["queue", "retry", str(message.queue_id), "--failed"]
+    socket = {"RELAYD_SOCKET": str(control.socket)}
+    ran = await asyncio.to_thread(run_in_terminal, argv, answer=answer, environment=socket)
+    assert ran.code == code
+    assert "retry 2 entries (1 to a suppressed address)? [y/N]" in ran.out
     assert await states(control) == {state: 2}
-
-
-def _on_a_terminal(argv: list[str], socket: str, answer: str) -> tuple[int, str]:
-    """The exit code, and what was written to the standard error."""
-    ours, theirs = pty.openpty()
-    program = f"import sys; sys.argv = {argv!r}; from relayd.cli import main; sys.exit(main())"
-    try:
-        os.write(ours, answer.encode() or b"\x04")
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            stdin=theirs,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, "RELAYD_SOCKET": socket},
-        )
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    return done.returncode, done.stderr
 
 
 async def test_a_retry_after_the_suppression_was_lifted_does_not_ask(control: Control, message: NewMessage) -> None:
