@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 from uuid import UUID
@@ -97,8 +98,7 @@ async def run(
     `on_delivered` is called once, when the connection is free for the next one: before the end is durable.
     """
     began = asyncio.get_running_loop().time()
-    reference = _Reference(attempt, keep)
-    transmission = replace(_transmission(attempt, started), keep_reference=reference.keep)
+    transmission = replace(_transmission(attempt, started), keep_reference=partial(keep, attempt.entries))
     submitted_path = transmission.reverse_path
     failpoints.reach("attempt-started")
     try:
@@ -107,7 +107,7 @@ async def run(
         unsigned = started.messages[transmission.queue_id].sign_at_attempt
         finished = await _finished(attempt, transmission, finisher, unsigned=unsigned)
         if isinstance(finished, Transmission):
-            outcomes = await _deliver(attempt, finished, reference, fleet, longest_seconds)
+            outcomes = await _deliver(attempt, finished, fleet, longest_seconds)
         else:
             outcomes = (finished,) * len(attempt.entries)
     finally:
@@ -210,20 +210,6 @@ def keeper(database: Database) -> Keep:
     return keep
 
 
-class _Reference:
-    """What is kept of where to look for an attempt. `is_kept`: it may be, even if Postgres did not answer."""
-
-    def __init__(self, attempt: Attempt, keep: Keep) -> None:
-        self.is_kept = False
-        self._attempt = attempt
-        self._keep = keep
-
-    async def keep(self, reference: str) -> None:
-        """As Transmission.keep_reference."""
-        self.is_kept = True
-        await self._keep(self._attempt.entries, reference)
-
-
 async def _finished(
     attempt: Attempt, transmission: Transmission, finisher: Finisher | None, *, unsigned: bool
 ) -> Transmission | Outcome:
@@ -246,18 +232,22 @@ async def _finished(
 
 
 async def _deliver(
-    attempt: Attempt, transmission: Transmission, reference: _Reference, fleet: Fleet, longest_seconds: float
+    attempt: Attempt, transmission: Transmission, fleet: Fleet, longest_seconds: float
 ) -> tuple[Outcome, ...]:
     try:
         async with asyncio.timeout(longest_seconds):
             return await fleet.deliver(attempt.terms, transmission)
     except TimeoutError:
-        # The upstream's own timers end sooner; past this point the lease would lapse under the attempt.
-        text = f"no end within {longest_seconds:.0f} s"
-        if attempt.terms.looks is Way.REFERENCE and not reference.is_kept:
-            # It is told to send only after that.
-            return (Deferred(Scope.UPSTREAM, Cause(Stage.DATA, text)),) * len(attempt.entries)
-        return (Uncertain(Cause(Stage.DOT, text)),) * len(attempt.entries)
+        # Most of the upstream's own timers end sooner; past this point the lease would lapse under the attempt.
+        stage = Stage(transmission.reached.stage)
+        cause = Cause(stage, f"no end within {longest_seconds:.0f} s")
+        outcome: Outcome = Uncertain(cause) if stage is Stage.DOT else Deferred(Scope.UPSTREAM, cause)
+    except asyncio.CancelledError:
+        stage = Stage(transmission.reached.stage)
+        if stage is Stage.DOT:
+            raise
+        outcome = Postponed(Scope.MESSAGE, Cause(stage, "not sent: relayd was stopped"), 0)
+    return (outcome,) * len(attempt.entries)
 
 
 def _ended(attempt: Attempt, entry: ClaimedEntry, notice: RecipientNotice, outcome: Outcome, seconds: float) -> Ended:

@@ -109,14 +109,20 @@ class Scheduler:
                 while self._running:
                     await asyncio.wait(self._running)
         if self._running:
-            # What waits for its server to greet has not been sent, and says so; a cancel would leave a doubt.
             await self._fleet.close()
             await asyncio.wait(self._running, timeout=ENDING_SECONDS)
-        cut_off = list(self._running)
-        for task in cut_off:
+        was_cut_off = bool(self._running)
+        if self._running:
+            # What cannot have been sent is settled as not tried; of the rest nobody will know.
+            await self._cancel()
+        await self._cancel()
+        return not was_cut_off
+
+    async def _cancel(self) -> None:
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
-        return not cut_off
+        if self._running:
+            await asyncio.wait(self._running, timeout=ENDING_SECONDS)
 
     async def _claim_until_stopped(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,7 +1,7 @@
 """What travels beside the bytes: RFC 5321's envelope, and one transaction's worth of it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from relayd.mail.address import Address
@@ -42,6 +42,16 @@ async def keep_nothing(reference: str) -> None:
     """For a transmission that nobody will ask about."""
 
 
+@dataclass(slots=True)
+class Reached:
+    """How far an upstream has come, for a caller that cuts it off: the value of a rules.outcome.Stage.
+
+    An upstream that does not say so may have sent the message.
+    """
+
+    stage: str = "dot"
+
+
 @dataclass(frozen=True, slots=True)
 class Transmission:
     """One SMTP transaction to hand to an upstream: one message, some of its recipients.
@@ -63,3 +73,4 @@ class Transmission:
     dsn_ret: str | None = None
     envelope_id: str | None = None
     keep_reference: Callable[[str], Awaitable[None]] = keep_nothing
+    reached: Reached = field(default_factory=Reached, compare=False)

@@ -57,6 +57,7 @@ class GmailApi:
 
     async def deliver(self, transmission: Transmission) -> tuple[Outcome, ...]:
         """All recipients share one outcome. Raises CancelledError alone."""
+        transmission.reached.stage = Stage.DATA
         try:
             outcome = await self._deliver(transmission)
         except StoreUnavailable as error:
@@ -86,6 +87,8 @@ class GmailApi:
         reference = _reference(created, mark)
         if reference is None:
             return Deferred(Scope.UPSTREAM, Cause(Stage.DATA, f"{Step.CREATE}: a reply without the draft's id"))
+        # A draft that is left behind is looked for from here on, as one that may have been sent.
+        transmission.reached.stage = Stage.DOT
         try:
             await transmission.keep_reference(str(reference))
         except StoreUnavailable:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from relayd.mail.envelope import Reached
 from relayd.rules.outcome import Stage
 from relayd.upstream.redaction import MASK, spellings
 from relayd.upstream.verdict import ProtocolViolation
@@ -43,7 +44,7 @@ class HttpReply:
 
 
 class HttpFailure(Exception):
-    """No reply. `stage` is CONNECT when nothing was sent for certain, else DOT; `error` is what happened."""
+    """No reply. `stage` is DOT once all that was asked may have been sent; `error` is what happened."""
 
     def __init__(self, stage: Stage, error: Exception) -> None:
         super().__init__(stage)
@@ -72,13 +73,15 @@ class HttpClient:
         json: Any = None,
         data: bytes | None = None,
         beginning_octets: int | None = None,
+        reached: Reached | None = None,
     ) -> HttpReply:
         """Send and read the reply, whatever its status. Redirects are not followed. Raises HttpFailure.
 
         `beginning_octets`: so much of a reply is enough, be it as long as it may; without, a long one is a failure.
+        `reached` learns how much of `data` may have gone: none (CONNECT), a part (DATA), all of it (DOT).
         """
-        # Not in one piece: a large one would hold up the loop.
-        body = io.BytesIO(data) if data is not None else None
+        reached = reached or Reached()
+        body = _Body(data, reached) if data is not None else None
         try:
             async with self._opened().request(
                 method, url, headers=headers, json=json, data=body, allow_redirects=False
@@ -90,7 +93,7 @@ class HttpClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HttpFailure(Stage.CONNECT, _cause(error)) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ProtocolViolation) as error:
-            raise HttpFailure(Stage.DOT, _cause(error)) from None
+            raise HttpFailure(Stage(reached.stage), _cause(error)) from None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -107,6 +110,22 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+class _Body(io.BytesIO):
+    """What is sent. In pieces: a large one as a whole would hold up the loop."""
+
+    def __init__(self, data: bytes, reached: Reached) -> None:
+        super().__init__(data)
+        self._left = len(data)
+        self._reached = reached
+        reached.stage = Stage.CONNECT
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._left -= len(data)
+        self._reached.stage = Stage.DATA if self._left > 0 else Stage.DOT
+        return data
 
 
 async def _read(stream: aiohttp.StreamReader, beginning_octets: int | None) -> bytes:

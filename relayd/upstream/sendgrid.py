@@ -61,6 +61,7 @@ class SendGrid:
             await self._client.close()
 
     async def _deliver(self, transmission: Transmission) -> dict[Address, Outcome]:
+        transmission.reached.stage = Stage.CONNECT
         composed = await asyncio.to_thread(compose, transmission)
         if isinstance(composed, Failed):
             return dict.fromkeys(transmission.recipients, composed)
@@ -70,6 +71,7 @@ class SendGrid:
                 f"{self._settings.url}/v3/mail/send",
                 headers={"Authorization": f"Bearer {self._settings.key}", "Content-Type": "application/json"},
                 data=composed.body,
+                reached=transmission.reached,
             )
         except HttpFailure as failure:
             return dict.fromkeys(transmission.recipients, judge_exception(failure.stage, failure.error))

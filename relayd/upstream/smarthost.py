@@ -66,9 +66,10 @@ class Smarthost:
     async def deliver(self, transmission: Transmission) -> tuple[Outcome, ...]:
         """One outcome for each recipient, in their order. Raises CancelledError alone.
 
-        Waits while all connections are busy. Cancelled, it closes its connection at once; whether the message went
-        is then unknown to the caller, who must treat it as the uncertain window.
+        Waits while all connections are busy. Cancelled, it closes its connection at once, and `transmission.reached`
+        says how far it came.
         """
+        transmission.reached.stage = Stage.CONNECT
         try:
             identity = self._identify(transmission)
         except Unfit as error:
@@ -78,6 +79,7 @@ class Smarthost:
             try:
                 outcomes = await transact(connection, transmission)
             except BaseException:
+                transmission.reached.stage = connection.stage
                 self._pool.discard(connection)
                 raise
             if outcomes is not None:

@@ -12,7 +12,7 @@ import pytest
 
 from relayd.mail.address import Address
 from relayd.rules.breaker import Failing, sign_of
-from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Uncertain
+from relayd.rules.outcome import Deferred, Failed, Outcome, Postponed, Scope, Sent, Stage, Uncertain
 from relayd.upstream.http import Timeouts
 from relayd.upstream.sendgrid import SendGrid, SendGridSettings
 from relayd.upstream.table import DIALECTS
@@ -240,3 +240,21 @@ async def test_what_hangs_on_a_message_arrives_whole(authority: Authority) -> No
     (attached,) = mail["attachments"]
     assert base64.b64decode(attached["content"]) == picture
     assert (attached["disposition"], attached["content_id"], attached["type"]) == ("inline", "logo@x", "image/png")
+
+
+async def test_a_body_that_is_not_read_whole_was_certainly_not_sent(authority: Authority) -> None:
+    async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    tls = authority.server_context("localhost")
+    async with await asyncio.start_server(read_nothing, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        sendgrid = SendGrid(
+            SendGridSettings(
+                key=KEY, url=f"https://localhost:{port}", ca_file=authority.file, rules=RULES, timeouts=Timeouts(20, 2)
+            )
+        )
+        (outcome,) = await sendgrid.deliver(transmission(content=MAIL + (b"x" * 900 + b"\r\n") * 20_000))
+        await sendgrid.close()
+    assert isinstance(outcome, Deferred)
+    assert (outcome.scope, outcome.cause.stage) == (Scope.UPSTREAM, Stage.DATA)
