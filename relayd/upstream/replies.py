@@ -6,6 +6,7 @@ and so much time in all: one that does not end is given up, however steadily it 
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,8 @@ from aiosmtplib import SMTPReadTimeoutError, SMTPResponse, SMTPServerDisconnecte
 from aiosmtplib.protocol import COMMAND_INJECTION_REGEX, MAX_RESPONSE_LENGTH, FlowControlMixin, SMTPProtocol
 
 from relayd.upstream.verdict import ProtocolViolation
+
+_REPLY_LINE = re.compile(rb"[2-5][0-9]{2}(?:[ -]|\r?$)")
 
 
 class ReplyReader(SMTPProtocol):
@@ -105,6 +108,20 @@ class ReplyReader(SMTPProtocol):
         lost.__cause__ = error
         self._fail(lost)
         self._notify()
+
+    def _read_response_from_buffer(self) -> SMTPResponse | None:
+        """The first reply, once it is whole. Raises ProtocolViolation for one that RFC 5321 4.2 does not know."""
+        arrived = bytes(self._buffer)
+        reply = super()._read_response_from_buffer()
+        if reply is None:
+            return None
+        lines = arrived[: len(arrived) - len(self._buffer)].split(b"\n")[:-1]
+        for line in lines:
+            if not _REPLY_LINE.match(line):
+                raise ProtocolViolation(f"not a line of a reply: {line.decode('ascii', 'backslashreplace').strip()}")
+        if codes := {line[:3].decode() for line in lines} - {str(reply.code)}:
+            raise ProtocolViolation(f"one reply has several codes: {', '.join(sorted(codes))} and {reply.code}")
+        return reply
 
     async def _arrival(self, timeout: float | None) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
