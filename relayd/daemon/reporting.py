@@ -1,5 +1,6 @@
 """Where events go: every one is counted and written. Nobody else knows that metrics and the log listen."""
 
+import logging
 import os
 import sys
 
@@ -8,13 +9,18 @@ from relayd.config.settings import Settings
 from relayd.rules.events import Event
 from relayd.rules.relay_events import LogLinesDropped
 
+log = logging.getLogger(__name__)
+
 FLUSH_SECONDS = 0.2
 
 
 def emit(event: Event) -> None:
-    """Count it and write it."""
-    metrics.record(event)
-    maillog.record(event)
+    """Count it and write it. Raises nothing: what the event tells of has happened."""
+    for record in (metrics.record, maillog.record):
+        try:
+            record(event)
+        except Exception:
+            log.exception("an event could not be recorded: %s", type(event).__name__)
 
 
 class Log:

@@ -23,6 +23,7 @@ from relayd.errors import StoreUnavailable
 from relayd.rules.relay_events import AttemptStarted, BatchCommitted, ClaimsReturned, RelayEvent, StoreLost
 from relayd.store import attempts
 from relayd.store.attempts import Start
+from relayd.store.batcher import after_commit
 from relayd.store.claim import ClaimedEntry
 from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
@@ -202,16 +203,18 @@ class Scheduler:
         looks, self._looks = self._looks, 0
         began = asyncio.get_running_loop().time()
         claimed = await self._claimer.claim(wanted)
-        for reached in claimed.limits_reached:
-            self._emit(reached)
         if claimed.leaves_more:
             self._looks = LOOKS
-        if not claimed.entries:
+        if claimed.entries:
+            failpoints.reach("claimed")
+            self._plan(claimed.entries)
+        else:
             self._looks = max(self._looks, looks - 1)
-            return self._looks > 0
-        failpoints.reach("claimed")
-        self._emit(BatchCommitted("claim", len(claimed.entries), asyncio.get_running_loop().time() - began))
-        self._plan(claimed.entries)
+        with after_commit():
+            for reached in claimed.limits_reached:
+                self._emit(reached)
+            if claimed.entries:
+                self._emit(BatchCommitted("claim", len(claimed.entries), asyncio.get_running_loop().time() - began))
         return self._looks > 0
 
     async def _probe_due(self) -> None:
@@ -252,7 +255,7 @@ class Scheduler:
             # Whatever Postgres still learned of these starts: nothing has been sent.
             self._untried([entry for entry, _ in claims], "Postgres was lost before it began")
             raise
-        self._emit(BatchCommitted("start", len(started.entries), asyncio.get_running_loop().time() - began))
+        seconds = asyncio.get_running_loop().time() - began
         self._untried(
             [entry for entry, _ in claims if entry not in started.entries],
             "its window, its limit, its upstream or a pause changed before it began",
@@ -261,12 +264,15 @@ class Scheduler:
             entries = tuple(entry for entry in each.entries if entry in started.entries)
             if entries:
                 self._launch(Attempt(each.terms, entries), started)
+        with after_commit():
+            self._emit(BatchCommitted("start", len(started.entries), seconds))
 
     def _untried(self, entries: list[ClaimedEntry], reason: str) -> None:
         """Give claims back that were not tried, budget and all, however long Postgres stays away."""
         if entries:
-            self._emit(ClaimsReturned(len(entries), reason))
             self._track(asyncio.create_task(self._give_back(entries, reason)))
+            with after_commit():
+                self._emit(ClaimsReturned(len(entries), reason))
 
     async def _give_back(self, entries: list[ClaimedEntry], reason: str) -> None:
         await self._breakers.give_back(list({entry.claimed_by for entry in entries}))
@@ -291,10 +297,10 @@ class Scheduler:
                 name=f"attempt {each.entries[0].queue_id}",
             )
         )
-        for entry in each.entries:
-            self._emit(
-                AttemptStarted(entry.queue_id, entry.entry_id, str(entry.recipient), each.terms.name, entry.fence)
-            )
+        with after_commit():
+            for entry in each.entries:
+                recipient = str(entry.recipient)
+                self._emit(AttemptStarted(entry.queue_id, entry.entry_id, recipient, each.terms.name, entry.fence))
 
     def _delivered(self, upstream_id: UUID) -> None:
         self._fleet.release(upstream_id)

@@ -27,7 +27,7 @@ from relayd.rules.settlement import settle as decide
 from relayd.rules.states import Status
 from relayd.rules.suppression import DEFAULT_DAYS, SuppressionReason
 from relayd.store import client_events, lanes, queue, settlement, steering, suppressions
-from relayd.store.batcher import Batcher
+from relayd.store.batcher import Batcher, after_commit
 from relayd.store.client_events import NewClientEvent
 from relayd.store.connection import Connection
 from relayd.store.pool import Database
@@ -168,16 +168,17 @@ class Settler:
         if results:
             told, suppressed = await self._commit_whole(results, decided, news, told)
         failpoints.reach("settle-after")
-        self._report(decided, asyncio.get_running_loop().time() - started)
         mails = told.mails if told is not None else ()
-        for mail in mails:
-            assert mail.message.parent_id, "a notification speaks of a message"
-            recipient = str(mail.message.entries[0].recipient)
-            self._emit(Bounced(mail.message.queue_id, mail.message.parent_id, recipient, mail.action))
-        if suppressed:
-            self._emit(AddressesSuppressed(suppressed, SuppressionReason.HARD_BOUNCE))
-        if mails or any(result.status is Status.QUEUED for _, result in decided):
-            self._wake()
+        with after_commit():
+            if mails or any(result.status is Status.QUEUED for _, result in decided):
+                self._wake()
+            self._report(decided, asyncio.get_running_loop().time() - started)
+            for mail in mails:
+                assert mail.message.parent_id, "a notification speaks of a message"
+                recipient = str(mail.message.entries[0].recipient)
+                self._emit(Bounced(mail.message.queue_id, mail.message.parent_id, recipient, mail.action))
+            if suppressed:
+                self._emit(AddressesSuppressed(suppressed, SuppressionReason.HARD_BOUNCE))
         return [None] * len(transactions)
 
     async def _make_next_lanes(self, transactions: Sequence[tuple[Ended, ...]]) -> set[UUID]:

@@ -31,7 +31,7 @@ from relayd.mail.reply import Reply
 from relayd.rules.relay_events import Accepted, BatchCommitted, Rejected, RelayEvent, StoreLost
 from relayd.seal import SealError
 from relayd.store import lanes, queue
-from relayd.store.batcher import Batcher
+from relayd.store.batcher import Batcher, after_commit
 from relayd.store.ids import new_id
 from relayd.store.pool import Database
 
@@ -142,7 +142,8 @@ class Door:
         except SealError as error:
             log.error("cannot sign: %s", error)
             return self._refuse(submission, "unavailable", UNAVAILABLE)
-        self._report(submission, message, way, dropped)
+        with after_commit():
+            self._report(submission, message, way, dropped)
         failpoints.reach("enqueue-reply")
         when = prospect.text if prospect else None
         return Reply(250, "2.0.0", f"queued as {message.queue_id}" + (f", {when}" if when else ""))
@@ -256,11 +257,12 @@ class Door:
                 failpoints.reach_soon("enqueue-sent")
                 await queue.enqueue(connection, messages)
         failpoints.reach("enqueue-committed")
-        self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
-        # Not part of the answer's way: the lanes are woken while the 250s go out.
-        self._asleep.update(*(message.lane_ids for message in messages))
-        if self._waking is None:
-            self._waking = asyncio.create_task(self._wake_lanes())
+        with after_commit():
+            # Not part of the answer's way: the lanes are woken while the 250s go out.
+            self._asleep.update(*(message.lane_ids for message in messages))
+            if self._waking is None:
+                self._waking = asyncio.create_task(self._wake_lanes())
+            self._emit(BatchCommitted("enqueue", len(messages), asyncio.get_running_loop().time() - began))
         return [None] * len(messages)
 
     async def _wake_lanes(self) -> None:
@@ -272,7 +274,8 @@ class Door:
                     async with self._database.connection() as connection:
                         await lanes.wake(connection, lane_ids)
                 except (StoreUnavailable, asyncpg.PostgresError) as error:
-                    self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
+                    with after_commit():
+                        self._emit(StoreLost("wake", str(error)))  # upkeep's sweep finds these entries
                 self._wake()
                 if self._asleep:
                     await asyncio.sleep(WAKE_SPACING_SECONDS)

@@ -1,20 +1,34 @@
 """Group commit: while one batch is under way the next one gathers, and each batch is one transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from relayd.errors import StoreUnavailable
 
+log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+@contextmanager
+def after_commit() -> Iterator[None]:
+    """For what follows a commit: an error is logged and goes no further, or the commit would pass for a failure."""
+    try:
+        yield
+    except Exception:
+        log.exception("a step after a commit failed; what was committed stays")
 
 
 class Batcher(Generic[Item, Answer]):
     """Hands gathered items to `commit`, which answers them all at once, in order.
 
     A batch that fails for a reason of its own is tried again an item at a time, so that a bad item harms only itself.
-    When the store is unavailable every item of the batch learns that at once.
+    When the store is unavailable every item of the batch learns that at once. So `commit` must not raise once it has
+    committed: see after_commit.
 
     A first item goes at once. Those that came while it was under way wait `gather_seconds` more, since where there
     are some there are soon others, and a batch costs much the same whatever is in it. Where nobody waits for the

@@ -1,25 +1,16 @@
 """An attempt that is cut off, by its time or by a stop, says how far it came: only what may have gone is uncertain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
-from relayd.delivery.breakers import Breakers
-from relayd.delivery.claimer import Pace
-from relayd.delivery.scheduler import Scheduler
-from relayd.delivery.settler import Settler
-from relayd.delivery.upstreams import Fleet, Upstream, UpstreamTerms
-from relayd.rules.breaker import BreakerTerms
 from relayd.rules.outcome import Stage
-from relayd.rules.retry import RetryPolicy
-from relayd.store.clock import DatabaseClock
 from relayd.store.pool import Database
 from relayd.upstream.smarthost import Smarthost
-from tests.builders import NoBounces, Sender, make_sender, put
+from tests.builders import Sender, make_sender, put
+from tests.integration.delivering import delivering
 from tests.peers.mail import settings
 from tests.peers.smtp_server import Action, Drip, HalfBody, Hang, ScriptedServer, StopReading
 
@@ -31,40 +22,6 @@ SMALL = b"From: app@example.com\r\nSubject: small\r\n\r\nhello\r\n"
 async def sender(db: Database) -> Sender:
     async with db.connection() as connection:
         return await make_sender(connection)
-
-
-@asynccontextmanager
-async def delivering(
-    db: Database, sender: Sender, build: Callable[[], Upstream], *, attempt_seconds: float
-) -> AsyncIterator[Scheduler]:
-    clock = DatabaseClock()
-    settler = Settler(db, NoBounces(), RetryPolicy(), emit=lambda event: None, wake=lambda: None, now=clock.now)
-    terms = UpstreamTerms(sender.upstream_id, "capture", "smtp_relay", 2, 100, "retry", "1")
-
-    async def load() -> list[tuple[UpstreamTerms, Callable[[], Upstream]]]:
-        return [(terms, build)]
-
-    fleet = Fleet(load)
-    breakers = Breakers(db, BreakerTerms(), name_of=fleet.name_of, emit=lambda event: None, wake=lambda: None)
-    scheduler = Scheduler(
-        db,
-        fleet,
-        settler,
-        breakers,
-        clock,
-        claimant="n/1/1",
-        pace=Pace(poll_seconds=0.05, release_spread_seconds=0, attempt_seconds=attempt_seconds),
-        emit=lambda event: None,
-    )
-    running = asyncio.create_task(scheduler.run())
-    try:
-        yield scheduler
-    finally:
-        await scheduler.drain(0)
-        await settler.drain()
-        await running
-        await breakers.drain()
-        await fleet.close()
 
 
 async def outcome(db: Database) -> asyncpg.Record:
