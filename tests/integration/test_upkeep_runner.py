@@ -37,6 +37,47 @@ async def test_a_lost_connection_is_replaced_and_the_chores_go_on(db: Database, 
     await connection.close()
 
 
+async def test_a_chore_that_hangs_delays_no_other_and_ends_with_the_lock(db: Database, database: FreshDatabase) -> None:
+    hanging, ended = asyncio.Event(), asyncio.Event()
+    rounds = {"here": 0, "there": 0}
+
+    async def hang() -> None:
+        hanging.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def counting(node: str) -> Chore:
+        async def work() -> None:
+            rounds[node] += 1
+
+        return Chore("count", 0.01, work)
+
+    here = asyncio.create_task(runner.run(db, [Chore("hang", 0.01, hang), counting("here")], retry_seconds=30))
+    async with asyncio.timeout(10):
+        await hanging.wait()
+        while rounds["here"] < 5:
+            await asyncio.sleep(0.01)
+    there = asyncio.create_task(runner.run(db, [counting("there")], retry_seconds=0.05))
+    await asyncio.sleep(0.3)
+    assert rounds["there"] == 0
+    connection = await database.connect()
+    (holder,) = [row["pid"] for row in await connection.fetch(HOLDERS, locks.UPKEEP)]
+    await connection.execute("SELECT pg_terminate_backend($1, 5000)", holder)
+    await connection.close()
+    async with asyncio.timeout(10):
+        await ended.wait()
+        done_here = rounds["here"]
+        while rounds["there"] < 5:
+            await asyncio.sleep(0.01)
+    assert rounds["here"] == done_here
+    for task in (here, there):
+        task.cancel()
+    await asyncio.wait({here, there}, timeout=5)
+    assert here.cancelled() and there.cancelled()
+
+
 async def test_cancelled_after_its_connection_was_lost_it_ends(db: Database, database: FreshDatabase) -> None:
     begun = asyncio.Event()
 
