@@ -10,6 +10,7 @@ from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from relayd.metrics.files import count_in_allocated_files
 from relayd.metrics.labels import BoundedNames
 from relayd.metrics.report_meter import ReportMeter
 from relayd.rules.control_events import SecretsResealed, TierRefused
@@ -293,6 +294,7 @@ class Meter:
 @cache
 def own_meter() -> Meter:
     """This process's meter."""
+    count_in_allocated_files()
     return Meter(CollectorRegistry())
 
 
