@@ -1,5 +1,6 @@
 """From an HTTP request to a route's request model, or a list of everything that is wrong with it."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from relayd.control.route import Request, Route
 from relayd.errors import BadValue
+
+BODY_SECONDS = 30.0
 
 
 class BadRequest(BadValue):
@@ -60,7 +63,10 @@ def _takes_list(schema: dict[str, Any]) -> bool:
 
 async def _body(http_request: web.Request) -> dict[str, Any]:
     try:
-        raw = await http_request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await http_request.read()
+    except TimeoutError:
+        raise BadRequest([("", f"the request's body did not come within {BODY_SECONDS:g} s")]) from None
     except web.RequestPayloadError:
         raise BadRequest([("", "the request's body is not what its Content-Encoding says")]) from None
     if not raw:

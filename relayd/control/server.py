@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from relayd.control import openapi, unix_socket
 from relayd.control.errors import answering_errors
+from relayd.control.http_server import HttpServer
 from relayd.control.parsing import parse
 from relayd.control.peer import actor_of
 from relayd.control.route import Context, House, Octets, Route
@@ -38,11 +39,8 @@ class ControlServer:
         self._mode = mode
         self._group = group
         self._house = house
-        self._runner = web.AppRunner(
-            _application(lambda: self._house, routes, house.version),
-            handle_signals=False,
-            access_log=None,
-            shutdown_timeout=_DRAIN_SECONDS,
+        self._server = HttpServer(
+            _application(lambda: self._house, routes, house.version), shutdown_seconds=_DRAIN_SECONDS
         )
         self._ours: tuple[int, int] | None = None
 
@@ -50,8 +48,7 @@ class ControlServer:
         """Listen. Raises RelaydError when the socket cannot be made or another relayd answers on it."""
         listening = unix_socket.listen(self._socket_path, mode=self._mode, group=self._group)
         self._ours = unix_socket.identity(self._socket_path)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        await self._server.listen(listening)
 
     def exchange(self, house: House) -> None:
         """Serve the requests to come in the name of another house: after a reload."""
@@ -63,7 +60,7 @@ class ControlServer:
             # First, so that nobody comes to a door that is being closed.
             unix_socket.unlink_ours(self._socket_path, self._ours)
             self._ours = None
-        await self._runner.cleanup()
+        await self._server.close()
 
 
 def _application(house: Callable[[], House], routes: Sequence[Route], version: str) -> web.Application:

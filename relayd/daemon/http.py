@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from relayd.control.http_server import HttpServer
 from relayd.metrics import CONTENT_TYPE, MetricsPage
 
 _CLOSE_SECONDS = 2.0
@@ -32,19 +33,16 @@ class HttpEndpoint:
         self._sockets = sockets
         self._metrics_page = metrics_page
         self._readiness = readiness
-        self._runner = web.AppRunner(
-            self._app(), handle_signals=False, access_log=None, shutdown_timeout=_CLOSE_SECONDS
-        )
+        self._server = HttpServer(self._app(), shutdown_seconds=_CLOSE_SECONDS)
 
     async def start(self) -> None:
         """Serve."""
-        await self._runner.setup()
         for each in self._sockets:
-            await web.SockSite(self._runner, each).start()
+            await self._server.listen(each)
 
     async def close(self) -> None:
         """Stop, closing the sockets."""
-        await self._runner.cleanup()
+        await self._server.close()
 
     def _app(self) -> web.Application:
         app = web.Application()
