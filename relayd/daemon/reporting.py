@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from functools import cache
 
 from relayd import maillog, metrics
 from relayd.config.settings import Settings
@@ -14,7 +16,16 @@ FLUSH_SECONDS = 0.2
 def emit(event: Event) -> None:
     """Count it and write it."""
     metrics.record(event)
-    maillog.record(event)
+    quota = _quota()
+    for each in quota.sums():
+        maillog.record(each)
+    if quota.admit(event):
+        maillog.record(event)
+
+
+@cache
+def _quota() -> maillog.PeerQuota:
+    return maillog.PeerQuota(time.monotonic)
 
 
 class Log:

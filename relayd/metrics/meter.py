@@ -41,6 +41,8 @@ from relayd.rules.session_events import (
     AuthenticationFailed,
     Cap,
     Ending,
+    PeerLinesSummed,
+    RefusalsSummed,
     Refused,
     SessionClosed,
     SessionOpened,
@@ -109,6 +111,8 @@ class Meter:
                 self._sessions_refused.labels(event.reason).inc()
             case TlsFailed():
                 self._tls_failures.inc()
+            case RefusalsSummed() | PeerLinesSummed():
+                pass  # each of them was counted when it was refused
             case Refused():
                 self._refusals.labels(event.stage, event.reason).inc()
             case Authenticated():
