@@ -112,7 +112,7 @@ class Meter:
             case TlsFailed():
                 self._tls_failures.inc()
             case RefusalsSummed() | PeerLinesSummed():
-                pass  # each of them was counted when it was refused
+                self._log_lines_summed.inc(event.unlogged)
             case Refused():
                 self._refusals.labels(event.stage, event.reason).inc()
             case Authenticated():
@@ -239,6 +239,9 @@ class Meter:
         )
         self._log_lines_dropped = self._counter(
             "relayd_log_lines_dropped_total", "Lines of the log dropped because its reader did not keep up"
+        )
+        self._log_lines_summed = self._counter(
+            "relayd_log_lines_summed_total", "Refusals without a line of their own in the log: one line sums them up"
         )
         self._warm_up_days = self._counter(
             "relayd_warm_up_turns_total", "Days that warming mailboxes ended, by what became of their stage", way=Way

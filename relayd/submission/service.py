@@ -15,6 +15,7 @@ from relayd.rules.peer_network import peer_network
 from relayd.rules.session_events import Cap
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
+from relayd.submission.login_guard import LoginGuard
 from relayd.submission.replies import TRY_LATER
 from relayd.submission.room import Room
 
@@ -51,6 +52,7 @@ class Service:
         tls_context: ssl.SSLContext | None,
         allow_plaintext_auth: bool,
         reports: ReportDoor | None = None,
+        login_guard: LoginGuard | None = None,
     ) -> None:
         self.door = door
         self.verifier = verifier
@@ -60,6 +62,7 @@ class Service:
         self.tls_context = tls_context
         self.allow_plaintext_auth = allow_plaintext_auth
         self.reports = reports
+        self.login_guard = login_guard or LoginGuard()
         self.guests: set[Guest] = set()
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False

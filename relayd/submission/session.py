@@ -114,6 +114,10 @@ class Session(PlainVerbs):
         if isinstance(claim, Reply):
             await self._fail_auth(claim, Reason.AUTH_FAILED)
             return
+        guard = self.service.login_guard
+        if guard.is_blocked(self.peer, claim.login):
+            self.report(Stage.AUTH, replies.LOGINS_BLOCKED, Reason.LOGINS_BLOCKED)
+            raise SessionOver(Ending.LOGINS_BLOCKED, replies.LOGINS_BLOCKED)
         try:
             identity = await self.service.verifier.authenticate(claim.login, claim.secret)
             is_known = identity is not None or await self.service.verifier.knows(claim.login)
@@ -124,8 +128,10 @@ class Session(PlainVerbs):
             # A login that does not exist may be a password typed into the wrong field.
             login = printable(claim.login) if is_known else "(unknown)"
             self.service.emit(AuthenticationFailed(self.peer, login, mechanism))
-            await self._fail_auth(sasl.FAILED, Reason.AUTH_FAILED)
+            delay = guard.fail(self.peer, claim.login, first_delay_seconds=self.limits.auth_failure_delay_seconds)
+            await self._fail_auth(sasl.FAILED, Reason.AUTH_FAILED, delay_seconds=delay)
             return
+        guard.succeed(self.peer, claim.login)
         stopped = _why_stopped(identity)
         if stopped is not None:
             await self._fail_auth(replies.stopped(stopped), stopped, identity)
@@ -160,9 +166,11 @@ class Session(PlainVerbs):
         await self.stream.say(prompt)
         return (await self.read_line(self.limits.max_auth_octets)).decode("ascii", "replace")
 
-    async def _fail_auth(self, reply: Reply, reason: Reason, identity: Identity | None = None) -> None:
+    async def _fail_auth(
+        self, reply: Reply, reason: Reason, identity: Identity | None = None, *, delay_seconds: float | None = None
+    ) -> None:
         # Before the reply, so that a guess costs its time whether or not the client waits for the answer.
-        await asyncio.sleep(self.limits.auth_failure_delay_seconds)
+        await asyncio.sleep(self.limits.auth_failure_delay_seconds if delay_seconds is None else delay_seconds)
         self._auth_failures += 1
         await self.refuse(Stage.AUTH, reply, reason, identity=identity)
         if self._auth_failures >= self.limits.max_auth_tries:

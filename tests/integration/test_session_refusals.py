@@ -79,6 +79,15 @@ async def test_an_app_that_pipelines_far_more_recipients_than_the_cap_still_send
         assert await client.ask("x\r\n.") == "250 2.0.0 queued as 1"
 
 
+async def test_recipients_without_end_end_the_session():
+    async with serving(limits=LIMITS) as server:
+        client = await server.connect()
+        names = "".join(f"RCPT TO:<b{each}@example.net>\r\n" for each in range(3_000))
+        client.send(f"EHLO x\r\n{MAIL}\r\n{names}".encode())
+        replies = await read_to_end(client)
+        assert replies[-1].startswith("421 ") and sum(each.startswith("452") for each in replies) == 1_015
+
+
 async def test_an_accepted_message_starts_the_count_anew():
     async with serving(limits=LIMITS) as server:
         client = await server.connect()
@@ -149,3 +158,20 @@ async def test_other_commands_keep_their_length():
         assert (await client.ask("NOOP " + "x" * 4_092)).startswith("500 5.5.2 ")
         assert await client.ask("NOOP " + "x" * 4_091) == "250 2.0.0 OK"
         await asyncio.sleep(0)
+
+
+async def test_failed_logins_of_other_connections_count():
+    async with serving(limits=LIMITS, trusted=False, allow_plaintext_auth=True) as server:
+        known = await server.connect()
+        assert await known.codes("EHLO x", "AUTH PLAIN AGFwcABzZXNhbWU=", "QUIT") == [250, 235, 221]
+        guard = server.listener._service.login_guard
+        for number in range(20):
+            guard.fail("127.0.0.1", f"guess{number}", first_delay_seconds=0)
+        client = await server.connect()
+        await client.ask("EHLO x")
+        other = b64encode(b"\0other\0sesame").decode()
+        assert (await client.ask(f"AUTH PLAIN {other}")).startswith("421 4.7.0 Too many failed logins")
+        assert await client.is_closed()
+        assert server.seen(Refused)[-1].reason is Reason.LOGINS_BLOCKED
+        client = await server.connect()
+        assert await client.codes("EHLO x", "AUTH PLAIN AGFwcABzZXNhbWU=") == [250, 235]

@@ -39,8 +39,6 @@ def test_spellings_of_one_sender_have_one_key(text: str, key: str):
         ("straße.example", "strasse.example"),  # two domains, of two owners (RFC 5891); IDNA2003 makes them one
         ("ｅxample.com", "example.com"),
         ("example。com", "example.com"),
-        ("example.com\u200b", "example.com"),
-        ("exam\u00adple.com", "example.com"),
         ("mail.example.com", "example.com"),
     ],
 )
