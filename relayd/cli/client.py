@@ -44,6 +44,10 @@ _DETAILS = (
     column("bounces", "bounces are told by"),
     Column("suppressed recipients", lambda row: "are refused" if row["suppressed"] == "refuse" else "are dropped"),
     Column("several To or Cc", lambda row: "are refused" if row["repeated_recipients"] == "refuse" else "are joined"),
+    Column(
+        "others' Sender fields",
+        lambda row: "are refused" if row["foreign_senders"] == "refuse" else "are removed",
+    ),
     Column("a hard bounce counts", lambda row: _days(row["suppression_days"])),
     column("updated_at", "changed"),
 )
@@ -123,6 +127,7 @@ def set_(
     suppressed: Literal["refuse", "drop"] | None = None,
     suppression_days: int | Literal["default"] | None = None,
     repeated_recipients: Literal["refuse", "join"] | None = None,
+    foreign_senders: Literal["refuse", "remove"] | None = None,
     as_json: AsJson = False,
     control: Control,
 ) -> None:
@@ -150,6 +155,8 @@ def set_(
         For how long a hard bounce puts an address on that list; 0: not at all; default: as the configuration says.
     repeated_recipients
         refuse a message with several To or Cc fields, or join them into one.
+    foreign_senders
+        refuse a message whose Sender or Resent-* fields name an address of others, or remove these fields.
     """
     body = given(
         {
@@ -159,6 +166,7 @@ def set_(
             "bounces": bounces,
             "suppressed": suppressed,
             "repeated_recipients": repeated_recipients,
+            "foreign_senders": foreign_senders,
         }
     )
     if suppression_days is not None:

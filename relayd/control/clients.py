@@ -48,6 +48,10 @@ class SetClient(Request):
     repeated_recipients: Annotated[
         Literal["refuse", "join"], Field(description="What is done to a message with several To or Cc fields")
     ] = "refuse"
+    foreign_senders: Annotated[
+        Literal["refuse", "remove"],
+        Field(description="What is done to a message whose Sender or Resent-* fields name an address of others"),
+    ] = "refuse"
 
 
 class ClientView(View):
@@ -66,6 +70,7 @@ class ClientView(View):
     suppressed: str
     suppression_days: int | None
     repeated_recipients: str
+    foreign_senders: str
     created_at: datetime
     updated_at: datetime
 

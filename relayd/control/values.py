@@ -53,8 +53,8 @@ def _domain(text: str) -> str:
     """In lower case and ASCII: U-labels become A-labels."""
     try:
         domain = Address.parse(f"postmaster@{text}").ascii_domain
-    except ValueError:
-        raise ValueError("must be a domain such as example.com") from None
+    except ValueError as error:
+        raise ValueError(f"must be a domain such as example.com ({error})") from None
     labels = domain.split(".")
     if len(labels) < 2 or domain.startswith("[") or len(domain) > _LONGEST_DOMAIN or max(map(len, labels)) > 63:
         raise ValueError("must be a domain such as example.com")

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Self
 
-_LIMIT = 1024 * 1024
+# The longest line are the orders: settings, and up to 2.5 MB about failed logins.
+_LIMIT = 16 * 1024 * 1024
 
 
 class Channel:

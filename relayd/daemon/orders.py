@@ -1,11 +1,12 @@
 """What a worker is told at its start. It travels over the inherited channel, so no secret is in argv or environment."""
 
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from relayd.config.settings import Settings
 from relayd.daemon.sockets import Mode
+from relayd.rules.login_failures import Row
 from relayd.seal import Seal
 
 
@@ -35,6 +36,8 @@ class Orders:
     index: int
     sockets: tuple[tuple[int, Mode], ...]  # inherited file descriptors and how TLS begins on them
     provision_for: str | None  # development mode: the client in whose name unknown senders are made
+    # What the node knows of failed logins, as `LoginFailures.rows` has it.
+    login_failures: tuple[list[Row], list[tuple[str, str]]] = field(default_factory=lambda: ([], []))
 
     def to_json(self) -> dict[str, Any]:
         """As the channel carries it."""
@@ -47,6 +50,7 @@ class Orders:
             "index": self.index,
             "sockets": list(self.sockets),
             "provision_for": self.provision_for,
+            "login_failures": list(self.login_failures),
         }
 
     @classmethod
@@ -63,4 +67,12 @@ class Orders:
             index=values["index"],
             sockets=tuple((descriptor, mode) for descriptor, mode in values["sockets"]),
             provision_for=values["provision_for"],
+            login_failures=_login_failures(*values["login_failures"]),
         )
+
+
+def _login_failures(rows: list[Any], known: list[Any]) -> tuple[list[Row], list[tuple[str, str]]]:
+    return (
+        [(peer, age, [(key, count) for key, count in failures]) for peer, age, failures in rows],
+        [(peer, key) for peer, key in known],
+    )

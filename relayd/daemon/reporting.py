@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import time
+from functools import cache
 
 from relayd import maillog, metrics
 from relayd.config.settings import Settings
@@ -16,11 +18,24 @@ FLUSH_SECONDS = 0.2
 
 def emit(event: Event) -> None:
     """Count it and write it. Raises nothing: what the event tells of has happened."""
-    for record in (metrics.record, maillog.record):
+    for record in (metrics.record, _write):
         try:
             record(event)
         except Exception:
             log.exception("an event could not be recorded: %s", type(event).__name__)
+
+
+def _write(event: Event) -> None:
+    quota = _quota()
+    for each in quota.sums():
+        maillog.record(each)
+    if quota.admit(event):
+        maillog.record(event)
+
+
+@cache
+def _quota() -> maillog.PeerQuota:
+    return maillog.PeerQuota(time.monotonic)
 
 
 class Log:

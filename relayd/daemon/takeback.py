@@ -130,7 +130,7 @@ def _ended(claim: LapsedClaim, outcome: Outcome) -> Ended:
         claimed_by=claim.claimed_by,
         queue_id=claim.queue_id,
         mailbox_id=claim.mailbox_id,
-        recipient=Address.parse(claim.recipient),
+        recipient=Address.stored(claim.recipient),
         retry_count=claim.retry_count,
         max_retries=claim.max_retries,
         first_attempt_at=claim.first_attempt_at,

@@ -51,12 +51,15 @@ from relayd.intake.rewriting import Rewriter
 from relayd.intake.senders import Senders
 from relayd.intake.signer import Signer
 from relayd.intake.suppression import Suppressions
+from relayd.rules.login_failures import LoginFailures
 from relayd.rules.warm_up import Schedule
 from relayd.store import upstreams
 from relayd.store.clock import DatabaseClock
 from relayd.store.outlook import Terms
 from relayd.store.pool import Database
+from relayd.submission import login_guard as login_guards
 from relayd.submission.listener import Listener, ListeningSocket, Mode
+from relayd.submission.login_guard import LoginGuard
 from relayd.submission.verifier import DirectoryVerifier
 from relayd.undumpable import close_memory
 
@@ -75,6 +78,7 @@ class Worker:
         provisioner: Provisioner | None,
         *,
         tell_supervisor: Callable[[str], None],
+        login_guard: LoginGuard,
     ) -> None:
         settings = orders.settings
         self._database = database
@@ -160,6 +164,7 @@ class Worker:
                 max_octets=settings.reports.max_octets,
                 max_waiting=settings.reports.max_waiting,
             ),
+            login_guard=login_guard,
         )
         self._delivering: asyncio.Task[None] | None = None
 
@@ -200,13 +205,22 @@ async def run(end: socket.socket) -> None:
         return  # the supervisor is gone, or could not start this process whole
     orders = Orders.from_json(first)
     settings = orders.settings
+    login_failures = LoginFailures(time.monotonic)
+    login_failures.load(*orders.login_failures)
+    login_guard = LoginGuard(login_failures, pass_on=lambda kind, peer, key: channel.send(kind, peer=peer, key=key))
     Log().configure(settings)
     database = await open_database(
         settings.database, orders.secrets.database_password, name=f"relayd {orders.claimant}", hot=True
     )
     try:
         metrics.own_meter()  # its files are made now: later there may be no descriptor left
-        worker = Worker(orders, database, await _provisioner(orders, database), tell_supervisor=channel.send)
+        worker = Worker(
+            orders,
+            database,
+            await _provisioner(orders, database),
+            tell_supervisor=channel.send,
+            login_guard=login_guard,
+        )
         await worker.start()
     except (RelaydError, OSError) as error:
         channel.send("failed", reason=str(error))
@@ -218,6 +232,8 @@ async def run(end: socket.socket) -> None:
         match message["kind"]:
             case "wake":
                 worker.wake(is_changed=True)
+            case login_guards.FAILED | login_guards.SUCCEEDED as kind:
+                login_guard.hear(kind, message["peer"], message["key"])
             case "drain":
                 await worker.stop_accepting()
                 channel.send("draining")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,9 @@ from relayd.daemon.reporting import emit
 from relayd.daemon.sockets import ListeningSocket
 from relayd.daemon.worker_process import READY_SECONDS, WorkerProcess
 from relayd.errors import RelaydError
+from relayd.rules.login_failures import LoginFailures
 from relayd.rules.relay_events import WorkerDied
+from relayd.submission.login_guard import LoginGuard
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class WorkerPool:
         self._provision_for = provision_for
         self._on_death = on_death
         self._on_refusal = on_refusal
+        self._login_failures = LoginFailures(time.monotonic)
+        self._login_guard = LoginGuard(self._login_failures)
         self._workers: list[WorkerProcess] = []
         # Those of `_workers`, those that an exchange starts, and those that drain.
         self._living: set[WorkerProcess] = set()
@@ -144,9 +149,14 @@ class WorkerPool:
             index=index,
             sockets=tuple((each.socket.fileno(), each.mode) for each in self._sockets),
             provision_for=self._provision_for,
+            login_failures=self._login_failures.rows(),
         )
         worker = WorkerProcess(
-            orders, metrics_directory=self._metrics_directory, on_end=self._on_end, on_refusal=self._on_refusal
+            orders,
+            metrics_directory=self._metrics_directory,
+            on_end=self._on_end,
+            on_refusal=self._on_refusal,
+            on_login=self._note_login,
         )
         self._living.add(worker)
         return worker
@@ -185,6 +195,13 @@ class WorkerPool:
                 await successor.start()
                 if self._is_stopping or self._workers is not workers:
                     return
+
+    def _note_login(self, source: WorkerProcess, message: dict[str, Any]) -> None:
+        """Count a login that failed or succeeded, for workers to come, and tell the other workers."""
+        self._login_guard.hear(message["kind"], message["peer"], message["key"])
+        for worker in self._living:
+            if worker is not source:
+                worker.pass_on(message)
 
     def _on_end(self, worker: WorkerProcess) -> None:
         self._living.discard(worker)

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relayd.daemon import notify
 from relayd.daemon.channel import Channel
 from relayd.daemon.orders import Orders
 from relayd.embedded.lifetime import die_with_parent
 from relayd.rules.relay_events import WorkerEnd
+from relayd.submission import login_guard
 
 REFUSAL_SECONDS = 10.0
 # How long a worker may take until it is ready, and how long its event loop may stand still afterwards.
@@ -43,12 +45,14 @@ class WorkerProcess:
         metrics_directory: Path,
         on_end: Callable[["WorkerProcess"], None],
         on_refusal: Callable[[], None],
+        on_login: Callable[["WorkerProcess", dict[str, Any]], None],
     ) -> None:
         self.orders = orders
         self.is_draining = False
         self._metrics_directory = metrics_directory
         self._on_end = on_end
         self._on_refusal = on_refusal
+        self._on_login = on_login
         self._failure: str | None = None
         self._killed_for: End | None = None
         self._end: End | None = None
@@ -123,6 +127,11 @@ class WorkerProcess:
         """Something may be due."""
         if self._channel and not self.has_ended:
             self._channel.send("wake")
+
+    def pass_on(self, message: dict[str, Any]) -> None:
+        """What another worker has said."""
+        if self._channel and not self.has_ended:
+            self._channel.send(**message)
 
     async def drain(self, seconds: float, *, grace_seconds: float = 2.0) -> None:
         """Let it end what it has begun; after that time it is killed."""
@@ -219,6 +228,8 @@ class WorkerProcess:
                     self._on_refusal()
                 case "queueing":
                     self._refused_at = None
+                case login_guard.FAILED | login_guard.SUCCEEDED:
+                    self._on_login(self, message)
                 case "failed":
                     self._failure = message["reason"]
 

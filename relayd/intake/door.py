@@ -15,7 +15,7 @@ import asyncpg
 
 from relayd import failpoints
 from relayd.errors import StoreFull, StoreUnavailable
-from relayd.intake import dropping, instructions
+from relayd.intake import dropping, instructions, sender_fields
 from relayd.intake.dropping import Dropped, Prepared, dropped_among, leaving
 from relayd.intake.instructions import Instructions
 from relayd.intake.prospects import Prospect, Prospects
@@ -119,6 +119,11 @@ class Door:
         if headers.received_count(scan) > MAX_HOPS:
             return self._refuse(submission, "loop", Reply(554, "5.4.6", "Too many Received fields: a mail loop"))
         try:
+            named = await sender_fields.checked(self._senders, submission.identity, headers.Prepared(content, scan))
+            if isinstance(named, Reply):
+                return self._refuse(submission, "sender_not_allowed", named)
+            content, scan = named
+            submission = replace(submission, content=content)
             entries = entries_of(submission.envelope)
             dropped = await dropped_among(self._suppressions, submission.identity, entries)
             way = await self._senders.way_for(submission.identity, sole_author, asked, recipients=len(entries))
@@ -213,6 +218,7 @@ class Door:
             ),
             message_id=message_id,
             date=trace.date_text(now),
+            host=self._terms.host,
         )
         content = prepared.content
         if not way.rewrites_from:

@@ -60,13 +60,17 @@ class Senders:
         """
         if reverse_path is None:
             return None
-        domain = await self._domains.get(reverse_path.ascii_domain)
-        if domain is None and self._provision and identity.may_use(reverse_path):
-            await self._provision(identity, reverse_path)
-            self._domains.forget(reverse_path.ascii_domain)
-            domain = await self._domains.get(reverse_path.ascii_domain)
-        if domain is None or domain.client_id != identity.client.id or not identity.may_use(reverse_path):
-            return await self._refusal(identity, reverse_path, "reverse-path")
+        return await self.check_named(identity, reverse_path, "reverse-path")
+
+    async def check_named(self, identity: Identity, address: Address, what: str) -> Reply | None:
+        """None if the identity may name itself so; `what` is for the refusal. Raises StoreUnavailable."""
+        domain = await self._domains.get(address.ascii_domain)
+        if domain is None and self._provision and identity.may_use(address):
+            await self._provision(identity, address)
+            self._domains.forget(address.ascii_domain)
+            domain = await self._domains.get(address.ascii_domain)
+        if domain is None or domain.client_id != identity.client.id or not identity.may_use(address):
+            return await self._refusal(identity, address, what)
         if not domain.may_send:
             return Reply(550, "5.7.1", f"Domain {domain.domain} is suspended")
         return None

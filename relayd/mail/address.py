@@ -28,6 +28,15 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _TO_BE_QUOTED = re.compile(r'(["\\])')
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\u0080-\u009f]")
+# What no reader sees in a domain: Unicode's Default_Ignorable_Code_Point that Python calls letters, marks or nothing.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"})
+# A last label like these makes an IP address of the whole: programs read 127.1, 2130706433 and 0x7f000001 as one. No
+# top-level domain is a number (RFC 3696 2).
+_NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
+_LINE_SEPARATORS = re.compile("[\u2028\u2029]")
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _NOT_IN_A_LOCAL_PART = re.compile(r'[\x20"(),:;<>@\[\\\]]')
 _NOT_IN_A_DOMAIN = re.compile(r"[\x20-,/:-@\[-^`{-~]")
@@ -49,6 +58,8 @@ class Address:
             raise ValueError("address holds a control character")
         if _NOT_UTF8.search(text):
             raise ValueError("address is not UTF-8")
+        if _LINE_SEPARATORS.search(text):
+            raise ValueError("address holds a line separator")
         local_part, at, domain = text.rpartition("@")
         if not at:
             raise ValueError("address has no domain; write name@example.com")
@@ -64,6 +75,10 @@ class Address:
             return cls(local_part, domain)
         if not _DOMAIN.match(domain):
             raise ValueError(f"malformed domain: {_fault(_NOT_IN_A_DOMAIN, domain)}")
+        if not domain.isascii() and (unseen := _unseen_in(domain)):
+            raise ValueError(f"malformed domain: it holds the invisible character U+{ord(unseen):04X}; take it out")
+        if _NUMBER.match(unicodedata.normalize("NFKC", domain).lower().rpartition(".")[2]):
+            raise ValueError("malformed domain: it ends in a number; write an IP address in brackets, as [192.0.2.1]")
         return cls(local_part, domain.lower())
 
     @classmethod
@@ -158,6 +173,12 @@ def _is_address_literal(domain: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _unseen_in(domain: str) -> str | None:
+    return next(
+        (each for each in domain if unicodedata.category(each) in _UNSEEN_CATEGORIES or _IGNORABLE.match(each)), None
+    )
 
 
 def _fault(forbidden: re.Pattern[str], text: str) -> str:

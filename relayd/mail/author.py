@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from relayd.mail.address import Address
-from relayd.mail.headers import HeaderScan
+from relayd.mail.headers import Field, HeaderScan
 
 MAX_FROM_OCTETS = 8192
 
@@ -44,6 +44,17 @@ def from_addresses(scan: HeaderScan) -> tuple[Address, ...]:
     if len(value) > MAX_FROM_OCTETS:
         raise ValueError(f"From is over {MAX_FROM_OCTETS} octets")
     return tuple(_mailboxes(_text(value)))
+
+
+def named_in(field: Field) -> tuple[Address, ...]:
+    """The mailboxes of a Sender or Resent-* field. Raises ValueError with a reason fit for a reply."""
+    name = field.name.decode("ascii")
+    if len(field.value) > MAX_FROM_OCTETS:
+        raise ValueError(f"{name} is over {MAX_FROM_OCTETS} octets")
+    try:
+        return tuple(_mailboxes(_text(field.value)))
+    except ValueError as error:
+        raise ValueError(str(error).replace("From", name)) from None
 
 
 def with_address(value: bytes, address: Address) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relayd.mail import encoded_words
+from relayd.mail.address import to_ascii
 
 MAX_FIELDS = 1000
 MAX_HEADER_OCTETS = 512 * 1024
@@ -24,6 +25,9 @@ _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path", b"x-smtpapi"})
 # What an app tells relayd is nobody else's business.
 _FOR_RELAYD = b"x-relayd-"
 _SIGNATURE = b"dkim-signature"
+_RESULTS = b"authentication-results"
+_QUOTED_ID = re.compile(rb'"((?:[^"\\]|\\.)*+)"')
+_QUOTED_PAIR = re.compile(rb"\\(.)")
 _BRACKETED = re.compile(rb"<[^<>]+>")
 _COMMENT_TOKEN = re.compile(rb"\\.|[()]|[^()\\]+|\\")
 
@@ -137,11 +141,22 @@ def received_count(scan: HeaderScan) -> int:
     return len(scan.all(b"Received"))
 
 
-def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: str, date: str) -> Prepared:
+def authserv_id(field: Field) -> str:
+    """Who claims to have checked the message, by an Authentication-Results field; empty where nobody can tell."""
+    value = without_comments(field.value).strip(b" \t")
+    quoted = _QUOTED_ID.match(value)
+    name = _QUOTED_PAIR.sub(rb"\1", quoted.group(1)) if quoted else re.split(rb"[ \t;]", value, maxsplit=1)[0]
+    return to_ascii(name.decode("utf-8", "replace")).rstrip(".")
+
+
+def prepare(
+    content: bytes, scan: HeaderScan, *, received: bytes, message_id: str, date: str, host: str = ""
+) -> Prepared:
     """The message as relayd queues it; every byte not named here is unchanged.
 
     `scan` is that of `content`. `received` (a whole field with its CRLF) goes in front; Message-ID (with its
-    brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc, Return-Path and X-Relayd-* go.
+    brackets) and Date follow where the message has none (RFC 6409 8); Bcc, Resent-Bcc, Return-Path and X-Relayd-*
+    go, and so does an Authentication-Results that claims to be `host`'s (RFC 8601 5).
     """
     fields = [_field(b"Received", received)]
     has_id = has_message_id(scan)
@@ -153,6 +168,7 @@ def prepare(content: bytes, scan: HeaderScan, *, received: bytes, message_id: st
         field
         for field in scan.fields
         if field.key not in _REMOVED
+        and not (field.key == _RESULTS and host and authserv_id(field) == to_ascii(host).rstrip("."))
         and not field.key.startswith(_FOR_RELAYD)
         and (has_id or field.key != b"message-id")
     ]

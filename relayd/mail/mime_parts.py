@@ -16,9 +16,7 @@ MAX_PARTS = 200
 MAX_DEPTH = 12
 
 # A part's first line behind a boundary that no header has named.
-_LIKELY_BOUNDARY = re.compile(
-    rb"^--([^\n]{1,200}?)[ \t]*\n(?=content-[a-z-]{1,40}[ \t]*:)", re.IGNORECASE | re.MULTILINE
-)
+_LIKELY_BOUNDARY = re.compile(rb"^--([^\n]{1,200})\n(?=content-[a-z-]{1,40}[ \t]*:)", re.IGNORECASE | re.MULTILINE)
 _BASE64_REST = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
@@ -79,7 +77,7 @@ def _children(node: _Node, content_type: str, parameters: dict[str, str]) -> lis
     boundary = parameters.get("boundary", "").encode("utf-8", "replace").rstrip()[:200]
     lines = _boundary_lines(node.body, boundary) if boundary else []
     if not lines and (guess := _LIKELY_BOUNDARY.search(node.body)):
-        lines = _boundary_lines(node.body, guess.group(1))
+        lines = _boundary_lines(node.body, guess.group(1).rstrip(b" \t"))
     kind = f"{content_type};{parameters.get('report-type', '').lower()}"
     default = "message/rfc822" if content_type == "multipart/digest" else "text/plain"
     children = []

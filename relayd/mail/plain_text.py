@@ -7,6 +7,7 @@ from relayd.mail import charsets
 from relayd.mail.mime_parts import Part
 
 MAX_CHARACTERS = 100_000
+MAX_HTML_CHARACTERS = 200_000
 
 # Names that mail is seen with, and what Python knows the same or more by.
 _CHARSETS = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "ks_c_5601-1987": "cp949", "euc-kr": "cp949",
@@ -27,7 +28,7 @@ def text_of(part: Part) -> str:
     octets = part.content[: 4 * MAX_CHARACTERS]
     text = decoded(octets, part.parameters.get("charset", ""))
     if part.content_type == "text/html" or (part.content_type != "text/plain" and "<html" in text[:2000].lower()):
-        text = from_html(text)
+        text = from_html(text[:MAX_HTML_CHARACTERS])
     return _FORMAT.sub("", text)[:MAX_CHARACTERS]
 
 

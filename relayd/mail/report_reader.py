@@ -3,9 +3,10 @@
 A form of its own first, words last: the more a form says, the less has to be guessed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from relayd.mail import (
     auto_reply,
@@ -21,6 +22,7 @@ from relayd.mail import (
 from relayd.mail.delivery_report import DeliveryStatus
 from relayd.mail.loose_header import LooseHeader
 from relayd.mail.mime_parts import Part
+from relayd.mail.recipient_text import RecipientText, lowered
 from relayd.mail.report import (
     MAX_EXPLANATION_CHARACTERS,
     Action,
@@ -33,63 +35,77 @@ from relayd.mail.report import (
     ReportedRecipient,
     Unrecognised,
 )
+from relayd.mail.work_budget import REPORT_STEPS, WorkBudget
 
 MAX_SAID_CHARACTERS = 16_384
 # Of so many recipients the text is searched for what their fields leave out: each time costs its whole length.
 MAX_COMPLETED = 50
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "message/delivery-report")
 
+# What the text says, and the message that it quotes, at a level of messages within messages.
+_SaidIn = Callable[[int], tuple[str, str]]
+
 # RFC 8098: it has fields of the same names.
 _RECEIPT = "message/disposition-notification"
 
 
-def read(content: bytes) -> Report:
-    """What the message says. Takes up to a second for the largest: call it in a thread."""
+def read(content: bytes, budget: WorkBudget | None = None) -> Report:
+    """What the message says. Takes up to half a second for the worst: call it in a thread.
+
+    `budget`: what its text may cost; once that is spent, recipients that are left get no text.
+    """
+    budget = budget or WorkBudget(REPORT_STEPS)
     octets = mime_parts.with_lf(content)
     top, offset = loose_header.parse(octets)
     parts = mime_parts.split(top, octets[offset:])
+    said = cache(partial(_said, parts))
     is_receipt = any(part.content_type == _RECEIPT and part.within == 0 for part in parts)
     return (
         ses_notification.read(top, parts)
-        or _complaint(top, parts)
-        or (None if is_receipt else _delivery_report(top, parts))
-        or _legacy(top, parts)
+        or _complaint(top, parts, said)
+        or (None if is_receipt else _delivery_report(top, parts, said, budget))
+        or _legacy(top, parts, said, budget)
         or _answer(top)
         or Unrecognised("no bounce, no complaint, and no answer to anything")
     )
 
 
-def _complaint(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
+def _complaint(top: LooseHeader, parts: Sequence[Part], said_in: _SaidIn) -> Report | None:
     if any(part.content_type in _STATUS_TYPES for part in parts):
         return None
-    said, quoted = _said(parts, 0)
+    said, quoted = said_in(0)
     return feedback_report.read(top, parts, said, returned_message.find(top, parts, quoted))
 
 
-def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
+def _delivery_report(top: LooseHeader, parts: Sequence[Part], said_in: _SaidIn, budget: WorkBudget) -> Report | None:
     found = _status_part(parts)
     if found is None:
         return None
     part, status = found
-    said, quoted = _said(parts, part.within)
+    said, quoted = said_in(part.within)
     header = top if part.within == 0 else _header_around(parts, part)
     who = legacy_bounce.writer(header)
     says_delayed = legacy_bounce.is_delay(who, said)
     original = returned_message.find(header, parts, quoted or said, below=part.within)
     original = _with_ids_of(original, status)
 
+    text = RecipientText(said, budget)
+
     @cache
     def told(action: Action) -> list[str]:
-        found = legacy_bounce.failed(header, who, said, original, action)
+        found = legacy_bounce.failed(header, who, text, original, action)
         return [each.address for each in found if "@" in each.address]
 
     listed = delivery_report.recipients(status, says_delayed=says_delayed)
-    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
+    senders = lowered((who.address, *who.to, original.sender or "", original.return_path or ""))
+    counts = Counter([key for each in listed for key in lowered(_addresses(each))])
+    everyone = frozenset(counts)
     recipients = []
     for each in listed[:MAX_COMPLETED]:
-        others = [address for other in listed if other is not each for address in _addresses(other)]
-        recipients.append(_completed(each, said, others, senders, told))
-    recipients += [_completed(each, "", (), (), told) for each in listed[MAX_COMPLETED:]]
+        others = everyone - {key for key in lowered(_addresses(each)) if counts[key] == 1}
+        recipients.append(_completed(each, text, others, senders, told))
+    nothing = RecipientText("", budget)
+    recipients += [_completed(each, nothing, frozenset(), frozenset(), told) for each in listed[MAX_COMPLETED:]]
     if not recipients:
         return None
     failed = [each for each in recipients if each.action is Action.FAILED]
@@ -99,7 +115,7 @@ def _delivery_report(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
             original=original,
             envelope_id=status.message.get("original-envelope-id", "")[:100] or None,
             reporting_mta=delivery_report.diagnostic_in(status.message.get("reporting-mta", ""))[:255] or None,
-            explanation=_explanation(said, recipients, senders),
+            explanation=_explanation(text, recipients, senders),
         )
     if any(each.action is Action.DELAYED for each in recipients):
         return DelayNotice(tuple(recipients), original)
@@ -131,11 +147,11 @@ def _reads_as_status(part: Part) -> bool:
     )
 
 
-def _explanation(said: str, recipients: Sequence[ReportedRecipient], senders: Sequence[str]) -> str:
+def _explanation(text: RecipientText, recipients: Sequence[ReportedRecipient], senders: frozenset[str]) -> str:
     """The text to a reader. Of several recipients it says nothing that is sure to be about each of them."""
     if len(recipients) != 1:
         return ""
-    return legacy_bounce.general_text(said, _addresses(recipients[0]), senders).strip()[:MAX_EXPLANATION_CHARACTERS]
+    return text.general(lowered(_addresses(recipients[0])), senders).strip()[:MAX_EXPLANATION_CHARACTERS]
 
 
 def _addresses(recipient: ReportedRecipient) -> list[str]:
@@ -144,9 +160,9 @@ def _addresses(recipient: ReportedRecipient) -> list[str]:
 
 def _completed(
     found: ReportedRecipient,
-    said: str,
-    others: Sequence[str],
-    senders: Sequence[str],
+    text: RecipientText,
+    others: frozenset[str],
+    senders: frozenset[str],
     told: Callable[[Action], list[str]],
 ) -> ReportedRecipient:
     """What the fields leave out, from the text: the address, the reply, a status that says something."""
@@ -154,8 +170,8 @@ def _completed(
     if "@" not in address:
         named = told(found.action)
         address = named[0] if len(named) == 1 else address
-    own = [address, found.original_address or ""]
-    diagnostic = found.diagnostic or legacy_bounce.diagnostic_from(said, own, others, senders)
+    own = lowered([address, found.original_address or ""])
+    diagnostic = found.diagnostic or text.diagnostic(own, others, senders)
     status = found.status
     if delivery_report.is_vague(status):
         better = delivery_report.enhanced_in(diagnostic)
@@ -163,8 +179,8 @@ def _completed(
     return replace(found, address=address, diagnostic=diagnostic, status=status)
 
 
-def _legacy(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
-    said, quoted = _said(parts, 0)
+def _legacy(top: LooseHeader, parts: Sequence[Part], said_in: _SaidIn, budget: WorkBudget) -> Report | None:
+    said, quoted = said_in(0)
     who = legacy_bounce.writer(top)
     original = returned_message.find(top, parts, quoted or said)
     returns_message = bool(original.header.fields)
@@ -172,11 +188,12 @@ def _legacy(top: LooseHeader, parts: Sequence[Part]) -> Report | None:
         return None
     if auto_reply.is_auto_reply(top) and not (legacy_bounce.is_daemon(who) or returns_message):
         return None
+    text = RecipientText(said, budget)
     if legacy_bounce.is_delay(who, said):
-        return DelayNotice(tuple(legacy_bounce.failed(top, who, said, original, Action.DELAYED)), original)
-    recipients = legacy_bounce.failed(top, who, said, original, Action.FAILED)
-    senders = (who.address, *who.to, original.sender or "", original.return_path or "")
-    return Bounce(tuple(recipients), original, explanation=_explanation(said, recipients, senders))
+        return DelayNotice(tuple(legacy_bounce.failed(top, who, text, original, Action.DELAYED)), original)
+    recipients = legacy_bounce.failed(top, who, text, original, Action.FAILED)
+    senders = lowered((who.address, *who.to, original.sender or "", original.return_path or ""))
+    return Bounce(tuple(recipients), original, explanation=_explanation(text, recipients, senders))
 
 
 def _answer(top: LooseHeader) -> Report | None:

@@ -34,6 +34,8 @@ from relayd.rules.report_events import BouncedLater, Complained, InboxFailed, Re
 from relayd.rules.session_events import (
     Authenticated,
     AuthenticationFailed,
+    PeerLinesSummed,
+    RefusalsSummed,
     Refused,
     SessionClosed,
     SessionOpened,
@@ -70,6 +72,10 @@ def level_of(event: Event) -> int:
             return logging.INFO
         case RecipientDropped() | AddressesSuppressed():
             return logging.INFO
+        case Refused(number=int()):
+            return logging.DEBUG
+        case RefusalsSummed() | PeerLinesSummed():
+            return logging.WARNING
         case Rejected() | Refused() | SessionRefused() | TlsFailed() | AuthenticationFailed():
             return logging.WARNING
         case ClaimsInDoubt() | StoreLost() | LogLinesDropped():

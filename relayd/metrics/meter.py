@@ -42,6 +42,8 @@ from relayd.rules.session_events import (
     AuthenticationFailed,
     Cap,
     Ending,
+    PeerLinesSummed,
+    RefusalsSummed,
     Refused,
     SessionClosed,
     SessionOpened,
@@ -110,6 +112,8 @@ class Meter:
                 self._sessions_refused.labels(event.reason).inc()
             case TlsFailed():
                 self._tls_failures.inc()
+            case RefusalsSummed() | PeerLinesSummed():
+                self._log_lines_summed.inc(event.unlogged)
             case Refused():
                 self._refusals.labels(event.stage, event.reason).inc()
             case Authenticated():
@@ -236,6 +240,9 @@ class Meter:
         )
         self._log_lines_dropped = self._counter(
             "relayd_log_lines_dropped_total", "Lines of the log dropped because its reader did not keep up"
+        )
+        self._log_lines_summed = self._counter(
+            "relayd_log_lines_summed_total", "Refusals without a line of their own in the log: one line sums them up"
         )
         self._warm_up_days = self._counter(
             "relayd_warm_up_turns_total", "Days that warming mailboxes ended, by what became of their stage", way=Way

@@ -28,8 +28,10 @@ class Ending(StrEnum):
     SESSION_TOO_LONG = "session_too_long"
     TOO_LARGE = "too_large"
     TOO_MANY_ERRORS = "too_many_errors"
+    TOO_MANY_REFUSALS = "too_many_refusals"
     TOO_MANY_COMMANDS = "too_many_commands"
     TOO_MANY_AUTH_TRIES = "too_many_auth_tries"
+    LOGINS_BLOCKED = "logins_blocked"
     BARE_NEWLINE = "bare_newline"
     NOT_SMTP = "not_smtp"
     TLS_FAILED = "tls_failed"
@@ -54,6 +56,7 @@ class Reason(StrEnum):
     TOO_MANY_RECIPIENTS = "too_many_recipients"
     AUTH_REQUIRED = "auth_required"
     AUTH_FAILED = "auth_failed"
+    LOGINS_BLOCKED = "logins_blocked"
     CLIENT_SUSPENDED = "client_suspended"
     CREDENTIAL_DISABLED = "credential_disabled"
     TLS_REQUIRED = "tls_required"
@@ -107,6 +110,29 @@ class Refused:
     enhanced: str
     reason: Reason
     detail: str
+    # The how-manieth refusal of its session, from the first one that the log only sums up; None before.
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsSummed:
+    """A session is over in which more was refused than the log has lines for. `unlogged` are those without one."""
+
+    peer: str
+    client: str | None
+    login: str | None
+    refusals: int
+    unlogged: int
+    most_frequent: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLinesSummed:
+    """What a peer caused and the log has left out in the last minute. `peer` is a network for IPv6, or `all`."""
+
+    peer: str
+    unlogged: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,5 +154,13 @@ class AuthenticationFailed:
 
 
 SessionEvent = (
-    SessionOpened | SessionClosed | SessionRefused | TlsFailed | Refused | Authenticated | AuthenticationFailed
+    SessionOpened
+    | SessionClosed
+    | SessionRefused
+    | TlsFailed
+    | Refused
+    | RefusalsSummed
+    | PeerLinesSummed
+    | Authenticated
+    | AuthenticationFailed
 )

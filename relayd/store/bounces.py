@@ -75,7 +75,7 @@ async def load(
             mailbox_id=row["mailbox_id"],
             domain=SendingDomain(row["domain_id"], row["domain_client_id"], row["domain"], may_send=True),
             dsn_lane_id=row["dsn_lane_id"],
-            reverse_path=Address.parse(row["reverse_path"]) if row["reverse_path"] else None,
+            reverse_path=Address.stored(row["reverse_path"]) if row["reverse_path"] else None,
             smtputf8=row["smtputf8"],
             message_id_header=row["message_id_header"],
             subject=row["subject"],

@@ -29,6 +29,7 @@ class ClientRecord:
     suppressed: str  # a suppressed recipient is refused (refuse), or taken and dropped (drop)
     suppression_days: int | None  # how long its hard bounces count; 0 not at all, None as the configuration says
     repeated_recipients: str  # several To or Cc fields are refused (refuse) or made one (join)
+    foreign_senders: str  # Sender and Resent-* fields of others: the message is refused (refuse), or they go (remove)
     created_at: datetime
     updated_at: datetime
 
@@ -38,13 +39,13 @@ ADD = """
 INSERT INTO clients (name, tier, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 RETURNING id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-          bounces, suppressed, suppression_days, repeated_recipients, created_at, updated_at
+          bounces, suppressed, suppression_days, repeated_recipients, foreign_senders, created_at, updated_at
 """
 
 # Index: clients_name.
 FIND = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       bounces, suppressed, suppression_days, repeated_recipients, created_at, updated_at
+       bounces, suppressed, suppression_days, repeated_recipients, foreign_senders, created_at, updated_at
   FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
@@ -57,7 +58,7 @@ FIND_TO_CHANGE = FIND + " FOR UPDATE"
 # Index: clients_name.
 LIST = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       bounces, suppressed, suppression_days, repeated_recipients, created_at, updated_at
+       bounces, suppressed, suppression_days, repeated_recipients, foreign_senders, created_at, updated_at
   FROM clients WHERE deleted_at IS NULL ORDER BY name
 """
 
@@ -67,7 +68,7 @@ SOME_NAMES = "SELECT name FROM clients WHERE deleted_at IS NULL ORDER BY name LI
 # Index: clients_pkey.
 SAVE = """
 UPDATE clients SET tier = $2, status = $3, may_send_bounces = $4, bounces = $5, suppressed = $6, suppression_days = $7,
-                   repeated_recipients = $8
+                   repeated_recipients = $8, foreign_senders = $9
  WHERE id = $1
 """
 
@@ -89,7 +90,7 @@ SELECT (SELECT count(*) FROM email_domains WHERE client_id = $1 AND deleted_at I
 # To weigh what it has against its tier: waits for others who do. Those who only refer to it go on. Index: clients_pkey.
 LOCK = """
 SELECT id, name, tier, status, may_send_bounces, daily_send_limit, limit_window, time_zone, bulk_reserve_percent,
-       bounces, suppressed, suppression_days, repeated_recipients, created_at, updated_at
+       bounces, suppressed, suppression_days, repeated_recipients, foreign_senders, created_at, updated_at
   FROM clients WHERE id = $1 FOR NO KEY UPDATE
 """
 
@@ -159,6 +160,7 @@ async def save(connection: Connection, found: ClientRecord, wanted: ClientRecord
             wanted.suppressed,
             wanted.suppression_days,
             wanted.repeated_recipients,
+            wanted.foreign_senders,
         )
         if _limits(wanted) != _limits(found):
             await connection.execute(SAVE_LIMITS, found.id, *_limits(wanted))

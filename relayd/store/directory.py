@@ -20,6 +20,7 @@ class SendingClient:
     may_send_bounces: bool
     is_suspended: bool = False
     joins_recipients: bool = False  # several To or Cc fields become one; else they are refused
+    removes_foreign_senders: bool = False  # Sender and Resent-* of others go; else the message is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,14 @@ FIND_LOGIN = """
 SELECT k.id, k.login, k.salt, k.iterations, k.stored_key, k.server_key, k.senders, k.mail_class,
        k.refuse_after_seconds, k.pool_id, k.is_active,
        k.long_lines = 'refuse' AS refuses_long_lines, c.id AS client_id, c.name, c.may_send_bounces, c.status,
-       c.repeated_recipients
+       c.repeated_recipients, c.foreign_senders
   FROM smtp_credentials k JOIN clients c ON c.id = k.client_id
  WHERE k.login = $1 AND k.deleted_at IS NULL AND c.deleted_at IS NULL
 """
 
 # Index: clients_name.
 FIND_CLIENT = """
-SELECT id AS client_id, name, may_send_bounces, status, repeated_recipients
+SELECT id AS client_id, name, may_send_bounces, status, repeated_recipients, foreign_senders
   FROM clients WHERE name = $1 AND deleted_at IS NULL
 """
 
@@ -205,7 +206,7 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
         domain=SendingDomain(
             row["domain_id"], row["domain_client_id"], row["domain"], row["domain_may_send"], row["default_pool_id"]
         ),
-        address=Address.parse(row["email_address"]),
+        address=Address.stored(row["email_address"]),
         mail_lane_id=row["mail_lane_id"],
         bulk_lane_id=row["bulk_lane_id"],
         dsn_lane_id=row["dsn_lane_id"],
@@ -220,7 +221,7 @@ async def find_mailbox(connection: Connection, header_from: Address) -> SendingM
 async def find_address(connection: Connection, mailbox_id: UUID) -> Address | None:
     """A mailbox's address, even if it takes no mail any more."""
     address = await connection.fetchval(FIND_ADDRESS, mailbox_id)
-    return Address.parse(address) if address else None
+    return Address.stored(address) if address else None
 
 
 async def senders_of(connection: Connection, client_id: UUID, limit: int) -> list[str]:
@@ -241,4 +242,5 @@ def _client(row: asyncpg.Record) -> SendingClient:
         row["may_send_bounces"],
         is_suspended=row["status"] == "suspended",
         joins_recipients=row["repeated_recipients"] == "join",
+        removes_foreign_senders=row["foreign_senders"] == "remove",
     )

@@ -206,8 +206,8 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
         lane_id=row["lane_id"],
         credential_id=None,
         origin="resend",
-        reverse_path=Address.parse(row["reverse_path"]) if row["reverse_path"] else None,
-        header_from=Address.parse(row["header_from"]),
+        reverse_path=Address.stored(row["reverse_path"]) if row["reverse_path"] else None,
+        header_from=Address.stored(row["header_from"]),
         message_id_header=row["message_id_header"],
         subject=row["subject"],
         content=row["content"],
@@ -218,7 +218,7 @@ async def copy_of(connection: Connection, queue_id: UUID, *, recipients: tuple[A
         peer=row["peer"],
         max_retries=row["max_retries"],
         entries=tuple(
-            NewEntry(entry_id, Address.parse(recipient), lane_ids[recipient], *asked[recipient])
+            NewEntry(entry_id, Address.stored(recipient), lane_ids[recipient], *asked[recipient])
             for entry_id, recipient in zip(new_ids(len(chosen)), chosen, strict=True)
         ),
         sign_at_attempt=row["sign_at_attempt"],
@@ -232,7 +232,7 @@ def _chosen(queue_id: UUID, original: tuple[str, ...], wanted: tuple[Address, ..
         raise Refusal(f"the recipients of message {queue_id} have been removed; it cannot be sent again")
     if not wanted:
         return list(original)
-    by_key = {Address.parse(recipient).key: recipient for recipient in original}
+    by_key = {Address.stored(recipient).key: recipient for recipient in original}
     strangers = [str(address) for address in wanted if address.key not in by_key]
     if strangers:
         raise Refusal(f"message {queue_id} was not for {', '.join(strangers)}; a resend goes to its own recipients")

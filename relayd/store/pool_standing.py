@@ -134,7 +134,7 @@ def _member(bulk: asyncpg.Record, mail: asyncpg.Record) -> Member:
         id=mail["id"],
         client_id=mail["client_id"],
         domain=SendingDomain(mail["domain_id"], mail["domain_client_id"], mail["domain"], may_send=True),
-        address=Address.parse(mail["email_address"]),
+        address=Address.stored(mail["email_address"]),
         mail_lane_id=mail["lane_id"],
         bulk_lane_id=bulk["lane_id"],
         dsn_lane_id=mail["dsn_lane_id"],

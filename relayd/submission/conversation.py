@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from relayd.errors import StoreUnavailable
 from relayd.mail.reply import Reply
 from relayd.rules.outcome import Stage
-from relayd.rules.session_events import Ending, Reason, Refused
+from relayd.rules.session_events import Ending, Reason, RefusalsSummed, Refused
 from relayd.submission import replies
 from relayd.submission.connection import Connection, printable
 from relayd.submission.door import Identity
@@ -46,6 +47,8 @@ class Conversation(Connection):
         super().__init__(service, loop)
         self.commands = 0
         self._errors = 0
+        self._refusals = 0
+        self._reasons: Counter[Reason] = Counter()
 
     async def converse(self) -> SessionOver:
         """Until the session is over; how."""
@@ -64,9 +67,14 @@ class Conversation(Connection):
         except Exception:
             logger.exception("a session broke")
             return SessionOver(Ending.BROKEN, replies.BROKEN)
+        finally:
+            self._sum_up_refusals()
 
-    async def read_line(self) -> bytes:
-        """The next line. Raises BadLine, SessionOver."""
+    async def read_line(self, max_octets: int | None = None) -> bytes:
+        """The next line. Raises BadLine, SessionOver.
+
+        An AUTH command may be longer than others; `max_octets` is for what follows it.
+        """
         now = self.loop.time()
         idle_ends_at = now + self.limits.idle_seconds
         session_ends_at = self._began_at + self.limits.session_seconds
@@ -76,7 +84,12 @@ class Conversation(Connection):
             deadline, too_late = session_ends_at, SESSION_TOO_LONG
         if deadline <= now and self.transaction is None:
             raise too_late.over()  # a client that never stops talking never waits
-        return await self.stream.line(self.limits.max_command_octets, deadline, too_late)
+        if max_octets is not None:
+            return await self.stream.line(max_octets, deadline, too_late)
+        line = await self.stream.line(self.limits.max_auth_octets, deadline, too_late)
+        if len(line) > self.limits.max_command_octets and line[:5].upper() != b"AUTH ":
+            raise BadLine(Reason.LINE_TOO_LONG)
+        return line
 
     async def _obey(self, line: bytes) -> None:
         try:
@@ -124,11 +137,22 @@ class Conversation(Connection):
         """Report a refusal and reply with it; the session ends when there were too many mistakes."""
         self.report(stage, reply, reason, detail, identity)
         await self.say(reply)
-        if reason not in _COUNTED_AS_ERRORS:
-            return
-        self._errors += 1
+        self.count_refusal(reason)
+
+    def count_refusal(self, reason: Reason) -> None:
+        """Count a refusal that was replied. Raises SessionOver when there were too many."""
+        self._refusals += 1
+        self._errors += reason in _COUNTED_AS_ERRORS
         if self._errors >= self.limits.max_bad_commands:
             raise SessionOver(Ending.TOO_MANY_ERRORS, replies.TOO_MANY_ERRORS)
+        # A list of recipients whom its sender must not write to is one mistake of an app, not a hundred of a stranger.
+        allowed = self.limits.max_refusals + (self.limits.max_recipients if self.identity else 0)
+        if self._refusals >= allowed:
+            raise SessionOver(Ending.TOO_MANY_REFUSALS, replies.TOO_MANY_ERRORS)
+
+    def forgive(self) -> None:
+        """Begin to count mistakes anew: the client has handed over a message."""
+        self._errors = self._refusals = 0
 
     def report(
         self, stage: Stage, reply: Reply, reason: Reason, detail: str = "", identity: Identity | None = None
@@ -140,4 +164,26 @@ class Conversation(Connection):
         refused = identity or self.identity
         client, login = (refused.client.name, refused.login) if refused else (None, None)
         detail = printable(detail or reply.text)
-        self.service.emit(Refused(self.peer, client, login, stage, reply.code, reply.enhanced, reason, detail))
+        self._reasons[reason] += 1
+        number = self._reasons.total()
+        self.service.emit(
+            Refused(
+                self.peer,
+                client,
+                login,
+                stage,
+                reply.code,
+                reply.enhanced,
+                reason,
+                detail,
+                number if number > self.limits.logged_refusals else None,
+            )
+        )
+
+    def _sum_up_refusals(self) -> None:
+        total = self._reasons.total()
+        unlogged = total - self.limits.logged_refusals
+        if unlogged > 0:
+            client, login = (self.identity.client.name, self.identity.login) if self.identity else (None, None)
+            (most_frequent, _), *_ = self._reasons.most_common(1)
+            self.service.emit(RefusalsSummed(self.peer, client, login, total, unlogged, most_frequent))

@@ -19,6 +19,7 @@ from relayd.rules.session_events import Ending
 from relayd.submission.connection import tls_failed
 from relayd.submission.door import Door, Verifier
 from relayd.submission.limits import SessionLimits
+from relayd.submission.login_guard import LoginGuard
 from relayd.submission.service import Service
 from relayd.submission.session import Session
 
@@ -61,6 +62,7 @@ class Listener:
         hostname: str,
         allow_plaintext_auth: bool = False,
         reports: ReportDoor | None = None,
+        login_guard: LoginGuard | None = None,
     ) -> None:
         if tls_context is None and any(each.mode is Mode.IMPLICIT for each in sockets):
             raise ValueError("a socket with implicit TLS needs a certificate")
@@ -77,6 +79,7 @@ class Listener:
             tls_context=tls_context,
             allow_plaintext_auth=allow_plaintext_auth,
             reports=reports,
+            login_guard=login_guard,
         )
 
     @property

@@ -17,6 +17,7 @@ TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")
 TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands without a message")
 TOO_MANY_AUTH_TRIES = Reply(421, "4.7.0", "Too many authentication failures")
+LOGINS_BLOCKED = Reply(421, "4.7.0", "Too many failed logins from your address, wait a minute")
 NOT_SMTP = Reply(421, "4.7.0", "This is not a web server")
 
 NOT_UTF8 = Reply(500, "5.5.2", "Not UTF-8")

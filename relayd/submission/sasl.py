@@ -14,6 +14,7 @@ PASSWORD_PROMPT = "334 UGFzc3dvcmQ6"  # noqa: S105 - "Password:", as every clien
 
 ABORTED = Reply(501, "5.7.0", "Authentication cancelled")
 MALFORMED = Reply(501, "5.5.2", "Malformed authentication data")
+TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")
 FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
 
 

@@ -1,7 +1,6 @@
 """What the sessions of one listener share: whom to ask, the caps on connections, the messages being accepted."""
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from collections import Counter
@@ -12,9 +11,11 @@ from relayd.errors import StoreUnavailable
 from relayd.intake.reports import IncomingReport, ReportDoor
 from relayd.mail.reply import Reply
 from relayd.rules.events import Event
+from relayd.rules.peer_network import peer_network
 from relayd.rules.session_events import Cap
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
+from relayd.submission.login_guard import LoginGuard
 from relayd.submission.replies import TRY_LATER
 from relayd.submission.room import Room
 
@@ -51,6 +52,7 @@ class Service:
         tls_context: ssl.SSLContext | None,
         allow_plaintext_auth: bool,
         reports: ReportDoor | None = None,
+        login_guard: LoginGuard | None = None,
     ) -> None:
         self.door = door
         self.verifier = verifier
@@ -60,6 +62,7 @@ class Service:
         self.tls_context = tls_context
         self.allow_plaintext_auth = allow_plaintext_auth
         self.reports = reports
+        self.login_guard = login_guard or LoginGuard()
         self.guests: set[Guest] = set()
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False
@@ -73,16 +76,16 @@ class Service:
             return Cap.DRAINING
         if len(self.guests) >= self.limits.max_connections:
             return Cap.CONNECTIONS
-        if self._by_peer[network(peer)] >= self.limits.max_connections_per_peer:
+        if self._by_peer[peer_network(peer)] >= self.limits.max_connections_per_peer:
             return Cap.CONNECTIONS_PER_PEER
         self.guests.add(guest)
-        self._by_peer[network(peer)] += 1
+        self._by_peer[peer_network(peer)] += 1
         return None
 
     def release(self, guest: Guest, peer: str) -> None:
         """Give an admitted session's place back."""
         self.guests.discard(guest)
-        key = network(peer)
+        key = peer_network(peer)
         self._by_peer[key] -= 1
         if not self._by_peer[key]:
             del self._by_peer[key]
@@ -127,10 +130,3 @@ def peer_address(peername: object) -> str:
         return "unknown"
     address = str(peername[0]).partition("%")[0]
     return address.removeprefix("::ffff:") if "." in address else address
-
-
-def network(peer: str) -> str:
-    """What counts as one peer: an IPv4 address, or an IPv6 /64, which is what one customer has."""
-    if ":" not in peer:
-        return peer
-    return str(ipaddress.IPv6Network((peer, 64), strict=False))

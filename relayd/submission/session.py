@@ -24,7 +24,7 @@ from relayd.submission.report_session import IncomingReport, place
 from relayd.submission.room import Share
 from relayd.submission.sasl import Credentials
 from relayd.submission.service import Service
-from relayd.submission.stream import SessionOver, TooLate
+from relayd.submission.stream import BadLine, SessionOver, TooLate
 from relayd.submission.transaction import Transaction, transmission_type
 
 DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
@@ -32,6 +32,8 @@ DATA_TOO_SLOW = TooLate(Ending.DATA_TOO_SLOW, replies.DATA_TOO_SLOW)
 # The EHLO name goes into the Received header: nothing that ends a comment or a line there.
 _NOT_IN_A_HELO = re.compile(r"[^!#-'*-;=?-\[\]-~]")
 MAX_HELO_CHARACTERS = 255
+# So many refused recipients beyond the cap do not count as refusals; Postfix's smtpd_recipient_overshoot_limit.
+EXCESS_RECIPIENTS = 1000
 
 
 class Session(PlainVerbs):
@@ -103,10 +105,19 @@ class Session(PlainVerbs):
             reason = Reason.TLS_REQUIRED if refusal is replies.AUTH_NEEDS_TLS else Reason.BAD_SEQUENCE
             await self.refuse(Stage.AUTH, refusal, reason)
             return
-        claim = await self._read_credentials(mechanism, initial.strip())
+        try:
+            claim = await self._read_credentials(mechanism, initial.strip())
+        except BadLine as bad:
+            if bad.reason is not Reason.LINE_TOO_LONG:
+                raise
+            claim = sasl.TOO_LONG
         if isinstance(claim, Reply):
             await self._fail_auth(claim, Reason.AUTH_FAILED)
             return
+        guard = self.service.login_guard
+        if guard.is_blocked(self.peer, claim.login):
+            self.report(Stage.AUTH, replies.LOGINS_BLOCKED, Reason.LOGINS_BLOCKED)
+            raise SessionOver(Ending.LOGINS_BLOCKED, replies.LOGINS_BLOCKED)
         try:
             identity = await self.service.verifier.authenticate(claim.login, claim.secret)
             is_known = identity is not None or await self.service.verifier.knows(claim.login)
@@ -117,8 +128,10 @@ class Session(PlainVerbs):
             # A login that does not exist may be a password typed into the wrong field.
             login = printable(claim.login) if is_known else "(unknown)"
             self.service.emit(AuthenticationFailed(self.peer, login, mechanism))
-            await self._fail_auth(sasl.FAILED, Reason.AUTH_FAILED)
+            delay = guard.fail(self.peer, claim.login, first_delay_seconds=self.limits.auth_failure_delay_seconds)
+            await self._fail_auth(sasl.FAILED, Reason.AUTH_FAILED, delay_seconds=delay)
             return
+        guard.succeed(self.peer, claim.login)
         stopped = _why_stopped(identity)
         if stopped is not None:
             await self._fail_auth(replies.stopped(stopped), stopped, identity)
@@ -151,11 +164,13 @@ class Session(PlainVerbs):
 
     async def _ask(self, prompt: str) -> str:
         await self.stream.say(prompt)
-        return (await self.read_line()).decode("ascii", "replace")
+        return (await self.read_line(self.limits.max_auth_octets)).decode("ascii", "replace")
 
-    async def _fail_auth(self, reply: Reply, reason: Reason, identity: Identity | None = None) -> None:
+    async def _fail_auth(
+        self, reply: Reply, reason: Reason, identity: Identity | None = None, *, delay_seconds: float | None = None
+    ) -> None:
         # Before the reply, so that a guess costs its time whether or not the client waits for the answer.
-        await asyncio.sleep(self.limits.auth_failure_delay_seconds)
+        await asyncio.sleep(self.limits.auth_failure_delay_seconds if delay_seconds is None else delay_seconds)
         self._auth_failures += 1
         await self.refuse(Stage.AUTH, reply, reason, identity=identity)
         if self._auth_failures >= self.limits.max_auth_tries:
@@ -234,8 +249,8 @@ class Session(PlainVerbs):
         if transaction is None:
             await self.refuse(Stage.RCPT, replies.MAIL_FIRST, Reason.BAD_SEQUENCE)
             return
-        if transaction.recipients + len(transaction.report_addresses) >= self.limits.max_recipients:
-            await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
+        if transaction.taken >= self.limits.max_recipients:
+            await self._refuse_excess(transaction)
             return
         parsed = parse_rcpt(
             argument or "",
@@ -245,9 +260,19 @@ class Session(PlainVerbs):
         )
         fault = parsed if isinstance(parsed, Fault) else await place(self.service, transaction, parsed)
         if fault is None:
+            transaction.taken += 1
             await self.say(replies.RECIPIENT_OK)
         else:
             await self.refuse(Stage.RCPT, fault.reply, fault.reason, fault.detail)
+
+    async def _refuse_excess(self, transaction: Transaction) -> None:
+        """Refuse a recipient beyond the cap. An app that pipelines may name many before it reads the first refusal."""
+        transaction.excess += 1
+        if transaction.identity is None or transaction.excess > EXCESS_RECIPIENTS:
+            await self.refuse(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
+        else:
+            self.report(Stage.RCPT, replies.TOO_MANY_RECIPIENTS, Reason.TOO_MANY_RECIPIENTS)
+            await self.say(replies.TOO_MANY_RECIPIENTS)
 
     async def smtp_DATA(self, argument: str) -> None:
         transaction = self.transaction
@@ -264,7 +289,14 @@ class Session(PlainVerbs):
                 reply, reason = await self._settle(transaction, content)
             self.transaction = None
             self.commands = 0
-            await (self.say(reply) if reason is None else self.refuse(Stage.DOT, reply, reason))
+            if reason is not None:
+                await self.refuse(Stage.DOT, reply, reason)
+                return
+            await self.say(reply)
+            if reply.code == 250:
+                self.forgive()
+            else:
+                self.count_refusal(Reason.POLICY)
 
     async def _read_message(self, share: Share, transaction: Transaction) -> bytes | Reason:
         limits, reports = self.limits, self.service.reports

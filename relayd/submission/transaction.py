@@ -22,6 +22,8 @@ class Transaction:
         # asked for it first.
         self._recipients: dict[str, Recipient] = {}
         self.refusal = refusal
+        # RCPT commands that were taken, repeated recipients too, and those refused because the cap was reached.
+        self.taken = self.excess = 0
         self.postmaster_domain = postmaster_domain  # of <Postmaster> alone
         self.report_addresses: list[ReportAddress] = []
 

@@ -124,11 +124,14 @@ async def test_a_client_says_how_it_is_told_and_what_is_dropped(acme: Control) -
     assert "several To or Cc       are refused" in shown.out
     assert (await acme.cli("client", "set", "acme", "--repeated-recipients", "join")).code == 0
     assert "several To or Cc       are joined" in (await acme.cli("client", "show", "acme")).out
+    assert "others' Sender fields  are refused" in (await acme.cli("client", "show", "acme")).out
+    assert (await acme.cli("client", "set", "acme", "--foreign-senders", "remove")).code == 0
+    assert "others' Sender fields  are removed" in (await acme.cli("client", "show", "acme")).out
     async with acme.db.connection() as connection:
         client = await directory.find_client(connection, "acme")
-    assert client and client.joins_recipients
+    assert client and client.joins_recipients and client.removes_foreign_senders
     changed = await acme.ok("PATCH", "clients/acme", {"suppression_days": None})
     assert (changed["suppression_days"], changed["bounces"], changed["suppressed"]) == (None, "both", "drop")
     assert (await acme.request("PATCH", "clients/acme", {"bounces": "fax"})).status == 422
-    audit = await acme.ok("GET", "audit", params={"table": "client", "row": "acme", "limit": 3})
-    assert {each["column"] for each in audit["items"][2]["changes"]} == {"bounces", "suppressed", "suppression_days"}
+    audit = await acme.ok("GET", "audit", params={"table": "client", "row": "acme", "limit": 4})
+    assert {each["column"] for each in audit["items"][3]["changes"]} == {"bounces", "suppressed", "suppression_days"}

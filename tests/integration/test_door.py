@@ -430,3 +430,81 @@ async def test_a_mailbox_may_have_eight_bit_bodies_converted(entrance: Entrance,
     async with entrance.db.connection() as connection:
         flags = await connection.fetch("SELECT body_8bitmime FROM messages ORDER BY id")
     assert [row["body_8bitmime"] for row in flags] == [True, False]
+
+
+FOREIGN_FIELDS = [
+    ("Sender: ceo@victim.example",),
+    ("Sender: Boss <ceo@other.example>",),
+    ("Resent-From: a@victim.example", "Resent-Date: Tue, 1 Dec 2026 10:00:00 +0000"),
+    ("Resent-From: app@example.com", "resent-sender: a@victim.example"),
+    ("Resent-From: app@example.com, a@victim.example",),
+    ("Sender: no address",),
+    ("Sender: a@victim.example (app@example.com)",),
+]
+
+
+@pytest.mark.parametrize("lines", FOREIGN_FIELDS)
+async def test_sender_fields_of_others_refuse_the_message(entrance: Entrance, lines: tuple[str, ...]) -> None:
+    async with entrance.db.transaction() as connection:
+        await make_sender(connection, "boss@other.example", client="rival")
+    reply = await entrance.accept(*lines)
+    assert reply.startswith("550 5.7.1 ") and any(line.partition(":")[0] in reply for line in lines), reply
+    (event,) = entrance.events
+    assert isinstance(event, Rejected) and event.reason == "sender_not_allowed"
+
+
+@pytest.mark.parametrize("lines", FOREIGN_FIELDS)
+async def test_a_client_may_have_such_fields_removed(entrance: Entrance, lines: tuple[str, ...]) -> None:
+    await entrance.execute("UPDATE clients SET foreign_senders = 'remove'")
+    async with entrance.db.connection() as connection:
+        client = await directory.find_client(connection, "acme")
+    assert client is not None
+    assert (await entrance.accept("To: a@victim.example", *lines, identity=Identity(client))).startswith("250")
+    content = (await entrance.last())["content"].lower()
+    assert b"\r\nsender:" not in content and b"\r\nresent-" not in content and b"\r\nto: a@victim.example" in content
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Sender: app@example.com",),
+        ("Sender: list-bounces@EXAMPLE.com", "Resent-From: x@example.com"),
+        ("Sender:",),
+        ("Resent-To: you@victim.example", "Resent-From: app@example.com"),
+        ("Reply-To: a@victim.example", "X-Sender: a@victim.example"),
+    ],
+)
+async def test_own_sender_fields_stay(entrance: Entrance, lines: tuple[str, ...]) -> None:
+    assert (await entrance.accept(*lines)).startswith("250")
+    content = (await entrance.last())["content"].decode()
+    assert all(f"\r\n{line}\r\n" in content for line in lines)
+
+
+async def test_a_login_bound_to_senders_may_name_no_other(entrance: Entrance) -> None:
+    bound = replace(entrance.acme, senders=("app@example.com",))
+    assert (await entrance.accept("Sender: ceo@example.com", identity=bound)).startswith("550 5.7.1 Sender <ceo@")
+    assert (await entrance.accept("Sender: app@example.com", identity=bound)).startswith("250")
+
+
+@pytest.mark.parametrize(
+    ("value", "stays"),
+    [
+        ("relay.test; dkim=pass header.d=victim.example", False),
+        ("RELAY.Test;\r\n spf=pass", False),
+        ("(a (nested) comment) relay.test (x) 1; none", False),
+        ('"relay.test"; none', False),
+        ('"re\\lay.test"; none', False),
+        ("relay.test. ; none", False),
+        ("relay.test", False),
+        ("mx.relay.test; dkim=pass", True),
+        ("other.example; x=relay.test", True),
+        ("(relay.test) other.example; none", True),
+        ("relay.test.example; none", True),
+    ],
+)
+async def test_results_that_claim_to_be_ours_go_and_others_stay(entrance: Entrance, value: str, stays: bool) -> None:
+    assert (await entrance.accept(f"authentication-Results: {value}")).startswith("250")
+    content = (await entrance.last())["content"]
+    assert (b"authentication-results: " in content.lower()) == stays
+    signatures = [each.value for each in scan(content).all(b"DKIM-Signature")]
+    assert not stays or all(b"victim" not in each for each in signatures)

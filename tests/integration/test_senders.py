@@ -61,7 +61,6 @@ async def tenants(db: Database) -> Tenants:
         ("app@com", "550 5.7.1"),
         ("app@xample.com", "550 5.7.1"),
         ("app@straße.example", "550 5.7.1"),
-        ("app@example.com\u200b", "550 5.7.1"),
         ("app@ｅxample.com", "550 5.7.1"),
         ("boss@rival.example", "550 5.7.1"),
         ("anyone@rival.example", "550 5.7.1"),

@@ -346,9 +346,9 @@ async def test_recipients_are_capped():
         client = await server.connect()
         await client.ask("EHLO x")
         await client.ask(MAIL)
-        client.send(b"".join(b"RCPT TO:<r%d@example.net>\r\n" % number for number in range(20_000)))
-        replies = await client.replies(20_000)
-        assert [reply[:9] for reply in replies] == ["250 2.1.5"] * 100 + ["452 4.5.3"] * 19_900
+        client.send(b"".join(b"RCPT TO:<r%d@example.net>\r\n" % number for number in range(1_100)))
+        replies = await client.replies(1_100)
+        assert [reply[:9] for reply in replies] == ["250 2.1.5"] * 100 + ["452 4.5.3"] * 1_000
         assert await client.codes("DATA", "x\r\n.") == [354, 250]
         assert len(server.door.submissions[0].envelope.forward_paths) == 100
 
