@@ -35,6 +35,7 @@ class Orders:
     claimant: str
     index: int
     sockets: tuple[tuple[int, Mode], ...]  # inherited file descriptors and how TLS begins on them
+    connection_slots: int  # the descriptor of what counts the connections of all workers
     provision_for: str | None  # development mode: the client in whose name unknown senders are made
     # What the node knows of failed logins, as `LoginFailures.rows` has it.
     login_failures: tuple[list[Row], list[tuple[str, str]]] = field(default_factory=lambda: ([], []))
@@ -49,6 +50,7 @@ class Orders:
             "claimant": self.claimant,
             "index": self.index,
             "sockets": list(self.sockets),
+            "connection_slots": self.connection_slots,
             "provision_for": self.provision_for,
             "login_failures": list(self.login_failures),
         }
@@ -66,6 +68,7 @@ class Orders:
             claimant=values["claimant"],
             index=values["index"],
             sockets=tuple((descriptor, mode) for descriptor, mode in values["sockets"]),
+            connection_slots=values["connection_slots"],
             provision_for=values["provision_for"],
             login_failures=_login_failures(*values["login_failures"]),
         )

@@ -48,7 +48,7 @@ def door_terms(settings: Settings) -> DoorTerms:
 
 
 def session_limits(settings: Settings, index: int) -> SessionLimits:
-    """A worker's caps: what holds for the node is shared out."""
+    """A worker's caps. The memory is shared out; the connections are counted by the workers together."""
     submission = settings.submission
     return SessionLimits(
         size_octets=submission.max_message_octets,
@@ -57,8 +57,8 @@ def session_limits(settings: Settings, index: int) -> SessionLimits:
             share(submission.max_held_octets, index, settings.processes), 2 * submission.max_message_octets
         ),
         max_recipients=submission.max_recipients,
-        max_connections=share(submission.max_connections, index, settings.processes),
-        max_connections_per_peer=share(submission.max_connections_per_peer, index, settings.processes),
+        max_connections=submission.max_connections,
+        max_connections_per_peer=submission.max_connections_per_peer,
         max_auth_tries=submission.max_auth_tries,
         reject_invalid_helo=submission.reject_invalid_helo,
         idle_seconds=submission.idle_seconds,

@@ -58,6 +58,7 @@ from relayd.store.clock import DatabaseClock
 from relayd.store.outlook import Terms
 from relayd.store.pool import Database
 from relayd.submission import login_guard as login_guards
+from relayd.submission.connection_slots import ConnectionSlots
 from relayd.submission.listener import Listener, ListeningSocket, Mode
 from relayd.submission.login_guard import LoginGuard
 from relayd.submission.verifier import DirectoryVerifier
@@ -165,6 +166,7 @@ class Worker:
                 max_waiting=settings.reports.max_waiting,
             ),
             login_guard=login_guard,
+            slots=ConnectionSlots(orders.connection_slots),
         )
         self._delivering: asyncio.Task[None] | None = None
 

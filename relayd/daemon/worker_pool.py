@@ -17,6 +17,7 @@ from relayd.daemon.worker_process import READY_SECONDS, WorkerProcess
 from relayd.errors import RelaydError
 from relayd.rules.login_failures import LoginFailures
 from relayd.rules.relay_events import WorkerDied
+from relayd.submission.connection_slots import ConnectionSlots
 from relayd.submission.login_guard import LoginGuard
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class WorkerPool:
         self._on_refusal = on_refusal
         self._login_failures = LoginFailures(time.monotonic)
         self._login_guard = LoginGuard(self._login_failures)
+        self._slots = ConnectionSlots()
         self._workers: list[WorkerProcess] = []
         # Those of `_workers`, those that an exchange starts, and those that drain.
         self._living: set[WorkerProcess] = set()
@@ -148,6 +150,7 @@ class WorkerPool:
             claimant=f"{settings.node}/{self.incarnation}/{self._serial}",
             index=index,
             sockets=tuple((each.socket.fileno(), each.mode) for each in self._sockets),
+            connection_slots=self._slots.descriptor,
             provision_for=self._provision_for,
             login_failures=self._login_failures.rows(),
         )
@@ -214,6 +217,7 @@ class WorkerPool:
             self._start_at[index] = asyncio.get_running_loop().time() + pause
             self._has_news.set()
         if worker.pid:
+            self._slots.release_all_of(worker.pid)
             # Beside the successor's start: while Postgres is away nothing is taken back, but there is a 451 to say.
             self._spawn(self._on_death(worker.orders.claimant, worker.pid))
         if is_ours:

@@ -180,7 +180,7 @@ class WorkerProcess:
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
-        descriptors = [descriptor for descriptor, _ in self.orders.sockets]
+        descriptors = [self.orders.connection_slots, *(descriptor for descriptor, _ in self.orders.sockets)]
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(

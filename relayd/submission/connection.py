@@ -99,7 +99,7 @@ class Connection(SMTP):
 
     def leave(self, ending: Ending) -> None:
         """Give the place back: the session is over, or never came to be."""
-        self.service.release(self, self.peer)
+        self.service.release(self)
         self.service.emit(SessionClosed(self.peer, ending, self.loop.time() - self._began_at))
 
     @property

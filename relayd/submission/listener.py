@@ -17,6 +17,7 @@ from relayd.intake.reports import ReportDoor
 from relayd.rules.events import Event
 from relayd.rules.session_events import Ending
 from relayd.submission.connection import tls_failed
+from relayd.submission.connection_slots import ConnectionSlots
 from relayd.submission.door import Door, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.login_guard import LoginGuard
@@ -63,6 +64,7 @@ class Listener:
         allow_plaintext_auth: bool = False,
         reports: ReportDoor | None = None,
         login_guard: LoginGuard | None = None,
+        slots: ConnectionSlots | None = None,
     ) -> None:
         if tls_context is None and any(each.mode is Mode.IMPLICIT for each in sockets):
             raise ValueError("a socket with implicit TLS needs a certificate")
@@ -80,6 +82,7 @@ class Listener:
             allow_plaintext_auth=allow_plaintext_auth,
             reports=reports,
             login_guard=login_guard,
+            slots=slots,
         )
 
     @property

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from relayd.mail.reply import Reply
 from relayd.rules.events import Event
 from relayd.rules.peer_network import peer_network
 from relayd.rules.session_events import Cap
+from relayd.submission.connection_slots import ConnectionSlots
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.login_guard import LoginGuard
@@ -53,6 +53,7 @@ class Service:
         allow_plaintext_auth: bool,
         reports: ReportDoor | None = None,
         login_guard: LoginGuard | None = None,
+        slots: ConnectionSlots | None = None,
     ) -> None:
         self.door = door
         self.verifier = verifier
@@ -63,32 +64,28 @@ class Service:
         self.allow_plaintext_auth = allow_plaintext_auth
         self.reports = reports
         self.login_guard = login_guard or LoginGuard()
-        self.guests: set[Guest] = set()
+        self.guests: dict[Guest, int] = {}
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False
         self.room = Room(limits.max_held_octets)
-        self._by_peer: Counter[str] = Counter()
+        self._slots = slots or ConnectionSlots()
         self._left = asyncio.Event()
 
     def admit(self, guest: Guest, peer: str) -> Cap | None:
         """None and a place, or the cap that is reached."""
         if self.is_draining:
             return Cap.DRAINING
-        if len(self.guests) >= self.limits.max_connections:
-            return Cap.CONNECTIONS
-        if self._by_peer[peer_network(peer)] >= self.limits.max_connections_per_peer:
-            return Cap.CONNECTIONS_PER_PEER
-        self.guests.add(guest)
-        self._by_peer[peer_network(peer)] += 1
+        slot = self._slots.take(
+            peer_network(peer), most=self.limits.max_connections, most_per_peer=self.limits.max_connections_per_peer
+        )
+        if isinstance(slot, Cap):
+            return slot
+        self.guests[guest] = slot
         return None
 
-    def release(self, guest: Guest, peer: str) -> None:
+    def release(self, guest: Guest) -> None:
         """Give an admitted session's place back."""
-        self.guests.discard(guest)
-        key = peer_network(peer)
-        self._by_peer[key] -= 1
-        if not self._by_peer[key]:
-            del self._by_peer[key]
+        self._slots.release(self.guests.pop(guest))
         self._left.set()
 
     async def accept(self, submission: Submission) -> Reply:
