@@ -13,5 +13,7 @@ app = App(name="config", help="Look at a configuration file.")
 @app.command
 def check(file: Path, /) -> None:
     """Say everything that is wrong with a configuration file, and change nothing."""
-    serve.read(file)
+    settings, _ = serve.read(file)
+    for warning in settings.warnings():
+        output.hint(f"warning: {warning}")
     output.write(f"{file}: good")

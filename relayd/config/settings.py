@@ -292,3 +292,14 @@ class Settings(_Section):
     verdicts: tuple[VerdictSettings, ...] = ()
     suppression: SuppressionSettings = SuppressionSettings()
     log: LogSettings = LogSettings()
+
+    def warnings(self) -> list[str]:
+        """What is allowed and yet hardly meant, with its remedy."""
+        submission = self.submission
+        may_log_in = submission.tls_certificate is not None or submission.allow_plaintext_auth
+        if may_log_in or self.trusted_networks:
+            return []
+        return [
+            "no app can hand in mail: without a certificate nobody can log in, and no network is trusted; set "
+            "submission.tls_certificate and tls_key, or add [[trusted_networks]]"
+        ]

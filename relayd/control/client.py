@@ -15,6 +15,9 @@ from relayd.errors import RelaydError
 
 TIMEOUT_SECONDS = 60.0
 _START = "Start it with `relayd dev` or `relayd serve --config FILE`, or name its socket with --socket."
+_SERVICE = "If it is a service, `systemctl status relayd` says why. "
+# sd_booted(3): systemd is this machine's init.
+_SYSTEMD = Path("/run/systemd/system")
 
 
 class ServerRefused(RelaydError):
@@ -133,7 +136,8 @@ def _connect(sockets: Sequence[Path], timeout_seconds: float) -> socket.socket:
     if denied:
         raise RelaydError(f"may not open {denied[0]}: {_whose(denied[0])}")
     looked = ", ".join(str(path) for path in sockets)
-    raise RelaydError(f"relayd is not running here (looked for {looked}). {_START}")
+    advice = _SERVICE + _START if _SYSTEMD.is_dir() else _START
+    raise RelaydError(f"relayd is not running here (looked for {looked}). {advice}")
 
 
 def _whose(path: Path) -> str:

@@ -32,7 +32,7 @@ def listen(path: Path, *, mode: int, group: str | None) -> socket.socket:
     try:
         _bind(listening, path)
         if group is not None:
-            os.chown(path, -1, _group_id(group))
+            _give_to(path, group)
         path.chmod(mode)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
@@ -91,6 +91,16 @@ def _bind(listening: socket.socket, path: Path) -> None:
         listening.bind(os.fspath(path))
     finally:
         os.umask(umask)
+
+
+def _give_to(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, _group_id(group))
+    except PermissionError:
+        raise RelaydError(
+            f"control.group: relayd may not give its socket to the group {group}, since its user is not in it; under "
+            f"systemd add SupplementaryGroups={group} to the unit: systemctl edit relayd"
+        ) from None
 
 
 def _group_id(group: str) -> int:

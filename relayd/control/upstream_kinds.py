@@ -1,6 +1,8 @@
 """The kinds of upstreams, by provider and mode: what each takes, what it needs, what it is when nothing is said."""
 
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from relayd.control.upstream_options import COLUMNS, SECRETS
@@ -11,6 +13,8 @@ from relayd.upstream.token_login import logs_in_by_token
 # RFC 8314 3.3: a port that begins with TLS.
 IMPLICIT_TLS_PORT = 465
 _DEFAULT_PORTS = {"opportunistic": 25, "starttls": 587, "implicit": 465, "none": 25}
+
+_MOUNTS = Path("/proc/self/mountinfo")
 
 _SMTP = frozenset(
     {
@@ -160,6 +164,20 @@ def check(upstream: UpstreamRecord) -> None:
         raise BadValue(f"{', '.join(foreign)} cannot be used with {what}")
     if upstream.smtp_host is not None:
         _check_smtp(upstream)
+    if upstream.capture_directory is not None:
+        check_directory(upstream.capture_directory, _MOUNTS.read_text())
+
+
+def check_directory(directory: str, mounts: str) -> None:
+    """Raises BadValue for a directory that systemd hides. `mounts`: /proc/self/mountinfo, as proc(5) has it."""
+    for line in mounts.splitlines():
+        root, mount_point = line.split()[3:5]
+        is_inside = Path(os.path.normpath("/" + directory.lstrip("/"))).is_relative_to(mount_point)
+        if is_inside and "/systemd-private-" in root:
+            raise BadValue(
+                f"{directory} is in the service's own {mount_point}: nobody else sees it, and it ends with relayd",
+                hint="choose a directory under /var/lib/relayd",
+            )
 
 
 def _check_smtp(upstream: UpstreamRecord) -> None:

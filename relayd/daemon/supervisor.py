@@ -105,7 +105,7 @@ class Supervisor:
             )
             self._database = database
             stack.push_async_callback(database.close)
-            for warning in await database.check():
+            for warning in [*settings.warnings(), *await database.check()]:
                 log.warning("%s", warning)
             listening, http_sockets = self._listen(stack)
             await stack.enter_async_context(node.sole_bearer(database, settings.node))

@@ -84,6 +84,29 @@ def test_a_wrong_configuration_lists_every_error_with_its_line(node: House) -> N
     assert files(house.directory) == before
 
 
+def test_a_node_that_nobody_can_reach_is_warned_of(node: House) -> None:
+    warning = "no app can hand in mail: without a certificate nobody can log in, and no network is trusted"
+
+    def warned() -> bool:
+        node.write_config()
+        ran = node.run("config", "check", str(node.config))
+        assert ran.stdout == f"{node.config}: good\n"
+        return warning in ran.stderr
+
+    assert not warned()
+    networks = node.settings.pop("trusted_networks")
+    assert warned()
+    node.start()
+    assert node.stop() == 0
+    assert warning in node.log_text()
+    node.settings["submission"] |= {"allow_plaintext_auth": True}
+    assert not warned()
+    node.settings["submission"] |= {"allow_plaintext_auth": False}
+    assert warned()
+    node.settings["trusted_networks"] = networks
+    assert not warned()
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

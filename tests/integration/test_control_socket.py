@@ -287,3 +287,17 @@ def _as_nobody(call: str, path: Path) -> "subprocess.CompletedProcess[str]":
         f"os.setgroups([]); os.setgid(65534); os.setuid(65534); ControlClient([Path(sys.argv[1])]).{call}"
     )
     return subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_a_group_that_the_service_is_not_in_names_the_remedy() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        program = (
+            "import os, sys; from pathlib import Path; from relayd.control import unix_socket;"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+            f"unix_socket.listen(Path({directory!r}) / 'control.sock', mode=0o660, group='root')"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+        assert not list(Path(directory).iterdir())
+    assert "SupplementaryGroups=root to the unit: systemctl edit relayd" in ran.stderr

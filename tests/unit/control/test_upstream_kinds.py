@@ -7,7 +7,7 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from relayd.control.upstream_kinds import DEFAULT_MODES, KINDS, check, completed
+from relayd.control.upstream_kinds import DEFAULT_MODES, KINDS, check, check_directory, completed
 from relayd.control.upstream_options import SECRETS, changed
 from relayd.errors import BadValue
 from relayd.seal import Seal, new_key, parse_key
@@ -169,3 +169,27 @@ def test_a_secret_is_sealed_for_its_own_column_and_none_forgets_it() -> None:
     assert SEAL.open(record.smtp_password_sealed, row=record.seal_row("smtp_password")) == b"p"
     assert changed(SEAL, record, {"password": None}).smtp_password_sealed is None
     assert "sealed=" not in repr(record)
+
+
+PRIVATE = """\
+36 25 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+120 36 8:1 /tmp/systemd-private-0f0e-relayd.service-Ab1/tmp /tmp rw,nosuid shared:70 - ext4 /dev/sda1 rw
+121 36 8:1 /var/tmp/systemd-private-0f0e-relayd.service-Cd2/tmp /var/tmp rw shared:71 - ext4 /dev/sda1 rw
+"""
+SHARED = """\
+36 25 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 36 0:33 / /tmp rw,nosuid,nodev shared:9 - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize("directory", ["/tmp/mail", "/tmp", "/var/tmp/a/b", "/srv/../tmp/mail", "//tmp/mail"])
+def test_a_capture_into_a_private_tmp_is_refused_with_the_reason(directory: str) -> None:
+    with pytest.raises(BadValue, match=r"in the service's own /(var/)?tmp: nobody else sees it") as refused:
+        check_directory(directory, PRIVATE)
+    assert refused.value.hint and "/var/lib/relayd" in refused.value.hint
+    check_directory(directory, SHARED)
+
+
+@pytest.mark.parametrize("directory", ["/var/lib/relayd/mail", "/tmpfiles/mail", "/srv/tmp", "/var/tmpx"])
+def test_a_capture_elsewhere_is_taken(directory: str) -> None:
+    check_directory(directory, PRIVATE)
