@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 QUIET  := -m pip --disable-pip-version-check --no-input -q
 PIP    := $(BIN)/python $(QUIET)
 
-.PHONY: run test crash faults ledger doubts failover bench bench-queue bench-limits check format lock clean
+.PHONY: run test crash faults ledger doubts failover strangers bench bench-queue bench-limits check format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/relayd dev $(ARGS)
@@ -33,6 +33,10 @@ doubts: $(VENV)/.dev
 # An upstream dies under load and comes back; with one message a minute; one address is silent. ARGS="--only slow" for one.
 failover: $(VENV)/.dev
 	$(BIN)/python -m tests.failover $(ARGS)
+
+# What an honest app notices of four kinds of stranger's load; five minutes. ARGS="--seconds 10" for less.
+strangers: $(VENV)/.dev
+	$(BIN)/python -m tests.strangers $(ARGS)
 
 # Beside Postfix, as root on Debian; see bench/RESULTS.md. A look in six minutes: make bench ARGS=--short
 bench: $(BENCH)/.ready

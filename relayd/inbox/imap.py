@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
+from relayd.inbox.bounded_imap import BoundedImap, BoundedImapTls
 from relayd.inbox.reading import Fresh, InboxError, Position, Unreadable
 from relayd.mail.encoded_words import printable
 from relayd.upstream.redaction import redacted, spellings
@@ -24,6 +25,7 @@ from relayd.upstream.redaction import redacted, spellings
 HEADER_OCTETS = 65_536
 
 T = TypeVar("T")
+_Client = BoundedImap | BoundedImapTls
 
 _UID = re.compile(rb"\bUID (\d{1,10})\b")
 _SHOWN_CHARACTERS = 400
@@ -55,10 +57,10 @@ class ImapInbox:
     """An opened folder. `position` is where the last look ended. A connection that is lost is opened anew."""
 
     def __init__(
-        self, settings: ImapSettings, client: imaplib.IMAP4, uid_validity: int, uid_next: int, position: Position
+        self, settings: ImapSettings, client: _Client, uid_validity: int, uid_next: int, position: Position
     ) -> None:
         self._settings = settings
-        self._client: imaplib.IMAP4 | None = client
+        self._client: _Client | None = client
         self._uid_validity = uid_validity
         self._uid_next = uid_next
         self._position = position
@@ -102,7 +104,7 @@ class ImapInbox:
         assert uid is not None
         client = await self._connected()
         try:
-            content = await self._ask(client, lambda: _fetch(client, uid, f"BODY.PEEK[]<0.{most_octets}>"))
+            content = await self._ask(client, lambda: _fetch(client, uid, "BODY.PEEK[]", most_octets))
         except InboxError as error:
             raise Unreadable(message, str(error)) from None
         return (content or b"")[:most_octets]
@@ -114,15 +116,15 @@ class ImapInbox:
             with suppress(InboxError):
                 await self._ask(client, lambda: client.logout())
 
-    async def _header(self, client: imaplib.IMAP4, uid: int) -> bytes | None:
+    async def _header(self, client: _Client, uid: int) -> bytes | None:
         seconds = self._settings.header_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._ask(client, lambda: _fetch(client, uid, f"BODY.PEEK[HEADER]<0.{HEADER_OCTETS}>"))
+                return await self._ask(client, lambda: _fetch(client, uid, "BODY.PEEK[HEADER]", HEADER_OCTETS))
         except TimeoutError:
             raise InboxError(f"the IMAP server has not given its header within {seconds:.0f} s") from None
 
-    async def _connected(self) -> imaplib.IMAP4:
+    async def _connected(self) -> _Client:
         """The connection, another one where it was lost. Raises InboxError."""
         if self._client is None:
             client, uid_validity, _ = await _in_thread(self._settings, lambda: _opened(self._settings))
@@ -132,7 +134,7 @@ class ImapInbox:
             self._client = client
         return self._client
 
-    async def _ask(self, client: imaplib.IMAP4, work: Callable[[], T]) -> T:
+    async def _ask(self, client: _Client, work: Callable[[], T]) -> T:
         """Whoever waits no more leaves no thread on a connection that another would use."""
 
         def closing_what_is_lost() -> T:
@@ -151,7 +153,7 @@ class ImapInbox:
                 socket.socket.shutdown(client.socket(), socket.SHUT_RDWR)
             raise
 
-    def _new_uids(self, client: imaplib.IMAP4, before: Position, now: datetime) -> list[int]:
+    def _new_uids(self, client: _Client, before: Position, now: datetime) -> list[int]:
         assert before.last_uid is not None
         if before.uid_validity == self._uid_validity:
             return [uid for uid in _search(client, f"UID {before.last_uid + 1}:*") if uid > before.last_uid]
@@ -163,14 +165,15 @@ class _Lost(InboxError):
     """The connection serves no more."""
 
 
-def _search(client: imaplib.IMAP4, criterion: str) -> list[int]:
+def _search(client: _Client, criterion: str) -> list[int]:
     data = _checked(client.uid("SEARCH", criterion))
     words = b" ".join(each for each in data if isinstance(each, bytes)).split()
     return sorted({int(word) for word in words if word.isdigit()})
 
 
-def _fetch(client: imaplib.IMAP4, uid: int, item: str) -> bytes | None:
-    data = _checked(client.uid("FETCH", str(uid), f"(UID {item})"))
+def _fetch(client: _Client, uid: int, item: str, most_octets: int) -> bytes | None:
+    with client.fetching(most_octets):
+        data = _checked(client.uid("FETCH", str(uid), f"(UID {item}<0.{most_octets}>)"))
     for index, each in enumerate(data):
         if isinstance(each, tuple):
             # The UID may stand before the content or behind it.
@@ -185,13 +188,13 @@ def _fetch(client: imaplib.IMAP4, uid: int, item: str) -> bytes | None:
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _opened(settings: ImapSettings) -> tuple[imaplib.IMAP4, int, int]:
+def _opened(settings: ImapSettings) -> tuple[_Client, int, int]:
     context = _context(settings)
-    client: imaplib.IMAP4
+    client: _Client
     if settings.tls == "implicit":
-        client = imaplib.IMAP4_SSL(settings.host, settings.port, ssl_context=context, timeout=settings.timeout_seconds)
+        client = BoundedImapTls(settings.host, settings.port, ssl_context=context, timeout=settings.timeout_seconds)
     else:
-        client = imaplib.IMAP4(settings.host, settings.port, timeout=settings.timeout_seconds)
+        client = BoundedImap(settings.host, settings.port, timeout=settings.timeout_seconds)
     try:
         if settings.tls == "starttls":
             client.starttls(context)
@@ -206,7 +209,7 @@ def _opened(settings: ImapSettings) -> tuple[imaplib.IMAP4, int, int]:
     return client, uid_validity, uid_next
 
 
-def _close(client: imaplib.IMAP4) -> None:
+def _close(client: _Client) -> None:
     with suppress(Exception):
         client.shutdown()
 
@@ -218,7 +221,7 @@ def _context(settings: ImapSettings) -> ssl.SSLContext:
         raise InboxError(f"the CA file {settings.ca_file} cannot be used: {error.strerror}") from None
 
 
-def _log_in(client: imaplib.IMAP4, settings: ImapSettings) -> None:
+def _log_in(client: _Client, settings: ImapSettings) -> None:
     try:
         if "AUTH=PLAIN" in client.capabilities:
             secret = f"\0{settings.username}\0{settings.password}".encode()
@@ -241,7 +244,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _number(client: imaplib.IMAP4, name: str) -> int | None:
+def _number(client: _Client, name: str) -> int | None:
     _, data = client.response(name)
     word = data[-1] if data else None
     return int(word) if isinstance(word, bytes) and word.isdigit() else None

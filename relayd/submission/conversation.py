@@ -136,6 +136,8 @@ class Conversation(Connection):
     ) -> None:
         """Report a refusal and reply with it; the session ends when there were too many mistakes."""
         self.report(stage, reply, reason, detail, identity)
+        if self.identity is None and (delay := self.service.refusal_pace.delay_seconds(self.peer)):
+            await asyncio.sleep(delay)
         await self.say(reply)
         self.count_refusal(reason)
 

@@ -25,6 +25,7 @@ class SessionLimits:
     max_bad_commands: int = 20  # since the last accepted message
     max_refusals: int = 40  # of any kind, since the last accepted message
     logged_refusals: int = 5  # of a session; the others are summed up in one line at its end
+    refusal_delay_seconds: float = 1.0  # for a stranger who was refused too often in the last minute
     max_auth_octets: int = 12_288  # RFC 4954 4: of an AUTH command and of each response
     idle_seconds: float = 300.0
     data_seconds: float = 1_800.0

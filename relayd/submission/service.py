@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from relayd.submission.connection_slots import ConnectionSlots
 from relayd.submission.door import Door, Submission, Verifier
 from relayd.submission.limits import SessionLimits
 from relayd.submission.login_guard import LoginGuard
+from relayd.submission.refusal_pace import RefusalPace
 from relayd.submission.replies import TRY_LATER
 from relayd.submission.room import Room
 
@@ -64,6 +66,7 @@ class Service:
         self.allow_plaintext_auth = allow_plaintext_auth
         self.reports = reports
         self.login_guard = login_guard or LoginGuard()
+        self.refusal_pace = RefusalPace(time.monotonic, limits.refusal_delay_seconds)
         self.guests: dict[Guest, int] = {}
         self.accepting: set[asyncio.Task[Reply]] = set()
         self.is_draining = False

@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from relayd.mail.reply import Reply
 from relayd.maillog.events import level_of
 from relayd.rules.session_events import Ending, Reason, RefusalsSummed, Refused, SessionClosed
 from relayd.submission.limits import SessionLimits
+from relayd.submission.refusal_pace import FREE_REFUSALS
 from tests.peers.raw_smtp import RawClient, serving
 
 LIMITS = SessionLimits(auth_failure_delay_seconds=0, linger_seconds=1, max_refusals=10, max_recipients=5)
@@ -175,3 +177,22 @@ async def test_failed_logins_of_other_connections_count():
         assert server.seen(Refused)[-1].reason is Reason.LOGINS_BLOCKED
         client = await server.connect()
         assert await client.codes("EHLO x", "AUTH PLAIN AGFwcABzZXNhbWU=") == [250, 235]
+
+
+async def test_refusals_of_other_connections_slow_a_stranger_down_and_no_login():
+    async with serving(
+        limits=replace(LIMITS, refusal_delay_seconds=1.0), trusted=False, allow_plaintext_auth=True
+    ) as server:
+        app = await server.connect()
+        assert await app.codes("EHLO x", "AUTH PLAIN AGFwcABzZXNhbWU=") == [250, 235]
+        for _ in range(FREE_REFUSALS // 10):
+            client = await server.connect()
+            client.send(b"EHLO x\r\n" + b"DATA\r\n" * 10)
+            assert (await read_to_end(client))[-1].startswith("421 ")
+        stranger = await server.connect()
+        await stranger.ask("EHLO x")
+        slow = asyncio.create_task(stranger.ask("DATA"))
+        await server.until(lambda: len(server.seen(Refused)) == FREE_REFUSALS + 1)
+        assert (await app.ask("DATA")).startswith("503 ")
+        assert not slow.done()
+        assert (await slow).startswith("503 ")
