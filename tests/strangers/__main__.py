@@ -9,7 +9,8 @@ import sys
 from relayd.embedded import EmbeddedPostgres
 from tests.conftest import state_directory_of_its_own, wanted_major
 from tests.peers.sink import Sink
-from tests.strangers.drill import KINDS, RATE, drill, make_house
+from tests.strangers.app import RATE
+from tests.strangers.drill import KINDS, drill, make_house
 
 LOG_OCTETS = 1_000_000
 

@@ -1,11 +1,9 @@
 """An honest app at a steady rate on a real node, alone and beside strangers: what it waits, and what the log grows."""
 
-import asyncio
 import contextlib
-import smtplib
+import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +14,7 @@ from tests.peers.sink import Sink
 KINDS = ("refused", "logins", "slow", "tenant")
 LOGIN = "app"
 TENANT = "tenant"
-RATE = 5.0
-WARM_UP = 40  # messages before the first phase: the first few wait for caches and connections
-_MESSAGE = b"From: app@example.com\r\nSubject: honest\r\n\r\nHello\r\n"
+WARM_UP_SECONDS = 5.0  # the first few messages wait for caches and connections
 
 
 @dataclass(frozen=True)
@@ -56,28 +52,6 @@ def furnish(house: House, sink: Sink) -> tuple[str, str]:
     return secrets[0], secrets[1]
 
 
-def send(port: int, secret: str) -> float:
-    """One message on a connection of its own; how long it took."""
-    began = time.monotonic()
-    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
-        client.login(LOGIN, secret)
-        client.sendmail("app@example.com", ["you@example.net"], _MESSAGE)
-        return time.monotonic() - began
-
-
-async def steady(port: int, secret: str, seconds: float) -> tuple[list[float], int]:
-    """Messages at the rate, whatever the earlier ones do."""
-
-    async def one(at: float) -> float:
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        return await asyncio.to_thread(send, port, secret)
-
-    began = time.monotonic()
-    times = [began + number / RATE for number in range(int(seconds * RATE))]
-    results = await asyncio.gather(*(one(at) for at in times), return_exceptions=True)
-    return [each for each in results if isinstance(each, float)], sum(not isinstance(each, float) for each in results)
-
-
 def measure(house: House, kind: str, seconds: float, secrets: tuple[str, str]) -> Measured:
     """One phase; `alone` has no strangers."""
     before = house.log.stat().st_size
@@ -86,7 +60,9 @@ def measure(house: House, kind: str, seconds: float, secrets: tuple[str, str]) -
         argv = ["-m", "tests.strangers.loads", kind, str(house.smtp_port), str(seconds), TENANT, secrets[1]]
         load = subprocess.Popen([sys.executable, *argv])
     try:
-        taken, failed = asyncio.run(steady(house.smtp_port, secrets[0], seconds))
+        # A process of its own: what the sink does must not keep it waiting.
+        argv = ["-m", "tests.strangers.app", str(house.smtp_port), str(seconds), LOGIN, secrets[0]]
+        taken, failed = json.loads(subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.PIPE).stdout)
     finally:
         if load is not None:
             load.kill()
@@ -97,10 +73,9 @@ def measure(house: House, kind: str, seconds: float, secrets: tuple[str, str]) -
 def drill(house: House, sink: Sink, seconds: float, kinds: tuple[str, ...] = KINDS) -> tuple[list[Measured], int]:
     """The phases, and how many of the honest messages that got a 250 never came to the upstream."""
     secrets = furnish(house, sink)
-    for _ in range(WARM_UP):
-        send(house.smtp_port, secrets[0])
+    warm_up = measure(house, "alone", WARM_UP_SECONDS, secrets)
     phases = [measure(house, kind, seconds, secrets) for kind in ("alone", *kinds)]
-    accepted = WARM_UP + sum(len(each.seconds) for each in phases)
+    accepted = sum(len(each.seconds) for each in [warm_up, *phases])
 
     def arrived() -> int:
         return sum(b"Subject: honest" in arrival.content for arrival in list(sink.arrivals))

@@ -20,10 +20,13 @@ def test_there_are_at_least_fifty_shapes() -> None:
     assert len(SHAPES) >= 50
 
 
-@pytest.mark.parametrize("line", ["a@b.cc 550 x", "r7@b.cc 550 5.1.1 x", "r1@b.cc r2@b.cc 550 x", "550 5.1.1 no", ""])
+@pytest.mark.parametrize(
+    "line",
+    ["a@b.cc 550 x", "r{}@b.cc 550 x", "r{}@b.cc:", "r7@b.cc 550 5.1.1 x", "r1@b.cc r2@b.cc 550 x", "550 5.1.1 no", ""],
+)
 def test_steps_do_not_grow_with_recipients_times_lines(line: str) -> None:
     def steps(recipients: int, lines: int) -> int:
-        text = f"{line}\r\n".encode() * lines
+        text = b"".join(f"{line.format(number % 50)}\r\n".encode() for number in range(lines))
         fields = b"".join(
             f"Final-Recipient: rfc822; r{number}@b.cc\r\nAction: failed\r\n\r\n".encode()
             for number in range(recipients)
@@ -38,7 +41,7 @@ def test_steps_do_not_grow_with_recipients_times_lines(line: str) -> None:
         assert isinstance(report_reader.read(content, budget), Bounce)
         return budget.spent
 
-    assert steps(50, 1300) <= 12 * 1300
+    assert steps(50, 1300) <= 30 * 1300
 
 
 def test_a_spent_budget_leaves_recipients_without_text() -> None:
