@@ -243,8 +243,11 @@ async def test_what_hangs_on_a_message_arrives_whole(authority: Authority) -> No
 
 
 async def test_a_body_that_is_not_read_whole_was_certainly_not_sent(authority: Authority) -> None:
+    opened: list[asyncio.WriteTransport] = []
+
     async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        opened.append(writer.transport)
+        opened[0].pause_reading()  # type: ignore[attr-defined]
 
     tls = authority.server_context("localhost")
     async with await asyncio.start_server(read_nothing, "127.0.0.1", 0, ssl=tls) as server:
@@ -256,5 +259,7 @@ async def test_a_body_that_is_not_read_whole_was_certainly_not_sent(authority: A
         )
         (outcome,) = await sendgrid.deliver(transmission(content=MAIL + (b"x" * 900 + b"\r\n") * 20_000))
         await sendgrid.close()
+        opened[0].abort()
+        await asyncio.sleep(0.1)  # it closes its socket in the next turns of the loop
     assert isinstance(outcome, Deferred)
     assert (outcome.scope, outcome.cause.stage) == (Scope.UPSTREAM, Stage.DATA)
