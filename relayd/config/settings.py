@@ -107,7 +107,7 @@ class SealSettings(_Section):
 
 
 class SubmissionSettings(_Section):
-    """Where and how apps hand in mail."""
+    """Where and how apps submit mail."""
 
     tls_certificate: AbsolutePath | None = None
     tls_key: Annotated[AbsolutePath | None, Field(validate_default=True)] = None
@@ -300,6 +300,6 @@ class Settings(_Section):
         if may_log_in or self.trusted_networks:
             return []
         return [
-            "no app can hand in mail: without a certificate nobody can log in, and no network is trusted; set "
+            "no app can submit mail: without a certificate nobody can log in, and no network is trusted; set "
             "submission.tls_certificate and tls_key, or add [[trusted_networks]]"
         ]

@@ -85,7 +85,7 @@ def test_a_wrong_configuration_lists_every_error_with_its_line(node: House) -> N
 
 
 def test_a_node_that_nobody_can_reach_is_warned_of(node: House) -> None:
-    warning = "no app can hand in mail: without a certificate nobody can log in, and no network is trusted"
+    warning = "no app can submit mail: without a certificate nobody can log in, and no network is trusted"
 
     def warned() -> bool:
         node.write_config()
